@@ -1,0 +1,144 @@
+"""The assertions a test makes about a run.
+
+Each fails with an `AssertionError` that names values and the likely cause.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import ObservationError, UsageError
+from harness.record.artifacts import find_defect
+from harness.report.curve import draw_curve
+from harness.rules.catalogue import diagnose
+from harness.rules.loss import LOSS_NOT_DECREASING, NON_FINITE_METRIC
+from harness.rules.trend import measure_trend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.record.run import TrainingRun
+    from harness.rules.finding import Finding, Rule
+
+
+MAX_LISTED = 12
+
+
+def assert_loss_decreases(run: TrainingRun, *, min_drop: float = 0.0) -> None:
+    """Fails unless the loss falls over the run, beyond its noise.
+
+    Args:
+        run: A run of at least six logged losses.
+        min_drop: How far it must fall at least, as a share of its size at the start: 0.2 asks for 20 %.
+
+    Raises:
+        AssertionError: The loss is not shown to fall, or falls by less than `min_drop`. Rule T101.
+        ObservationError: There are too few losses to tell, or they are not finite.
+        UsageError: `min_drop` is not a share.
+
+    Source: see `harness.rules.trend.measure_trend` for the test.
+    """
+    __tracebackhide__ = True
+    if not 0 <= min_drop < 1:
+        raise UsageError(
+            f"min_drop={min_drop!r} is not a share of the loss.\nNext: min_drop=0.2 asks for 20 %."
+        )
+    _require(LOSS_NOT_DECREASING, run)
+    _fail_on(LOSS_NOT_DECREASING.check(run, LOSS_NOT_DECREASING), run)
+    trend = measure_trend(run.losses)
+    if trend.drop < min_drop:
+        raise AssertionError(
+            f"the loss falls by {trend.drop:.1%}, from {trend.start:.6g} to {trend.end:.6g}; at least "
+            f"{min_drop:.1%} is asked for (min_drop).\n{draw_curve(run.metric(run.loss_name or ''))}"
+        )
+
+
+def assert_finite(run: TrainingRun) -> None:
+    """Fails when any logged number is NaN or infinite, and names the first: metric, step and value.
+
+    Raises:
+        AssertionError: A value is not finite. Rule T201.
+        ObservationError: The run has no logged step.
+    """
+    __tracebackhide__ = True
+    _require(NON_FINITE_METRIC, run)
+    _fail_on(NON_FINITE_METRIC.check(run, NON_FINITE_METRIC), run)
+
+
+def assert_healthy(run: TrainingRun) -> None:
+    """Fails when any rule that applies to the run finds an error.
+
+    Raises:
+        AssertionError: One or more findings; all are listed, causes first, with the rules not applied.
+        ObservationError: No rule could be applied, so nothing was judged.
+    """
+    __tracebackhide__ = True
+    diagnosis = diagnose(run)
+    if not diagnosis.applied:
+        reasons = "\n".join(f"{code}: {reason}" for code, reason in diagnosis.not_applied.items())
+        raise ObservationError(f"no rule applies to {run.name}, so nothing was judged:\n{reasons}")
+    skipped = "".join(f"\nnot applied: {code}: {reason}" for code, reason in diagnosis.not_applied.items())
+    _fail_on(diagnosis.errors, run, skipped)
+
+
+def assert_artifacts(
+    run: TrainingRun, *patterns: str, min_count: int = 1, min_size_bytes: int = 1, parse: bool = True
+) -> None:
+    """Fails unless the run left the files it promised, and they can be read.
+
+    Args:
+        run: The run; globs are relative to its `run_dir`.
+        patterns: One or more globs, such as `"metrics.csv"` or `"checkpoints/*.pt"`.
+        min_count: How many files each glob must match.
+        min_size_bytes: How large each file must be.
+        parse: Whether files of a known kind must parse; see `harness.record.artifacts.find_defect`.
+
+    Raises:
+        AssertionError: Files are missing, too small or unreadable; all are listed.
+        UsageError: No pattern was given, or one is not a relative glob.
+    """
+    __tracebackhide__ = True
+    if not patterns:
+        raise UsageError('assert_artifacts(run) names no file.\nNext: assert_artifacts(run, "metrics.csv").')
+    defects = []
+    for pattern in patterns:
+        paths = run.artifacts(pattern)
+        if len(paths) < min_count:
+            defects.append(f"{pattern}: {len(paths)} files, at least {min_count} asked for")
+        for path in paths:
+            size = path.stat().st_size
+            defect = f"{size} bytes, at least {min_size_bytes} asked for" if size < min_size_bytes else None
+            if defect is None and parse:
+                defect = find_defect(path)
+            if defect:
+                defects.append(f"{path.relative_to(run.run_dir)}: {defect}")
+    if defects:
+        there = [str(path.relative_to(run.run_dir)) for path in run.artifacts("**/*")]
+        more = len(there) - MAX_LISTED
+        listing = ", ".join(there[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+        raise AssertionError(
+            "\n".join(
+                [
+                    f"{len(defects)} artifact problem{'s' if len(defects) > 1 else ''} under {run.run_dir}:",
+                    *(f"  {defect}" for defect in defects),
+                    f"Files there: {listing or 'none'}.",
+                ]
+            )
+        )
+
+
+def _require(rule: Rule, run: TrainingRun) -> None:
+    obstacle = rule.find_obstacle(run)
+    if obstacle is not None:
+        raise ObservationError(
+            f"{rule.code} {rule.name} can't be judged for {run.name}: {obstacle}.\n"
+            "Next: log the loss of every step, or train more steps."
+        )
+
+
+def _fail_on(findings: Iterable[Finding], run: TrainingRun, addition: str = "") -> None:
+    __tracebackhide__ = True
+    messages = [str(finding) for finding in findings]
+    if messages:
+        curve = draw_curve(run.metric(run.loss_name)) if run.loss_name else ""
+        raise AssertionError("\n".join([*messages, curve]).rstrip() + addition)

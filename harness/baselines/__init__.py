@@ -1,0 +1,1 @@
+"""Stored baselines: reading, comparing and accepting them."""

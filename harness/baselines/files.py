@@ -1,0 +1,102 @@
+"""Baseline files on disk: written whole or not at all, one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BaselineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCK_TIMEOUT_S = 30.0
+
+
+def read_json(path: Path, *, schema_version: int) -> dict[str, Any]:
+    """The JSON object in a baseline file, its `harness.schema_version` checked.
+
+    Raises:
+        BaselineError: The file can't be read, is not a baseline, or was written by a newer harness.
+    """
+    document: Any
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BaselineError(
+            f"baseline {path} can't be read: {error}.\n"
+            "Next: restore it from version control, or delete it and accept a new one."
+        ) from error
+    header = document.get("harness") if isinstance(document, dict) else None
+    version = header.get("schema_version") if isinstance(header, dict) else None
+    if not isinstance(version, int):
+        raise BaselineError(
+            f"baseline {path} is not a baseline of this harness: it has no harness.schema_version.\n"
+            "Next: restore it from version control, or delete it and accept a new one."
+        )
+    if version > schema_version:
+        raise BaselineError(
+            f"baseline {path} has schema {version}; this harness reads up to {schema_version}.\n"
+            "Next: pip install -U pytest-training-harness, or go back to a baseline of your version."
+        )
+    return dict(document)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Writes a baseline atomically: a reader sees the old file or the new one, also after a crash.
+
+    Raises:
+        BaselineError: The folder is read-only or the disk is full; the old file is untouched.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise BaselineError(
+            f"baseline {path} can't be written: {error}; what was stored before is untouched.\n"
+            "Next: free space or make the folder writable, or name another with --harness-baselines DIR."
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file beside a baseline while it is read, extended and written back.
+
+    Raises:
+        BaselineError: The lock can't be made, or another process holds it for more than 30 s.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415  imported late, only when accepting
+
+    lock_path = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_path)
+        lock.acquire(timeout=LOCK_TIMEOUT_S)
+    except (OSError, Timeout) as error:
+        raise BaselineError(
+            f"baseline {path} can't be locked for writing: {error}; nothing was changed.\n"
+            "Next: make the folder writable, wait for the other process, or name another folder with "
+            "--harness-baselines DIR."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            lock_path.unlink(missing_ok=True)

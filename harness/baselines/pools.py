@@ -1,0 +1,154 @@
+"""Pools of measurements: what the launches of one test cost on one runner class, in one file each.
+
+A file is a document of pytest-benchmark's schema (`stats.data` holds one step time per launch, in seconds),
+so that its tools can read it; the launches themselves stand beside it under `harness`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.baselines.files import locked, read_json, write_json
+from harness.errors import BaselineError
+from harness.record.environment import slug
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.record.environment import Environment
+
+SCHEMA_VERSION = 1
+MAX_LAUNCHES = 40
+DATA_METRICS = ("step_time_s", "wall_clock_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What one process measured, and the circumstances: the sampling unit of every time.
+
+    Attributes:
+        values: Measurements by metric name, in the metric's unit.
+        recorded_at: Moment in UTC.
+        commit: Commit of the work tree; None outside git.
+        is_dirty: Whether tracked files differed from that commit.
+        reason: Why the person or job that accepted it did so.
+    """
+
+    values: dict[str, float]
+    recorded_at: str
+    commit: str | None
+    is_dirty: bool | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The launches of one test on one runner class, oldest first."""
+
+    test: str
+    runner_class: str
+    launches: tuple[Launch, ...] = field(default=())
+
+    def values(self, metric: str) -> list[float]:
+        """The measurements of one metric, of the launches that have it."""
+        return [launch.values[metric] for launch in self.launches if metric in launch.values]
+
+
+class PoolStore:
+    """The pools under a baselines folder: `budgets/<runner class>/<test>.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "budgets"
+
+    def path(self, test: str, runner_class: str) -> Path:
+        """Where the pool of a test lies."""
+        return self._folder / runner_class / f"{slug(test.replace('/', '.').replace('::', '.'))}.json"
+
+    def find_classes(self, test: str) -> list[str]:
+        """The runner classes that have a pool for a test, sorted."""
+        name = self.path(test, "any").name
+        return sorted(path.parent.name for path in self._folder.glob(f"*/{name}"))
+
+    def read(self, test: str, runner_class: str) -> Pool | None:
+        """The pool of a test on a runner class; None when there is none.
+
+        Raises:
+            BaselineError: The file is damaged, of a newer schema, or belongs to another test.
+        """
+        path = self.path(test, runner_class)
+        if not path.exists():
+            return None
+        document = read_json(path, schema_version=SCHEMA_VERSION)
+        try:
+            header = document["harness"]
+            launches = tuple(Launch(**launch) for launch in header["launches"])
+            pool = Pool(test=header["test"], runner_class=header["runner_class"], launches=launches)
+        except (KeyError, TypeError) as error:
+            raise BaselineError(
+                f"baseline {path} is incomplete: {error}.\n"
+                "Next: restore it from version control, or delete it and accept a new one."
+            ) from error
+        if pool.test != test or not launches:
+            what = f"belongs to {pool.test}, not to {test}" if launches else "holds no launch"
+            raise BaselineError(f"baseline {path} {what}.\nNext: delete it and accept a new one.")
+        return pool
+
+    def extend(
+        self, test: str, launch: Launch, environment: Environment, runner_class: str, *, anew: bool
+    ) -> Pool:
+        """Adds a launch to a pool, or starts the pool anew with it, and writes it; the newest 40 are kept.
+
+        Raises:
+            BaselineError: The old file can't be read or the new one can't be written; the old one stays.
+        """
+        path = self.path(test, runner_class)
+        with locked(path):
+            before = None if anew else self.read(test, runner_class)
+            launches = (*(before.launches if before else ()), launch)[-MAX_LAUNCHES:]
+            pool = Pool(test=test, runner_class=runner_class, launches=launches)
+            write_json(path, _build_document(pool, environment))
+        return pool
+
+
+def _build_document(pool: Pool, environment: Environment) -> dict[str, Any]:
+    from pytest_benchmark import __version__ as benchmark_version  # noqa: PLC0415  only when accepting
+    from pytest_benchmark.stats import Stats  # noqa: PLC0415
+
+    metric = next((name for name in DATA_METRICS if pool.values(name)), DATA_METRICS[-1])
+    data = pool.values(metric)
+    stats: Any = Stats()  # type: ignore[no-untyped-call]  # pytest-benchmark's own statistics are untyped
+    for value in data:
+        stats.update(value)
+    newest = pool.launches[-1]
+    return {
+        "machine_info": {
+            "machine": environment.machine,
+            "system": environment.platform,
+            "python_version": environment.python,
+            "cpu": {"brand_raw": environment.cpu, "count": environment.num_cpus},
+            "torch": environment.torch,
+            "gpus": list(environment.gpus),
+        },
+        "commit_info": {"id": newest.commit, "dirty": newest.is_dirty, "time": newest.recorded_at},
+        "benchmarks": [
+            {
+                "group": None,
+                "name": pool.test.split("::")[-1],
+                "fullname": pool.test,
+                "params": None,
+                "param": None,
+                "extra_info": {"metric": metric, "unit": "seconds", "rounds": "one process launch each"},
+                "options": {},
+                "stats": {**stats.as_dict(), "iterations": 1, "data": data} if data else {},
+            }
+        ],
+        "datetime": newest.recorded_at,
+        "version": benchmark_version,
+        "harness": {
+            "schema_version": SCHEMA_VERSION,
+            "test": pool.test,
+            "runner_class": pool.runner_class,
+            "launches": [asdict(launch) for launch in pool.launches],
+        },
+    }

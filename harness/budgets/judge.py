@@ -1,0 +1,250 @@
+"""Judges the budget of a run: limits, then the stored baseline in its three cases."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness import clock
+from harness.baselines.pools import Launch
+from harness.budgets.gate import ALPHA, Comparison, Verdict, compare_quality, compare_with_pool
+from harness.budgets.metrics import Scope, explain_unmeasured, measure
+from harness.errors import ObservationError
+
+if TYPE_CHECKING:
+    from harness.baselines.pools import Pool, PoolStore
+    from harness.budgets.metrics import Metric
+    from harness.budgets.spec import Budget
+    from harness.record.run import TrainingRun
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetResult:
+    """One judged line of a budget.
+
+    Attributes:
+        metric: Name of the measurement.
+        verdict: What it came to.
+        observed: The run's value.
+        bound: The limit, or the baseline it was compared with; None where there was none.
+        change: Relative change against the baseline; None for a limit.
+        message: The verdict in words, with values and origin.
+        advice: What to do next; empty where nothing needs to be done.
+    """
+
+    metric: str
+    verdict: Verdict
+    observed: float
+    bound: float | None
+    change: float | None
+    message: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a JSON object; values that are not finite become text."""
+        row = asdict(self) | {"verdict": str(self.verdict)}
+        return {
+            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The circumstances in which budgets are judged.
+
+    Attributes:
+        store: Where the pools lie.
+        runner_class: The class of this machine.
+        reason: Why baselines are being accepted; None when they are only compared.
+    """
+
+    store: PoolStore
+    runner_class: str
+    reason: str | None = None
+
+    def judge(self, test: str, run: TrainingRun, budget: Budget) -> list[BudgetResult]:
+        """Judges every line of a budget; accepts the run as baseline where that was asked for.
+
+        Nothing is accepted from a run that exceeds a limit.
+
+        Raises:
+            ObservationError: A metric of the budget could not be read off the run.
+            BaselineError: A baseline can't be read or written.
+        """
+        values = measure(run)
+        for metric in (*budget.limits, *budget.tolerances):
+            if metric.name not in values:
+                raise ObservationError(
+                    f"{budget.source}: the budget on {metric.name} compared nothing: "
+                    f"{explain_unmeasured(run, metric)}"
+                )
+        unit = run.throughput_unit
+        results = [
+            _judge_limit(metric, values[metric.name], limit, budget, unit)
+            for metric, limit in budget.limits.items()
+        ]
+        if not budget.tolerances:
+            return results
+        pool = self.store.read(test, self.runner_class)
+        if pool is not None:
+            compared = _compare_all(values, pool, budget, unit, self.runner_class)
+        else:
+            compared = self._judge_without_pool(test, values, budget, unit)
+        if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
+            return results + self._accept(test, run, values, compared, self.reason)
+        return results + compared
+
+    def _judge_without_pool(
+        self, test: str, values: dict[str, float], budget: Budget, unit: str
+    ) -> list[BudgetResult]:
+        others = self.store.find_classes(test)
+        if not others:
+            return [
+                BudgetResult(
+                    metric.name,
+                    Verdict.MISSING_BASELINE,
+                    values[metric.name],
+                    None,
+                    None,
+                    f"{metric.name} has no baseline for {test} in any runner class; observed "
+                    f"{metric.show(values[metric.name], unit)}.",
+                    _accept_command(test, "initial"),
+                )
+                for metric in budget.tolerances
+            ]
+        results = []
+        for metric, tolerance in budget.tolerances.items():
+            observed = values[metric.name]
+            elsewhere = self._read_portable(test, others, metric)
+            if elsewhere is not None:
+                pool, comparison = (
+                    elsewhere,
+                    compare_quality(observed, elsewhere.values(metric.name), tolerance=tolerance),
+                )
+                results.append(
+                    _tell(metric, observed, comparison, tolerance, budget, unit, pool.runner_class)
+                )
+            else:
+                message = (
+                    f"{metric.name} {metric.show(observed, unit)} is not comparable: this is runner class "
+                    f"{self.runner_class}, baselines are there for {', '.join(others)}."
+                )
+                advice = f"to judge it here, {_accept_command(test, 'new runner class')}"
+                results.append(
+                    BudgetResult(metric.name, Verdict.NOT_COMPARABLE, observed, None, None, message, advice)
+                )
+        return results
+
+    def _read_portable(self, test: str, classes: list[str], metric: Metric) -> Pool | None:
+        """The pool with the newest launch, for a metric that may be compared between machines."""
+        if metric.scope is not Scope.ANY:
+            return None
+        pools = [
+            pool for name in classes if (pool := self.store.read(test, name)) and pool.values(metric.name)
+        ]
+        return max(pools, key=lambda pool: pool.launches[-1].recorded_at, default=None)
+
+    def _accept(
+        self, test: str, run: TrainingRun, values: dict[str, float], compared: list[BudgetResult], reason: str
+    ) -> list[BudgetResult]:
+        moved = [result for result in compared if result.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)]
+        launch = Launch(
+            values={name: value for name, value in values.items() if math.isfinite(value)},
+            recorded_at=clock.now_utc(),
+            commit=run.environment.commit,
+            is_dirty=run.environment.is_dirty,
+            reason=reason,
+        )
+        pool = self.store.extend(test, launch, run.environment, self.runner_class, anew=bool(moved))
+        path = self.store.path(test, self.runner_class)
+        why = f" (started anew: {', '.join(result.metric for result in moved)} moved)" if moved else ""
+        return [
+            BudgetResult(
+                result.metric,
+                Verdict.ACCEPTED,
+                result.observed,
+                result.bound,
+                result.change,
+                f"{result.metric} accepted as launch {len(pool.launches)} of {path}{why}.",
+            )
+            for result in compared
+        ]
+
+
+def _judge_limit(metric: Metric, observed: float, limit: float, budget: Budget, unit: str) -> BudgetResult:
+    is_within = observed <= limit if metric.is_lower_better else observed >= limit
+    relation = "within" if is_within else "over" if metric.is_lower_better else "under"
+    message = (
+        f"{metric.name} {metric.show(observed, unit)} is {relation} its limit of {metric.show(limit, unit)} "
+        f"({budget.source})."
+    )
+    verdict = Verdict.PASS if is_within else Verdict.EXCEEDED
+    return BudgetResult(metric.name, verdict, observed, limit, None, message)
+
+
+def _compare_all(
+    values: dict[str, float], pool: Pool, budget: Budget, unit: str, runner_class: str
+) -> list[BudgetResult]:
+    results = []
+    alpha = ALPHA / len(budget.tolerances)
+    for metric, tolerance in budget.tolerances.items():
+        observed, earlier = values[metric.name], pool.values(metric.name)
+        if not earlier:
+            message = f"{metric.name} is new in this budget: the baseline of {pool.test} on {runner_class} holds none."
+            advice = _accept_command(pool.test, f"budget on {metric.name}")
+            results.append(
+                BudgetResult(metric.name, Verdict.MISSING_BASELINE, observed, None, None, message, advice)
+            )
+            continue
+        if metric.scope is Scope.ANY:
+            comparison = compare_quality(observed, earlier, tolerance=tolerance)
+        else:
+            comparison = compare_with_pool(
+                observed, earlier, tolerance=tolerance, is_lower_better=metric.is_lower_better, alpha=alpha
+            )
+        results.append(_tell(metric, observed, comparison, tolerance, budget, unit, runner_class))
+    return results
+
+
+def _tell(
+    metric: Metric,
+    observed: float,
+    comparison: Comparison,
+    tolerance: float,
+    budget: Budget,
+    unit: str,
+    runner_class: str,
+) -> BudgetResult:
+    where = f"{comparison.num_launches} launches of {runner_class}"
+    message = (
+        f"{metric.name} {comparison.verdict}: baseline {metric.show(comparison.baseline, unit)}, observed "
+        f"{metric.show(observed, unit)} ({comparison.change:+.1%}, allowed {tolerance:.1%} by {budget.source}; "
+        f"{where})."
+    )
+    advice = _advise(comparison)
+    return BudgetResult(
+        metric.name, comparison.verdict, observed, comparison.baseline, comparison.change, message, advice
+    )
+
+
+def _advise(comparison: Comparison) -> str:
+    match comparison.verdict:
+        case Verdict.INCONCLUSIVE if math.isinf(comparison.noise):
+            return "accept more launches; five are needed, twenty judge well."
+        case Verdict.INCONCLUSIVE:
+            return (
+                f"unchanged launches differ by up to {comparison.noise:.1%}, so this may be noise; run it again, "
+                "or on a quieter machine."
+            )
+        case Verdict.IMPROVED:
+            return 'to hold the gain, --accept-baselines --reason "...".'
+        case Verdict.REGRESSED:
+            return 'find the change that did it; if it is intended, --accept-baselines --reason "...".'
+        case _:
+            return ""
+
+
+def _accept_command(test: str, reason: str) -> str:
+    return f'pytest "{test}" --accept-baselines --reason "{reason}"'

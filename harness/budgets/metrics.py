@@ -1,0 +1,95 @@
+"""What a budget can be set on, and how it is read off a run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.record.run import TrainingRun
+
+MIB = 2**20
+MANY = 1000
+
+
+class Scope(StrEnum):
+    """Between which machines a measurement may be compared."""
+
+    RUNNER_CLASS = "runner class"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measurement a budget can be set on.
+
+    Attributes:
+        name: Its name in baselines and reports, with its unit.
+        limit_name: The marker argument that sets an absolute limit.
+        tolerance_name: The marker argument that sets a tolerance against the stored baseline.
+        is_lower_better: Whether more is worse.
+        scope: Between which machines it may be compared.
+        limit_scale: What one unit of the limit is in units of the measurement.
+    """
+
+    name: str
+    limit_name: str
+    tolerance_name: str
+    is_lower_better: bool = True
+    scope: Scope = Scope.RUNNER_CLASS
+    limit_scale: float = 1.0
+
+    def show(self, value: float, unit: str = "") -> str:
+        """A value with its unit, for people; `unit` is that of the run's throughput."""
+        if not math.isfinite(value):
+            return str(value)
+        if self.name.endswith("_bytes"):
+            return f"{value / MIB:.1f} MiB"
+        if self.name.endswith("_s"):
+            return f"{value * 1e3:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
+        if self is THROUGHPUT:
+            return f"{value:,.0f} {unit}" if value >= MANY else f"{value:.4g} {unit}"
+        return f"{value:.6g}"
+
+
+WALL_CLOCK = Metric("wall_clock_s", "wall_clock_s", "wall_clock")
+STEP_TIME = Metric("step_time_s", "step_time_s", "step_time")
+THROUGHPUT = Metric("throughput", "min_throughput", "throughput", is_lower_better=False)
+PEAK_MEMORY = Metric("peak_memory_bytes", "peak_memory_mb", "peak_memory", limit_scale=MIB)
+FINAL_LOSS = Metric("final_loss", "max_final_loss", "final_loss", scope=Scope.ANY)
+
+METRICS = (WALL_CLOCK, STEP_TIME, THROUGHPUT, PEAK_MEMORY, FINAL_LOSS)
+
+
+def measure(run: TrainingRun) -> dict[str, float]:
+    """Every measurement that can be read off a run, by metric name; times are left out of a profiled run.
+
+    `final_loss` is the mean of the last tenth of the logged losses, and of no fewer than three.
+    """
+    losses = run.losses
+    values: dict[str, float | None] = {
+        PEAK_MEMORY.name: run.peak_memory_bytes,
+        FINAL_LOSS.name: statistics.fmean(losses[-max(3, len(losses) // 10) :]) if losses else None,
+    }
+    if not run.is_profiled:
+        values |= {
+            WALL_CLOCK.name: run.wall_clock_s,
+            STEP_TIME.name: run.step_time_s,
+            THROUGHPUT.name: run.throughput,
+        }
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def explain_unmeasured(run: TrainingRun, metric: Metric) -> str:
+    """Why a metric could not be read off a run, and what makes it so."""
+    if metric in (STEP_TIME, THROUGHPUT):
+        return (
+            f"the {run.source} tells no step times (three steady steps are needed).\n"
+            "Next: call smoke_training.record(step=..., loss=...) in the loop, or log time/step_s."
+        )
+    if metric is PEAK_MEMORY:
+        return "this platform does not tell it.\nNext: leave peak_memory out of the budget here."
+    return "the run has none.\nNext: leave it out of the budget."

@@ -1,0 +1,65 @@
+"""The budget a user sets: absolute limits and tolerances against a baseline, checked when they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.arguments import check_names, check_number
+from harness.budgets.metrics import METRICS, WALL_CLOCK, Metric
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_TOLERANCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a test may cost.
+
+    Attributes:
+        limits: Absolute bounds by metric, in the metric's own unit; they hold on every machine.
+        tolerances: Allowed change against the stored baseline by metric: 0.05 is 5 %.
+        source: Where the values were set, for messages.
+    """
+
+    limits: dict[Metric, float]
+    tolerances: dict[Metric, float]
+    source: str
+
+    @property
+    def wall_clock_limit_s(self) -> float | None:
+        """The absolute wall-clock limit in seconds; None when there is none."""
+        return self.limits.get(WALL_CLOCK)
+
+
+def parse_budget(arguments: Mapping[str, Any], *, source: str) -> Budget:
+    """A budget from keyword arguments such as `wall_clock_s=60, throughput=0.05`.
+
+    Raises:
+        UsageError: A name is unknown (the nearest is suggested), a value is not a number in its range, or
+            there is nothing to judge.
+    """
+    by_limit = {metric.limit_name: metric for metric in METRICS}
+    by_tolerance = {metric.tolerance_name: metric for metric in METRICS}
+    check_names("budget", arguments, [*by_limit, *by_tolerance], source=source)
+    limits: dict[Metric, float] = {}
+    tolerances: dict[Metric, float] = {}
+    for name, value in arguments.items():
+        number = check_number(name, value, source=source, least=0)
+        if name in by_limit:
+            limits[by_limit[name]] = number * by_limit[name].limit_scale
+        elif number <= MAX_TOLERANCE:
+            tolerances[by_tolerance[name]] = number
+        else:
+            raise UsageError(
+                f"{source}: {name}={value!r} is a tolerance of {number:.0%}; at most {MAX_TOLERANCE:.0%} is "
+                f"taken.\nNext: {name}=0.05 allows 5 %."
+            )
+    if not limits and not tolerances:
+        raise UsageError(
+            f"{source}: budget() sets nothing.\nNext: budget(wall_clock_s=60) or budget(throughput=0.05)."
+        )
+    return Budget(limits=limits, tolerances=tolerances, source=source)

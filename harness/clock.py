@@ -1,0 +1,21 @@
+"""The only place where the harness reads time, so that tests of budgets and limits are instant."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+def monotonic_s() -> float:
+    """Seconds on a clock that never runs backwards; only differences mean anything."""
+    return time.perf_counter()
+
+
+def today() -> str:
+    """Today's date in UTC, as `2026-11-02`."""
+    return now_utc()[:10]
+
+
+def now_utc() -> str:
+    """The current moment in UTC to the second, as `2026-11-02T10:15:30+00:00`."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

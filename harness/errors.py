@@ -1,0 +1,27 @@
+"""Errors a user can meet, apart from findings: each says what to do next."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """The harness was used wrongly, or the run could not be observed; exit code 2.
+
+    A finding about a training is never a `HarnessError`: it is an `AssertionError` raised by an assertion
+    or a budget, with exit code 1.
+    """
+
+
+class UsageError(HarnessError):
+    """An argument, marker, option or environment variable has a value the harness can't use."""
+
+
+class ObservationError(HarnessError):
+    """The program ran, but gave nothing to judge: it crashed, hung, trained no step or logged no loss."""
+
+
+class MetricsFileError(ObservationError):
+    """A metrics file is missing, empty, ambiguous or can't be parsed."""
+
+
+class BaselineError(HarnessError):
+    """A baseline file can't be read or written; what was stored before is untouched."""

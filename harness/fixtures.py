@@ -1,0 +1,225 @@
+"""The `smoke_training` fixture: runs a training in a test and keeps its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from harness.budgets.judge import BudgetResult
+    from harness.budgets.spec import Budget
+    from harness.markers import GpuRequest, TrainingRequest
+    from harness.profiling.capture import Capture
+    from harness.profiling.schedule import CaptureSchedule
+    from harness.record.run import TrainingRun
+    from harness.settings import Settings
+    from harness.watch.launch import RunOptions
+
+
+@dataclass(slots=True)
+class TestState:
+    """What a test with a marker of ours asks for, and what came of it.
+
+    Attributes:
+        training: The `smoke_training` marker.
+        gpu: The `gpu` marker; None without one.
+        budget: The `budget` marker; None without one.
+        schedule: The `profile_capture` marker; None without one.
+        runs: Runs of the fixture, in order.
+        results: Judged lines of the budget.
+        runner_class: Class of the machine the runs were made on; None before the first.
+        is_not_observed: Whether a gate of the test could compare nothing.
+    """
+
+    __test__ = False
+
+    training: TrainingRequest
+    gpu: GpuRequest | None
+    budget: Budget | None
+    schedule: CaptureSchedule | None
+    runs: list[TrainingRun] = field(default_factory=list)
+    results: list[BudgetResult] = field(default_factory=list)
+    runner_class: str | None = None
+    is_not_observed: bool = False
+
+
+STATE: pytest.StashKey[TestState] = pytest.StashKey()
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+
+
+class SmokeTraining:
+    """Runs a training and returns its record; what the `smoke_training` fixture gives a test.
+
+    Attributes:
+        device: "cpu" or "cuda": the device this test is meant to train on. Hand it to the program.
+        seed: The marker's seed, which is set before a called function; a command wants it as an argument.
+        record: A callback the program may call in its loop: `record(step=..., loss=..., **metrics)`.
+    """
+
+    def __init__(self, options: RunOptions, state: TestState, settings: Settings) -> None:
+        from harness.watch.recorder import Recorder  # noqa: PLC0415  late, so that pytest starts without it
+
+        self._options = options
+        self._state = state
+        self._settings = settings
+        self._recorder = Recorder()
+        self.device = options.device
+        self.seed = options.seed
+        self.record = self._recorder.record
+
+    @property
+    def runs(self) -> Sequence[TrainingRun]:
+        """The runs of this test so far."""
+        return tuple(self._state.runs)
+
+    def options(
+        self,
+        *,
+        run_dir: str | os.PathLike[str] | None = None,
+        metrics: str | None = None,
+        loss: str | None = None,
+    ) -> SmokeTraining:
+        """The same fixture with other options: `smoke_training.options(run_dir=d)(train, config)`.
+
+        Args:
+            run_dir: Where the program writes; the test's `tmp_path` otherwise. Artifact globs start here.
+            metrics: Glob of the metrics file under it.
+            loss: Name of the metric that is the training loss.
+        """
+        changes: dict[str, Any] = {
+            "metrics": metrics,
+            "loss": loss,
+            "run_dir": run_dir and Path(run_dir).resolve(),
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        return SmokeTraining(dataclasses.replace(self._options, **given), self._state, self._settings)
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> TrainingRun:
+        """Calls a training function in this process and returns the record of what it did.
+
+        The function is called with `args` and `kwargs` untouched. Its history is taken from the metrics file
+        the marker names, the `record` callback, its return value, or a `metrics.csv` or `metrics.jsonl` under
+        the run directory, whichever comes first.
+
+        Raises:
+            UsageError: `function` can't be called.
+            ObservationError: The function raised, or left no history with a loss.
+        """
+        __tracebackhide__ = True
+        if not callable(function):
+            raise UsageError(
+                f"smoke_training({function!r}) can't be called.\n"
+                "Next: pass the function and its arguments: smoke_training(train, config); for a script, "
+                "smoke_training.command([...])."
+            )
+        from harness.watch.call import run_call  # noqa: PLC0415  imports torch
+
+        name = getattr(function, "__qualname__", repr(function))
+        options = dataclasses.replace(self._options, name=f"{name}()")
+        try:
+            with self._capture() as capture:
+                run = run_call(function, *args, options=options, recorder=self._recorder, **kwargs)
+        except HarnessError as error:
+            raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
+        if capture is not None:
+            run.is_profiled, run.trace = True, capture.trace
+            run.notes += [capture.note] if capture.note else []
+        return self._keep(run)
+
+    def command(
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> TrainingRun:
+        """Runs a training command in a child process and returns the record of what it did.
+
+        Args:
+            command: Program and arguments, such as `[sys.executable, "train.py"]`; no shell is involved.
+            env: Variables added to the environment.
+            cwd: Working directory; the current one by default.
+            timeout_s: Seconds after which the child and its children are ended; the wall-clock budget of the
+                test when left out.
+
+        Raises:
+            UsageError: The command is empty or its program does not exist, or a capture was asked for.
+            ObservationError: It exited non-zero, hung, or left no history with a loss.
+        """
+        __tracebackhide__ = True
+        from harness.watch.child import run_command  # noqa: PLC0415  imports torch
+
+        if self._wants_capture():
+            raise UsageError(
+                "profile_capture takes the steps of a called function; a command runs in its own process.\n"
+                "Next: smoke_training(train, config), or let the program write its own trace."
+            )
+        if timeout_s is None and self._state.budget is not None:
+            timeout_s = self._state.budget.wall_clock_limit_s
+        try:
+            run = run_command(
+                command,
+                options=self._options,
+                env=env,
+                cwd=Path(cwd) if cwd is not None else None,
+                timeout_s=timeout_s,
+            )
+        except HarnessError as error:
+            raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
+        return self._keep(run)
+
+    def _wants_capture(self) -> bool:
+        from harness.profiling.schedule import explain_no_capture  # noqa: PLC0415
+        from harness.watch.devices import find_gpus  # noqa: PLC0415
+
+        if self._state.schedule is None:
+            return False
+        return explain_no_capture(self._settings["profile"], has_gpu=bool(find_gpus())) is None
+
+    def _capture(self) -> AbstractContextManager[Capture | None]:
+        import contextlib  # noqa: PLC0415
+
+        if self._state.schedule is None or not self._wants_capture():
+            return contextlib.nullcontext()
+        from harness.profiling.capture import capture_steps  # noqa: PLC0415
+
+        return capture_steps(self._state.schedule, self._options.run_dir / "traces")
+
+    def _keep(self, run: TrainingRun) -> TrainingRun:
+        from harness.record.environment import derive_runner_class  # noqa: PLC0415
+
+        self._state.runs.append(run)
+        self._state.runner_class = self._settings["runner_class"] or derive_runner_class(
+            run.environment, device=run.device, threads=run.threads
+        )
+        return run
+
+
+@pytest.fixture
+def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTraining:
+    """Runs a training and returns its record: a called function, or `.command([...])` for a script."""
+    from harness.watch.launch import RunOptions  # noqa: PLC0415
+
+    state = request.node.stash[STATE]
+    settings = request.config.stash[SETTINGS]
+    options = RunOptions(
+        name=request.node.nodeid,
+        run_dir=tmp_path,
+        metrics=state.training.metrics,
+        loss=state.training.loss,
+        device=getattr(request, "param", "cpu"),
+        seed=state.training.seed,
+        threads=settings["threads"],
+    )
+    return SmokeTraining(options, state, settings)

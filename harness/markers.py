@@ -1,0 +1,78 @@
+"""What the markers `smoke_training` and `gpu` ask for, checked when they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.arguments import check_names, check_number, check_text
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEVICES = ("cpu", "cuda")
+TRAINING_ARGUMENTS = ("devices", "seed", "metrics", "loss")
+GPU_ARGUMENTS = ("count", "memory_gb", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """The arguments of `@pytest.mark.smoke_training`.
+
+    Attributes:
+        devices: Devices the test runs on, one after the other; empty runs it once, on the CPU.
+        seed: Seed set before a called function; None leaves the generators alone.
+        metrics: Glob of the metrics file under the run directory.
+        loss: Name of the metric that is the training loss.
+    """
+
+    devices: tuple[str, ...] = ()
+    seed: int | None = None
+    metrics: str | None = None
+    loss: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRequest:
+    """The arguments of `@pytest.mark.gpu`: how many GPUs, with how much memory in GiB, named how."""
+
+    count: int = 1
+    memory_gb: float = 0.0
+    name: str = ""
+
+
+def parse_training(arguments: Mapping[str, Any], *, source: str) -> TrainingRequest:
+    """The request in a marker's keyword arguments.
+
+    Raises:
+        UsageError: A name is unknown or a value can't be used.
+    """
+    check_names("smoke_training", arguments, TRAINING_ARGUMENTS, source=source)
+    devices = arguments.get("devices", ())
+    if isinstance(devices, str) or not all(device in DEVICES for device in devices):
+        raise UsageError(
+            f'{source}: devices={devices!r} must be a list of "cpu" and "cuda".\n'
+            'Next: devices=["cpu", "cuda"] runs the test on both, and skips "cuda" without a GPU.'
+        )
+    seed = arguments.get("seed")
+    if seed is not None:
+        check_number("seed", seed, source=source, least=0, whole=True)
+    texts = {name: arguments[name] for name in ("metrics", "loss") if arguments.get(name) is not None}
+    for name, value in texts.items():
+        check_text(name, value, source=source)
+    return TrainingRequest(devices=tuple(devices), seed=seed, **texts)
+
+
+def parse_gpu(arguments: Mapping[str, Any], *, source: str) -> GpuRequest:
+    """The request in a marker's keyword arguments.
+
+    Raises:
+        UsageError: A name is unknown or a value can't be used.
+    """
+    check_names("gpu", arguments, GPU_ARGUMENTS, source=source)
+    return GpuRequest(
+        count=int(check_number("count", arguments.get("count", 1), source=source, least=1, whole=True)),
+        memory_gb=check_number("memory_gb", arguments.get("memory_gb", 0), source=source, least=0),
+        name=check_text("name", arguments["name"], source=source) if "name" in arguments else "",
+    )

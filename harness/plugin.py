@@ -1,0 +1,226 @@
+"""The pytest plugin: options, markers, and the hooks that judge a test's budget inside the test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import HarnessError, UsageError
+from harness.fixtures import SETTINGS, STATE, TestState, smoke_training
+from harness.session import REPORT_ATTRIBUTE, HarnessSession, add_properties, describe_item
+from harness.settings import Settings, add_options
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from harness.budgets.judge import BudgetResult
+
+__all__ = ["smoke_training"]
+
+TIMEOUT_SLACK_S = 30.0
+MARKERS = {
+    "smoke_training": "smoke_training(devices=None, seed=None, metrics=None, loss=None): a tiny training. "
+    'devices, e.g. ["cpu", "cuda"], runs the test once on each; seed is set before a called function; metrics '
+    "is a glob of the metrics file under the run directory; loss names the metric that is the training loss.",
+    "budget": "budget(wall_clock_s, step_time_s, min_throughput, peak_memory_mb, max_final_loss, wall_clock, "
+    "step_time, throughput, peak_memory, final_loss): what the test's training may cost. The first five are "
+    "absolute limits; the others tolerances against the stored baseline, 0.05 being 5 %. wall_clock_s also "
+    "ends a test that hangs.",
+    "gpu": "gpu(count=1, memory_gb=0, name=''): needs GPUs with that memory in GiB and that text in their "
+    "names; skipped without, failed with --harness-require-gpu.",
+    "profile_capture": "profile_capture(wait=1, warmup=1, active=3, max_mb=50, keep=5): profiles a few "
+    "optimizer steps on GPU runners, or with --harness-profile=always, into traces/ of the run directory.",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declares the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reads the options, registers the markers and the session's state."""
+    for text in MARKERS.values():
+        config.addinivalue_line("markers", text)
+    try:
+        settings = Settings(config)
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    if settings["accept"] and not settings["reason"].strip():
+        raise pytest.UsageError(
+            '--accept-baselines needs a reason, which is kept with them.\nNext: --accept-baselines --reason "why"'
+        )
+    if settings["reason"] and not settings["accept"]:
+        raise pytest.UsageError("--reason is the reason of --accept-baselines, which is not given.")
+    config.stash[SETTINGS] = settings
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(HarnessSession(config), "harness-session")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Checks the markers of a test, and runs it on each device its marker names."""
+    try:
+        state = read_state(metafunc.definition)
+    except UsageError as error:
+        assert metafunc.definition.parent is not None  # noqa: S101  a function always has a parent
+        raise metafunc.definition.parent.CollectError(str(error)) from None
+    if state is not None and state.training.devices and "smoke_training" in metafunc.fixturenames:
+        params = [
+            pytest.param(device, marks=[pytest.mark.gpu] if device == "cuda" and state.gpu is None else [])
+            for device in state.training.devices
+        ]
+        metafunc.parametrize("smoke_training", params, indirect=True, ids=state.training.devices)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Gives each item its state, and arms pytest-timeout where a wall-clock limit is set."""
+    has_timeout = config.pluginmanager.hasplugin("timeout")
+    for item in items:
+        state = read_state(item)
+        if state is None:
+            continue
+        item.stash[STATE] = state
+        limit_s = state.budget.wall_clock_limit_s if state.budget else None
+        if limit_s is not None and has_timeout and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(limit_s + TIMEOUT_SLACK_S))
+
+
+def read_state(item: pytest.Item) -> TestState | None:
+    """What the markers and fixtures of a test ask of the harness; None when nothing does.
+
+    Markers of one name are merged, the nearest to the test winning.
+
+    Raises:
+        UsageError: A marker's argument is unknown or can't be used.
+    """
+    found = {name: _merge_marker(item, name) for name in MARKERS}
+    uses_fixture = "smoke_training" in getattr(item, "fixturenames", ())
+    if not uses_fixture and all(arguments is None for arguments in found.values()):
+        return None
+    from harness.budgets.spec import parse_budget  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.markers import parse_gpu, parse_training  # noqa: PLC0415
+    from harness.profiling.schedule import parse_schedule  # noqa: PLC0415
+
+    source = f"@pytest.mark.{{}} on {item.nodeid}"
+    budget, gpu, schedule = found["budget"], found["gpu"], found["profile_capture"]
+    if budget is not None and schedule is not None:
+        raise UsageError(
+            f"{item.nodeid} has both a budget and a profile_capture, but a profiled run is never the timed one.\n"
+            "Next: put the capture on a test of its own."
+        )
+    return TestState(
+        training=parse_training(found["smoke_training"] or {}, source=source.format("smoke_training")),
+        gpu=None if gpu is None else parse_gpu(gpu, source=source.format("gpu")),
+        budget=None if budget is None else parse_budget(budget, source=source.format("budget")),
+        schedule=None
+        if schedule is None
+        else parse_schedule(schedule, source=source.format("profile_capture")),
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test whose GPU is missing, or fails it where a GPU is required."""
+    state = item.stash.get(STATE, None)
+    if state is None or state.gpu is None:
+        return
+    from harness.watch.devices import explain_missing_gpu, find_gpus  # noqa: PLC0415  imports torch
+
+    request = state.gpu
+    reason = explain_missing_gpu(
+        find_gpus(), count=request.count, memory_gb=request.memory_gb, name=request.name
+    )
+    if reason is None:
+        return
+    settings = item.config.stash[SETTINGS]
+    if settings["require_gpu"]:
+        pytest.fail(
+            f"{reason}; {settings.source('require_gpu')} requires it.\n"
+            "Next: run on a machine with that GPU, or without the option, which skips the test.",
+            pytrace=False,
+        )
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Judges the budget once the test's own assertions hold, so that the verdict is the test's outcome."""
+    state = item.stash.get(STATE, None)
+    if state is None:
+        return (yield)
+    try:
+        result = yield
+        if state.budget is not None:
+            _judge(item, state)
+        return result
+    finally:
+        add_properties(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Hangs what the harness saw on the report of the test, which travels from worker to controller."""
+    report = yield
+    if item.stash.get(STATE, None) is not None and (report.when == "call" or not report.passed):
+        setattr(report, REPORT_ATTRIBUTE, describe_item(item, call, report))
+    return report
+
+
+def _judge(item: pytest.Item, state: TestState) -> None:
+    from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.budgets.judge import Judge  # noqa: PLC0415
+
+    settings = item.config.stash[SETTINGS]
+    if not state.runs:
+        state.is_not_observed = True
+        pytest.fail(
+            f"the budget of {item.nodeid} compared nothing: the test ran no smoke_training.\n"
+            "Next: run the training through the smoke_training fixture, or drop the budget marker.",
+            pytrace=False,
+        )
+    judge = Judge(
+        store=PoolStore(item.config.rootpath / settings["baselines"]),
+        runner_class=state.runner_class or "",
+        reason=settings["reason"] if settings["accept"] else None,
+    )
+    assert state.budget is not None  # noqa: S101  the caller checked it
+    try:
+        for number, run in enumerate(state.runs):
+            name = item.nodeid if number == 0 else f"{item.nodeid}#{number + 1}"
+            state.results += judge.judge(name, run, state.budget)
+    except HarnessError as error:
+        state.is_not_observed = True
+        pytest.fail(str(error), pytrace=False)
+    failed = [result for result in state.results if _fails(result, settings)]
+    if failed:
+        advice = dict.fromkeys(f"Next: {result.advice}" for result in failed if result.advice)
+        pytest.fail("\n".join([*(result.message for result in failed), *advice]), pytrace=False)
+
+
+def _fails(result: BudgetResult, settings: Settings) -> bool:
+    from harness.budgets.gate import Verdict  # noqa: PLC0415  late
+
+    failing: set[Verdict] = {Verdict.REGRESSED, Verdict.EXCEEDED, Verdict.MISSING_BASELINE}
+    if settings["require_baseline"]:
+        failing.add(Verdict.NOT_COMPARABLE)
+    if settings["inconclusive"] == "fail":
+        failing.add(Verdict.INCONCLUSIVE)
+    return result.verdict in failing
+
+
+def _merge_marker(item: pytest.Item, name: str) -> dict[str, Any] | None:
+    markers = list(item.iter_markers(name))
+    if not markers:
+        return None
+    merged: dict[str, Any] = {}
+    for marker in reversed(markers):
+        if marker.args:
+            raise UsageError(
+                f"@pytest.mark.{name} on {item.nodeid} takes keyword arguments only, got {marker.args!r}.\n"
+                f"Next: {MARKERS[name].partition(':')[0]}."
+            )
+        merged |= marker.kwargs
+    return merged

@@ -1,0 +1,1 @@
+"""Profiler captures: gated, short, capped in size and number."""

@@ -1,0 +1,1 @@
+"""What was seen of a training, as plain data: no torch, no pytest, pandas only in `frames`."""

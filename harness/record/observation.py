@@ -1,0 +1,350 @@
+"""What a watched run showed, as plain data: one record per step and one for the whole run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from harness.record.deep import DeepObservation
+
+PHASES = ("data", "forward", "backward", "optimizer", "other")
+
+
+class Outcome(StrEnum):
+    """How a watched run ended."""
+
+    COMPLETED = "completed"
+    """It ran to its own end."""
+    STOPPED = "stopped"
+    """The watcher ended it after `max_steps` or `max_seconds`; counts as complete."""
+    RAISED = "raised"
+    """An exception left it, `SystemExit` with a code and `KeyboardInterrupt` among them."""
+    CRASHED = "crashed"
+    """The process was gone before it could say how it ended."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run may be judged as a whole."""
+        return self in {Outcome.COMPLETED, Outcome.STOPPED}
+
+
+@dataclass(slots=True)
+class ClippingCall:
+    """One call that clipped gradients.
+
+    Attributes:
+        kind: "norm" or "value".
+        max_norm: The bound, a norm or a value; None where it was not one number.
+        norm: The norm before clipping; None for clipping by value.
+        norm_type: Order of the norm.
+        num_gradients: How many gradients it covered; None where it got a generator.
+        is_before_unscale: Whether gradients still carried the loss scale of a GradScaler.
+    """
+
+    kind: str
+    max_norm: float | None
+    norm: float | None = None
+    norm_type: float = 2.0
+    num_gradients: int | None = None
+    is_before_unscale: bool = False
+
+
+@dataclass(slots=True)
+class StepObservation:
+    """One optimizer step.
+
+    Attributes:
+        step: Position among the steps seen, from 0.
+        loss: Sum of what reached backward in the step, each with the value the program gave it; None where
+            nothing did. With a closure that is called more than once: of its first call.
+        losses: The values that were summed, in order.
+        num_micro_batches: Backward passes of the step; of a closure's first call only.
+        num_closure_calls: How often the optimizer called its closure; 0 without one.
+        optimizers: Indices of the optimizers that stepped, into `RunObservation.optimizers`.
+        learning_rates: Learning rate per group, of each optimizer that stepped, in that order.
+        grad_norm: Norm of the gradients before clipping; None where neither the program clipped nor norms
+            were asked for.
+        clipped_grad_norm: Norm the optimizer was given.
+        update_norm: Norm of the change of the parameters (deep steps).
+        update_to_weight: `update_norm` over the norm of the parameters before (deep steps).
+        batch_shapes: Shapes of the tensors the model was called with, one list per micro-batch.
+        num_samples: Samples of the step; None where no batch was seen.
+        num_tokens: Tokens of the step; None where batches are not token ids.
+        sequence_length: The longest sequence of the step; None where batches are not token ids.
+        time_s: Seconds from the end of the previous step to the end of this one; None for deep steps and
+            for a first step whose start was not seen.
+        phase_times_s: Seconds by phase: data, forward, backward, optimizer, other.
+        rss_bytes: Resident set at the end of the step; None outside Linux.
+        is_deep: Whether it was watched in depth, so that its time says nothing.
+        was_skipped: Whether a GradScaler skipped it because of infinite gradients.
+        clipping: The clipping calls of the step.
+    """
+
+    step: int
+    loss: float | None = None
+    losses: list[float] = field(default_factory=list)
+    num_micro_batches: int = 0
+    num_closure_calls: int = 0
+    optimizers: list[int] = field(default_factory=list)
+    learning_rates: list[list[float]] = field(default_factory=list)
+    grad_norm: float | None = None
+    clipped_grad_norm: float | None = None
+    update_norm: float | None = None
+    update_to_weight: float | None = None
+    batch_shapes: list[list[tuple[int, ...]]] = field(default_factory=list)
+    num_samples: int | None = None
+    num_tokens: int | None = None
+    sequence_length: int | None = None
+    time_s: float | None = None
+    phase_times_s: dict[str, float] = field(default_factory=dict)
+    rss_bytes: int | None = None
+    is_deep: bool = False
+    was_skipped: bool = False
+    clipping: list[ClippingCall] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The step as a JSON object; what was not seen is left out."""
+        found = {name: value for name in STEP_FIELDS if (value := getattr(self, name)) not in (None, [], {}, False)}
+        if self.clipping:
+            found["clipping"] = [asdict(call) for call in self.clipping]
+        return found
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The step that `to_json` wrote."""
+        step = cls(**value)
+        step.clipping = [ClippingCall(**call) for call in value.get("clipping", [])]
+        step.batch_shapes = [[tuple(shape) for shape in shapes] for shapes in step.batch_shapes]
+        return step
+
+
+STEP_FIELDS = tuple(entry.name for entry in fields(StepObservation))
+
+
+@dataclass(slots=True)
+class OptimizerGroup:
+    """One parameter group.
+
+    Attributes:
+        hyperparameters: Numbers, flags and names of the group when it first stepped, `lr` among them.
+        parameters: Names of the parameters in it, as the model has them; `?` and a position where no model
+            that was seen owns it.
+        num_elements: Numbers in those parameters.
+    """
+
+    hyperparameters: dict[str, Any]
+    parameters: list[str]
+    num_elements: int
+
+
+@dataclass(slots=True)
+class OptimizerObservation:
+    """One optimizer that stepped: its class, its groups, and how often it stepped."""
+
+    name: str
+    groups: list[OptimizerGroup]
+    num_steps: int = 0
+
+
+@dataclass(slots=True)
+class SchedulerObservation:
+    """One learning rate scheduler.
+
+    Attributes:
+        name: Its class.
+        num_steps: Calls of `step`, the one of its constructor left out.
+        num_before_first_optimizer_step: How many of them came before any optimizer had stepped.
+        last_epoch: Its own counter at the end.
+    """
+
+    name: str
+    num_steps: int = 0
+    num_before_first_optimizer_step: int = 0
+    last_epoch: int | None = None
+
+
+@dataclass(slots=True)
+class EpochObservation:
+    """One pass of a DataLoader: how many batches and samples it gave, and in which order.
+
+    `num_distinct` and `order` come from the sampler: distinct indices drawn, and a fingerprint of their
+    sequence; None for iterable data sets. With workers the sampler runs ahead of the batches given.
+    """
+
+    after_step: int
+    num_batches: int = 0
+    num_indices: int = 0
+    num_distinct: int | None = None
+    order: str | None = None
+
+
+@dataclass(slots=True)
+class LoaderObservation:
+    """One DataLoader that was iterated.
+
+    Attributes:
+        dataset: Class of the data set.
+        num_samples: Its length; None where it has none.
+        batch_size: As configured; None with a batch sampler of its own.
+        num_workers: Worker processes.
+        sampler: Class of the sampler, which tells shuffling from reading in order.
+        drop_last: Whether an incomplete last batch is left out.
+        epochs: Its passes, in order.
+        fingerprints: One per batch given, over shapes, types and a sample of the contents.
+    """
+
+    dataset: str
+    num_samples: int | None
+    batch_size: int | None
+    num_workers: int
+    sampler: str
+    drop_last: bool
+    epochs: list[EpochObservation] = field(default_factory=list)
+    fingerprints: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class EvaluationObservation:
+    """Forward passes in eval mode or without gradients, between two steps.
+
+    Attributes:
+        after_step: Steps done before.
+        num_forwards: Calls of outermost modules.
+        num_in_training_mode: How many ran in training mode.
+        num_with_gradient: How many recorded a graph.
+        modules: Classes of the modules called.
+    """
+
+    after_step: int
+    num_forwards: int = 0
+    num_in_training_mode: int = 0
+    num_with_gradient: int = 0
+    modules: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class CheckpointObservation:
+    """One checkpoint written.
+
+    Attributes:
+        path: Where to; None for a buffer in memory.
+        writer: Function that wrote it, such as `torch.save`.
+        after_step: Steps done before.
+        keys: Keys of the object, dotted down to tensors; the class name of an object that is no mapping.
+        num_bytes: Size right after the call; None where it is no file yet.
+    """
+
+    path: str | None
+    writer: str
+    after_step: int
+    keys: list[str] = field(default_factory=list)
+    num_bytes: int | None = None
+
+
+@dataclass(slots=True)
+class ScalerObservation:
+    """The GradScalers of the run: how often a loss was scaled, steps skipped, and the last scale."""
+
+    num_scaled: int = 0
+    num_skipped: int = 0
+    last_scale: float | None = None
+
+
+@dataclass(slots=True)
+class CompilationObservation:
+    """What torch.compile did during the run: graphs compiled, and graph breaks by reason."""
+
+    num_graphs: int = 0
+    num_graph_breaks: int = 0
+    is_used: bool = False
+
+
+@dataclass(slots=True)
+class RunObservation:
+    """Everything seen of one process of a run.
+
+    Attributes:
+        steps: In order; with more than the limit kept, the middle is left out and `not_seen` says so.
+        deep_steps: What was seen in depth on sampled steps.
+        autocast: How often autocast was entered, by device and type, such as "cpu bfloat16".
+        num_backwards: Backward passes, those after the last step too.
+        num_forwards: Calls of outermost modules that recorded a graph; None where modules were not watched.
+        not_seen: What could not be observed, and why, in whole sentences.
+        notes: What the watcher did that the reader should know, such as ending the run.
+        peak_memory_bytes: Peak resident set of the process.
+        outcome: How it ended.
+        error: The exception that ended it, as "Type: message".
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    process_id: int = 0
+    argv: list[str] = field(default_factory=list)
+    started_at: str = ""
+    torch: str = ""
+    steps: list[StepObservation] = field(default_factory=list)
+    deep_steps: list[DeepObservation] = field(default_factory=list)
+    optimizers: list[OptimizerObservation] = field(default_factory=list)
+    schedulers: list[SchedulerObservation] = field(default_factory=list)
+    scaler: ScalerObservation | None = None
+    autocast: dict[str, int] = field(default_factory=dict)
+    loaders: list[LoaderObservation] = field(default_factory=list)
+    evaluations: list[EvaluationObservation] = field(default_factory=list)
+    checkpoints: list[CheckpointObservation] = field(default_factory=list)
+    compilation: CompilationObservation = field(default_factory=CompilationObservation)
+    trainable_parameters: dict[str, int] = field(default_factory=dict)
+    num_backwards: int = 0
+    num_forwards: int | None = None
+    not_seen: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    peak_memory_bytes: int | None = None
+    cuda_peak_bytes: int | None = None
+    wall_clock_s: float | None = None
+    outcome: Outcome = Outcome.CRASHED
+    error: str | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        """The headline loss of every step that had one and was not skipped."""
+        return [step.loss for step in self.steps if step.loss is not None and not step.was_skipped]
+
+    def to_json(self, *, with_steps: bool = True) -> dict[str, Any]:
+        """The run as a JSON object; the steps may be left out where they are written one by one."""
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        plain["steps"] = [step.to_json() for step in self.steps] if with_steps else []
+        plain["deep_steps"] = [deep.to_json() for deep in self.deep_steps] if with_steps else []
+        for name in RUN_PARTS:
+            plain[name] = [asdict(part) for part in plain[name]]
+        plain["scaler"] = None if self.scaler is None else asdict(self.scaler)
+        plain["compilation"] = asdict(self.compilation)
+        plain["outcome"] = str(self.outcome)
+        return plain
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The run that `to_json` wrote; keys of a later schema are passed over."""
+        known = {entry.name for entry in fields(cls)}
+        plain = {name: part for name, part in value.items() if name in known}
+        plain["steps"] = [StepObservation.from_json(step) for step in plain.get("steps", [])]
+        plain["deep_steps"] = [DeepObservation.from_json(deep) for deep in plain.get("deep_steps", [])]
+        for name, kind in RUN_PARTS.items():
+            plain[name] = [kind(**part) for part in plain.get(name, [])]
+        for optimizer in plain["optimizers"]:
+            optimizer.groups = [OptimizerGroup(**group) for group in optimizer.groups]
+        for loader in plain["loaders"]:
+            loader.epochs = [EpochObservation(**epoch) for epoch in loader.epochs]
+        if plain.get("scaler") is not None:
+            plain["scaler"] = ScalerObservation(**plain["scaler"])
+        plain["compilation"] = CompilationObservation(**plain.get("compilation", {}))
+        plain["outcome"] = Outcome(plain.get("outcome", Outcome.CRASHED))
+        return cls(**plain)
+
+
+RUN_PARTS: dict[str, Any] = {
+    "optimizers": OptimizerObservation,
+    "schedulers": SchedulerObservation,
+    "loaders": LoaderObservation,
+    "evaluations": EvaluationObservation,
+    "checkpoints": CheckpointObservation,
+}

@@ -1,0 +1,152 @@
+"""The record of one training run: its steps, where they came from, and what the run cost."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.record.artifacts import find_artifacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from harness.record.environment import Environment
+
+LOSS_NAMES = ("loss", "train/loss", "train_loss", "training_loss")
+STEP_TIME_NAMES = ("time/step_s", "step_time_s", "step_time")
+NUM_SAMPLES_NAMES = ("num_samples", "samples")
+NUM_TOKENS_NAMES = ("num_tokens", "tokens")
+
+WARM_UP_SHARE = 0.2
+MIN_STEADY_STEPS = 3
+
+
+@dataclass(slots=True)
+class Step:
+    """One logged step of a training.
+
+    Attributes:
+        step: The program's own step number, or the position in the history where it gave none.
+        metrics: Every number seen for this step, under the program's names; may hold NaN and infinities.
+        time_s: Seconds from the end of the previous step to the end of this one; None where not seen.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    time_s: float | None = None
+
+
+@dataclass(slots=True)
+class TrainingRun:
+    """Everything observed of one run of the user's program.
+
+    Attributes:
+        name: The test or command that ran it.
+        steps: Logged steps, in the order they were seen.
+        source: Where the steps came from, for messages: "record() callback", "return value", or a file.
+        loss_name: Which metric is the loss; None when the history has none.
+        run_dir: Directory that artifact globs are relative to.
+        device: "cpu" or "cuda".
+        seed: Seed set before the run; None when the program's own seeding was left alone.
+        threads: Torch threads the run was held to; None when left alone.
+        wall_clock_s: Seconds from calling or starting the program to its end.
+        peak_memory_bytes: Peak resident set of the process on CPU, peak allocated bytes on CUDA; None
+            where the platform does not tell.
+        environment: Machine and library versions.
+        result: What a called function returned; None for a command.
+        command: The argument list of a command; None for a called function.
+        is_profiled: Whether a profiler watched, so that times say nothing about the program.
+        trace: The profiler's trace file, where one was captured.
+    """
+
+    name: str
+    steps: list[Step]
+    source: str
+    loss_name: str | None
+    run_dir: Path
+    device: str
+    seed: int | None
+    threads: int | None
+    wall_clock_s: float
+    peak_memory_bytes: int | None
+    environment: Environment
+    result: Any = None
+    command: Sequence[str] | None = None
+    is_profiled: bool = False
+    trace: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each step that logged one; empty when the history has no loss."""
+        return [] if self.loss_name is None else [value for _, value in self.metric(self.loss_name)]
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Names of all metrics seen, in order of first appearance."""
+        return list(dict.fromkeys(name for step in self.steps for name in step.metrics))
+
+    def metric(self, name: str) -> list[tuple[int, float]]:
+        """The `(step, value)` pairs of one metric; empty when it was never logged."""
+        return [(step.step, step.metrics[name]) for step in self.steps if name in step.metrics]
+
+    @property
+    def step_time_s(self) -> float | None:
+        """Median seconds per step after warm-up; None when fewer than three steady steps were timed.
+
+        The first fifth of the timed steps, and never less than one, counts as warm-up.
+        """
+        times = [step.time_s for step in self.steps if step.time_s is not None]
+        steady = times[max(1, round(len(times) * WARM_UP_SHARE)) :]
+        return statistics.median(steady) if len(steady) >= MIN_STEADY_STEPS else None
+
+    @property
+    def throughput(self) -> float | None:
+        """Work per second over the steady steps, in `throughput_unit`; None without step times."""
+        step_time_s = self.step_time_s
+        return None if not step_time_s else self._work_per_step()[0] / step_time_s
+
+    @property
+    def throughput_unit(self) -> str:
+        """`tokens/s` or `samples/s` where the program tells the size of its batches, else `steps/s`."""
+        return self._work_per_step()[1]
+
+    def _work_per_step(self) -> tuple[float, str]:
+        for names, unit in ((NUM_TOKENS_NAMES, "tokens/s"), (NUM_SAMPLES_NAMES, "samples/s")):
+            for name in names:
+                counts = [value for _, value in self.metric(name)]
+                if counts:
+                    return statistics.median(counts), unit
+        return 1.0, "steps/s"
+
+    def artifacts(self, pattern: str) -> list[Path]:
+        """Files under the run directory that match a glob, sorted; see `find_artifacts`."""
+        return find_artifacts(self.run_dir, pattern)
+
+    def frame(self) -> pd.DataFrame:
+        """The metrics as a pandas frame: one row per step, indexed by `step`, one column per metric.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from harness.record.frames import build_frame  # noqa: PLC0415  pandas is imported late
+
+        return build_frame(self.steps)
+
+
+def find_loss_name(steps: Sequence[Step], wanted: str | None = None) -> str | None:
+    """The metric that is the training loss: `wanted` if it was logged, else the first well-known name.
+
+    Returns None when no step logged it, so that the caller can say which names were there instead.
+    """
+    names = {name for step in steps for name in step.metrics}
+    return next((name for name in ([wanted] if wanted else LOSS_NAMES) if name in names), None)
+
+
+def find_step_time(metrics: Mapping[str, float]) -> float | None:
+    """The step time in seconds that the program logged itself, under a well-known name."""
+    return next((metrics[name] for name in STEP_TIME_NAMES if name in metrics), None)

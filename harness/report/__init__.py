@@ -1,0 +1,1 @@
+"""One document of a session, and the forms it is shown in."""

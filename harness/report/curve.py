@@ -1,0 +1,58 @@
+"""A small curve in plain characters, for messages and terminals."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+NOT_FINITE = "x"
+
+
+def draw_curve(points: Sequence[tuple[int, float]], *, width: int = 60, height: int = 6) -> str:
+    """Draws `(step, value)` points as rows of `*`, with the range of both axes.
+
+    More points than columns are averaged; a column with a value that is not finite is marked `x` on the
+    lowest row. No points give an empty string.
+    """
+    if not points:
+        return ""
+    values = _resample([value for _, value in points], width)
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    span = high - low or 1.0
+    rows = [[" "] * len(values) for _ in range(height)]
+    for column, value in enumerate(values):
+        if math.isfinite(value):
+            rows[height - 1 - round((value - low) / span * (height - 1))][column] = "*"
+        else:
+            rows[-1][column] = NOT_FINITE
+    labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
+    margin = max(len("step"), *(len(label) for label in labels))
+    lines = [f"{label:>{margin}} |{''.join(row).rstrip()}" for label, row in zip(labels, rows, strict=True)]
+    first, last = str(points[0][0]), str(points[-1][0])
+    axis = f"{first}{last:>{max(len(last) + 1, len(values) - len(first))}}"
+    return "\n".join([*lines, f"{'':>{margin}} +{'-' * len(values)}", f"{'step':>{margin}}  {axis}"])
+
+
+def draw_sparkline(values: Sequence[float], *, width: int = 12) -> str:
+    """The shape of a series in one line of block characters; `x` where a value is not finite."""
+    values = _resample(values, width)
+    finite = [value for value in values if math.isfinite(value)]
+    low, span = (min(finite), max(finite) - min(finite) or 1.0) if finite else (0.0, 1.0)
+    return "".join(
+        BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] if math.isfinite(value) else NOT_FINITE
+        for value in values
+    )
+
+
+def _resample(values: Sequence[float], width: int) -> list[float]:
+    if len(values) <= width:
+        return list(values)
+    edges = [round(column * len(values) / width) for column in range(width + 1)]
+    return [statistics.fmean(values[start:end]) for start, end in itertools.pairwise(edges)]

@@ -1,0 +1,78 @@
+"""The document of a session: everything the reports show, as plain JSON data with a schema version."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.budgets.metrics import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from harness.budgets.judge import BudgetResult
+    from harness.record.run import TrainingRun
+    from harness.rules.catalogue import Diagnosis
+
+SCHEMA_VERSION = 1
+
+
+def describe_run(run: TrainingRun, diagnosis: Diagnosis) -> dict[str, Any]:
+    """One run as JSON data: identity, cost, loss curve and what the rules say.
+
+    Numbers that are not finite become the text `nan`, `inf` or `-inf`, as JSON has none.
+    """
+    return {
+        "name": run.name,
+        "source": run.source,
+        "command": list(run.command) if run.command else None,
+        "run_dir": str(run.run_dir),
+        "device": run.device,
+        "seed": run.seed,
+        "threads": run.threads,
+        "num_steps": len(run.steps),
+        "loss_name": run.loss_name,
+        "loss": [[step, _finite(value)] for step, value in run.metric(run.loss_name or "")],
+        "measured": {name: _finite(value) for name, value in measure(run).items()},
+        "throughput_unit": run.throughput_unit,
+        "is_profiled": run.is_profiled,
+        "trace": str(run.trace) if run.trace else None,
+        "notes": list(run.notes),
+        "findings": [finding.to_json() for finding in diagnosis.findings],
+        "rules_not_applied": diagnosis.not_applied,
+        "environment": run.environment.to_json(),
+    }
+
+
+def describe_test(
+    nodeid: str,
+    *,
+    runner_class: str | None,
+    runs: Sequence[dict[str, Any]],
+    budget: Iterable[BudgetResult],
+    outcome: str,
+    message: str,
+) -> dict[str, Any]:
+    """One test as JSON data; `outcome` is `passed`, `failed`, `skipped` or `not observed`."""
+    return {
+        "nodeid": nodeid,
+        "runner_class": runner_class,
+        "outcome": outcome,
+        "message": message,
+        "runs": list(runs),
+        "budget": [result.to_json() for result in budget],
+    }
+
+
+def build_session(tests: Sequence[dict[str, Any]], *, version: str, created_at: str) -> dict[str, Any]:
+    """The whole session as one document."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "harness_version": version,
+        "created_at": created_at,
+        "tests": list(tests),
+    }
+
+
+def _finite(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

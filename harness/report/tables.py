@@ -1,0 +1,91 @@
+"""The summary table of a session, as rows of text for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME, THROUGHPUT
+from harness.report.curve import draw_sparkline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HEADER = ("test", "steps", "loss", "step time", "throughput", "peak memory", "verdict")
+FAILING_VERDICTS = ("limit exceeded", "missing baseline", "regressed")
+NOTED_VERDICTS = ("inconclusive", "not comparable", "accepted", "improved")
+
+
+def build_rows(session: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row per run, and one per test that ran none."""
+    rows: list[tuple[str, ...]] = []
+    for test in session["tests"]:
+        verdict = summarize_verdict(test)
+        if not test["runs"]:
+            rows.append((test["nodeid"], "", "", "", "", "", verdict))
+        for number, run in enumerate(test["runs"]):
+            name = test["nodeid"] if number == 0 else f"  run {number + 1}"
+            rows.append((name, str(run["num_steps"]), *_describe_run(run), verdict if number == 0 else ""))
+    return rows
+
+
+def build_notes(session: dict[str, Any]) -> list[str]:
+    """What a reader should know although nothing failed: one line a budget that was not plainly passed."""
+    notes: dict[str, list[str]] = {}
+    for test in session["tests"]:
+        for result in test["budget"]:
+            if result["verdict"] in NOTED_VERDICTS:
+                text = " ".join(filter(None, (result["message"], result["advice"])))
+                notes.setdefault(text, []).append(test["nodeid"])
+        for run in test["runs"]:
+            for note in run["notes"]:
+                notes.setdefault(note, []).append(test["nodeid"])
+            for finding in run["findings"]:
+                if finding["severity"] != "error":
+                    text = f"{finding['severity']} {finding['code']} {finding['name']}: {finding['message']}"
+                    notes.setdefault(text, []).append(test["nodeid"])
+    return [f"{', '.join(nodeids)}: {note}" for note, nodeids in notes.items()]
+
+
+def summarize_verdict(test: dict[str, Any]) -> str:
+    """The outcome of a test, and the least good verdict of its budget where that says more."""
+    if test["outcome"] == "skipped":
+        return f"skipped: {test['message']}"
+    verdicts = {result["verdict"] for result in test["budget"]}
+    worst = next((verdict for verdict in (*FAILING_VERDICTS, *NOTED_VERDICTS) if verdict in verdicts), None)
+    if test["outcome"] != "passed":
+        codes = sorted(
+            {
+                f"{finding['code']} {finding['name']}"
+                for run in test["runs"]
+                for finding in run["findings"]
+                if finding["severity"] == "error"
+            }
+        )
+        reasons = [*codes, *([worst] if worst in FAILING_VERDICTS else [])]
+        return f"{test['outcome'].upper()}{': ' + ', '.join(reasons) if reasons else ''}"
+    return f"passed, {worst}" if worst else "passed"
+
+
+def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows as lines of text with columns of one width; numbers stand to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in (1, 3, 4, 5) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _describe_run(run: dict[str, Any]) -> tuple[str, ...]:
+    losses = [float(value) for _, value in run["loss"]]
+    loss = f"{losses[0]:.4g} {draw_sparkline(losses)} {losses[-1]:.4g}" if losses else "none"
+    unit, measured = run["throughput_unit"], run["measured"]
+    shown = {
+        metric: metric.show(float(measured[metric.name]), unit) if metric.name in measured else ""
+        for metric in (STEP_TIME, THROUGHPUT, PEAK_MEMORY)
+    }
+    if run["is_profiled"]:
+        shown[STEP_TIME] = "profiled"
+    return (loss, *shown.values())

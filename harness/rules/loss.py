@@ -1,0 +1,100 @@
+"""Rules about the loss curve and about numbers that are not numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from harness.rules.finding import Finding, Rule, Severity
+from harness.rules.trend import ALPHA, MIN_VALUES, measure_trend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.record.run import TrainingRun
+
+
+def _find_obstacle_to_trend(run: TrainingRun) -> str | None:
+    losses = run.losses
+    if len(losses) < MIN_VALUES:
+        return f"it needs {MIN_VALUES} logged losses, the run has {len(losses)}"
+    if not all(math.isfinite(loss) for loss in losses):
+        return "the loss is not finite throughout"
+    return None
+
+
+def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
+    trend = measure_trend(run.losses)
+    if trend.is_falling:
+        return
+    losses = run.losses
+    if len(set(losses)) == 1:
+        seen = f"every one of the {len(losses)} logged losses is {losses[0]:.6g}"
+        cause = (
+            "Likely: nothing is learned at all: learning rate 0, parameters not in the optimizer, "
+            "no optimizer.step(), or a loss cut off from the parameters."
+        )
+    elif trend.end > trend.start:
+        seen = f"the loss rises from {trend.start:.6g} to {trend.end:.6g} ({-trend.drop:+.1%})"
+        cause = (
+            "Likely: learning rate too high, sign of the loss turned round, or labels and inputs out of step."
+        )
+    else:
+        seen = (
+            f"the loss is not shown to fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end "
+            f"({-trend.drop:+.1%}), within its noise (p = {trend.p_value:.2g}, needed {ALPHA:g})"
+        )
+        cause = (
+            "Likely: learning rate 0 or far too small, parameters frozen or not in the optimizer, labels that "
+            "have nothing to do with the inputs; or too few steps to tell."
+        )
+    yield Finding(
+        code=rule.code,
+        name=rule.name,
+        severity=rule.severity,
+        message=f"{seen}, over {len(losses)} logged steps of {run.source}.",
+        cause=cause,
+        subject=run.loss_name or "loss",
+    )
+
+
+def _check_finite(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
+    for step in run.steps:
+        broken = {name: value for name, value in step.metrics.items() if not math.isfinite(value)}
+        if not broken:
+            continue
+        name, value = next(iter(broken.items()))
+        also = f" (also {', '.join(list(broken)[1:])})" if len(broken) > 1 else ""
+        num_broken = sum(not math.isfinite(other) for _, other in run.metric(name))
+        yield Finding(
+            code=rule.code,
+            name=rule.name,
+            severity=rule.severity,
+            message=f"{name} is {value} at step {step.step}{also}, for the first time; "
+            f"{num_broken} of {len(run.metric(name))} logged values are not finite ({run.source}).",
+            cause="Likely: overflow, division by zero, log or sqrt of zero, or a learning rate that is too high. "
+            "Look at the batch and the gradient norm of that step, and run once under "
+            "torch.autograd.set_detect_anomaly(True).",
+            subject=name,
+            step=step.step,
+        )
+        return
+
+
+LOSS_NOT_DECREASING = Rule(
+    code="T101",
+    name="loss-not-decreasing",
+    severity=Severity.ERROR,
+    summary="The loss falls over the run, beyond its noise.",
+    find_obstacle=_find_obstacle_to_trend,
+    check=_check_decrease,
+)
+
+NON_FINITE_METRIC = Rule(
+    code="T201",
+    name="non-finite-metric",
+    severity=Severity.ERROR,
+    summary="Every logged number is finite.",
+    find_obstacle=lambda run: None if run.steps else "the run has no logged step",
+    check=_check_finite,
+)

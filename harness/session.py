@@ -1,0 +1,146 @@
+"""The state of a pytest session: gathers what the tests report, writes the report, sets the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import clock
+from harness.fixtures import SETTINGS, STATE
+
+if TYPE_CHECKING:
+    from harness.fixtures import TestState
+
+REPORT_ATTRIBUTE = "harness"
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+NOT_OBSERVED_EXIT = 2
+
+
+class HarnessSession:
+    """Collects the tests of a session in the process that reports them, also under pytest-xdist."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._tests: list[dict[str, Any]] = []
+        self._num_failed = 0
+        self._num_not_observed = 0
+        self._written: Path | None = None
+        self._problem: str | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Takes in one phase of one test, from this process or from a worker."""
+        described = getattr(report, REPORT_ATTRIBUTE, None)
+        if report.failed:
+            self._num_failed += 1
+            self._num_not_observed += bool(described and described["outcome"] == "not observed")
+        if described is not None:
+            self._tests.append(described)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Writes the report, and exits with 2 when every failure was a run that could not be judged."""
+        if self._num_failed and self._num_failed == self._num_not_observed:
+            session.exitstatus = NOT_OBSERVED_EXIT
+        if not self._tests:
+            return
+        from harness.report.document import build_session  # noqa: PLC0415  late
+        from harness.report.markdown import render_markdown  # noqa: PLC0415
+
+        document = build_session(self._tests, version=find_version(), created_at=clock.now_utc())
+        markdown = render_markdown(document)
+        folder = report_folder(self._config)
+        try:
+            make_report_folder(folder)
+            (folder / "session.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            (folder / "summary.md").write_text(markdown, encoding="utf-8")
+            self._written = folder
+            if summary := os.environ.get(SUMMARY_VARIABLE):
+                with Path(summary).open("a", encoding="utf-8") as file:
+                    file.write(markdown)
+        except OSError as error:
+            self._problem = f"the report could not be written: {error}"
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Shows the table of runs and what a reader should know although nothing failed."""
+        if not self._tests:
+            return
+        from harness.report.tables import HEADER, align, build_notes, build_rows  # noqa: PLC0415  late
+
+        document = {"tests": self._tests}
+        terminalreporter.section("training summary")
+        header, *rows = align([HEADER, *build_rows(document)])
+        terminalreporter.write_line(header, bold=True)
+        for line in rows:
+            terminalreporter.write_line(line)
+        for note in build_notes(document):
+            terminalreporter.write_line(f"note: {note}")
+        classes = sorted({test["runner_class"] for test in self._tests if test["runner_class"]})
+        if classes:
+            terminalreporter.write_line(f"runner class: {', '.join(classes)}")
+        if self._written is not None:
+            terminalreporter.write_line(f"report: {os.path.relpath(self._written)}/session.json, summary.md")
+        if self._problem is not None:
+            terminalreporter.write_line(self._problem, red=True)
+
+
+def report_folder(config: pytest.Config) -> Path:
+    """Where the session's report goes, absolute."""
+    return config.rootpath / str(config.stash[SETTINGS]["report"])
+
+
+def make_report_folder(folder: Path) -> None:
+    """Makes the report folder, with a `.gitignore` that keeps it out of commits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+
+
+def find_version() -> str:
+    """The installed version of the harness."""
+    return metadata.version("pytest-training-harness")
+
+
+def describe_item(
+    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> dict[str, Any]:
+    """What a test with a marker of ours came to, as JSON data for the report."""
+    from harness.errors import HarnessError  # noqa: PLC0415
+    from harness.report.document import describe_run, describe_test  # noqa: PLC0415  late
+    from harness.rules.catalogue import diagnose  # noqa: PLC0415
+
+    state: TestState = item.stash[STATE]
+    error = call.excinfo.value if call.excinfo is not None else None
+    outcome: str = report.outcome
+    if report.failed and (state.is_not_observed or isinstance(error, HarnessError)):
+        outcome = "not observed"
+    described = describe_test(
+        item.nodeid,
+        runner_class=state.runner_class,
+        runs=[describe_run(run, diagnose(run)) for run in state.runs],
+        budget=state.results,
+        outcome=outcome,
+        message="" if error is None else str(error),
+    )
+    # A report crosses from worker to controller as plain types only; JSON leaves no other.
+    plain: dict[str, Any] = json.loads(json.dumps(described))
+    return plain
+
+
+def add_properties(item: pytest.Item) -> None:
+    """Adds the measurements of the last run and the verdicts of its budget to the JUnit properties."""
+    from harness.budgets.metrics import measure  # noqa: PLC0415  late
+
+    state: TestState = item.stash[STATE]
+    if state.runs:
+        run = state.runs[-1]
+        values = {"num_steps": len(run.steps), **measure(run), "runner_class": state.runner_class}
+        item.user_properties.extend((f"harness.{name}", value) for name, value in values.items())
+    for result in state.results:
+        change = "" if result.change is None else f" {result.change:+.1%}"
+        item.user_properties.append((f"harness.budget.{result.metric}", f"{result.verdict}{change}"))

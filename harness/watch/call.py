@@ -1,0 +1,90 @@
+"""Runs a training that is a Python function, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from harness import clock
+from harness.errors import HarnessError, ObservationError
+from harness.watch.devices import limited_threads, seeded
+from harness.watch.launch import Cost, RunOptions, build_run, find_history
+from harness.watch.memory import read_peak_memory_bytes, reset_peak_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from harness.record.run import TrainingRun
+    from harness.watch.recorder import Recorder
+
+
+def run_call(
+    function: Callable[..., Any],
+    *args: Any,
+    options: RunOptions,
+    recorder: Recorder,
+    around: AbstractContextManager[object] | None = None,
+    **kwargs: Any,
+) -> TrainingRun:
+    """Calls a training function and returns the record of what it did.
+
+    Args:
+        function: The program's own entry; `args` and `kwargs` are handed to it untouched.
+        args: Positional arguments of the function.
+        options: How to run it and where to look for its history.
+        recorder: Where `record()` calls of the program end up.
+        around: A context that is open during the call only, such as a profiler.
+        kwargs: Keyword arguments of the function.
+
+    Raises:
+        ObservationError: The function raised (its exception is the cause) or left no history with a loss.
+    """
+    started_at = time.time()
+    with seeded(options.seed), limited_threads(options.threads), around or contextlib.nullcontext():
+        _reset_peak(options.device)
+        recorder.start()
+        start_s = clock.monotonic_s()
+        try:
+            result = function(*args, **kwargs)
+        except HarnessError:
+            raise
+        except Exception as error:
+            raise ObservationError(
+                f"{options.name} raised {type(error).__name__}: {error}"
+                f"{_tell_progress(recorder)}\n"
+                "Next: see the program's own traceback above; the training could not be judged."
+            ) from error
+        cost = Cost(_end_of_work(options.device) - start_s, _read_peak(options.device))
+    steps, source = find_history(options, recorded=recorder.steps, result=result, started_at=started_at)
+    return build_run(options, steps, source, cost, result=result)
+
+
+def _tell_progress(recorder: Recorder) -> str:
+    if not recorder.steps:
+        return " (before any step was recorded)"
+    last = recorder.steps[-1]
+    metrics = ", ".join(f"{name} {value:.6g}" for name, value in last.metrics.items())
+    return f" (after step {last.step}: {metrics})"
+
+
+def _reset_peak(device: str) -> None:
+    if device == "cuda":
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    else:
+        reset_peak_memory()
+
+
+def _end_of_work(device: str) -> float:
+    """The clock once queued GPU work is done."""
+    if device == "cuda":
+        sys.modules["torch"].cuda.synchronize()
+    return clock.monotonic_s()
+
+
+def _read_peak(device: str) -> int | None:
+    if device == "cuda":
+        return int(sys.modules["torch"].cuda.max_memory_allocated())
+    return read_peak_memory_bytes()

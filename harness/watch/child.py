@@ -1,0 +1,191 @@
+"""Runs a training that is a command, in a child process of its own process group."""
+
+from __future__ import annotations
+
+import collections
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, TextIO
+
+from harness import clock
+from harness.errors import ObservationError, UsageError
+from harness.watch.launch import Cost, RunOptions, build_run, find_history
+from harness.watch.memory import read_peak_memory_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from harness.record.run import TrainingRun
+
+TAIL_LINES = 30
+GRACE_S = 5.0
+POLL_S = 0.05
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOutcome:
+    """How a child process ended: exit code (negative for a signal), last output lines, and cost."""
+
+    exit_code: int
+    output_tail: str
+    cost: Cost
+    timed_out: bool
+
+
+def run_command(
+    command: Sequence[str | os.PathLike[str]],
+    *,
+    options: RunOptions,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float | None = None,
+) -> TrainingRun:
+    """Runs a training command and returns the record of what it did.
+
+    Args:
+        command: Program and arguments; no shell is involved.
+        options: Where to look for its history. `threads` is handed on as OMP_NUM_THREADS and
+            MKL_NUM_THREADS unless the environment sets them; a seed is the command's own business.
+        env: Variables added to this process's environment.
+        cwd: Working directory; the caller's by default.
+        timeout_s: Seconds after which the child's whole process group is ended; None waits for ever.
+
+    Raises:
+        UsageError: The command is empty or its program does not exist.
+        ObservationError: It exited non-zero, ran past its limit, or left no history with a loss; carries the
+            tail of its output.
+    """
+    words = [os.fspath(word) for word in command]
+    if not words:
+        raise UsageError("the command is empty.\nNext: smoke_training.command([sys.executable, 'train.py']).")
+    started_at = time.time()
+    outcome = run_child(words, env=_build_environment(env, options.threads), cwd=cwd, timeout_s=timeout_s)
+    shown = shlex.join(words)
+    if outcome.timed_out:
+        raise ObservationError(
+            f"{shown} was still running after {timeout_s:g} s and was ended with its process group.\n"
+            f"{outcome.output_tail}\n"
+            "Next: find where it hangs in the output above, or raise the wall-clock budget."
+        )
+    if outcome.exit_code != 0:
+        raise ObservationError(
+            f"{shown} {_explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s.\n"
+            f"{outcome.output_tail}\n"
+            "Next: run the command by hand; the training could not be judged."
+        )
+    steps, source = find_history(options, recorded=[], result=None, started_at=started_at)
+    return build_run(options, steps, source, outcome.cost, command=tuple(words))
+
+
+def run_child(
+    words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None, timeout_s: float | None
+) -> ChildOutcome:
+    """Runs a child to its end, passes its output on, and leaves no process of its group behind.
+
+    Also when this process is interrupted: whatever ends the wait ends the group.
+
+    Raises:
+        UsageError: The program can't be started.
+    """
+    start_s = clock.monotonic_s()
+    try:
+        child = subprocess.Popen(
+            words,
+            env=dict(env),
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{shlex.join(words)} can't be started: {error}.\n"
+            "Next: check the program's name and that it is installed."
+        ) from error
+    tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
+    pumps = [_start_pump(child.stdout, sys.stdout, tail), _start_pump(child.stderr, sys.stderr, tail)]
+    reaper = _Reaper(child)
+    peak_memory_bytes: int | None = None
+    try:
+        while not (has_ended := reaper.wait(POLL_S)):
+            peak_memory_bytes = read_peak_memory_bytes(child.pid) or peak_memory_bytes
+            if timeout_s is not None and clock.monotonic_s() - start_s > timeout_s:
+                break
+    finally:
+        wall_clock_s = clock.monotonic_s() - start_s
+        _end_group(child.pid, reaper)
+        for pump in pumps:
+            pump.join(GRACE_S)
+    return ChildOutcome(
+        exit_code=reaper.exit_code,
+        output_tail="".join(tail).rstrip() or "(no output)",
+        cost=Cost(wall_clock_s, peak_memory_bytes),
+        timed_out=not has_ended,
+    )
+
+
+class _Reaper:
+    """Waits for a child in a thread, so that the end of the child ends the wait at once."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._thread = threading.Thread(target=child.wait, daemon=True, name="harness-reaper")
+        self._thread.start()
+
+    @property
+    def exit_code(self) -> int:
+        """The child's exit code; negative is the number of the signal that ended it."""
+        return self._child.returncode or 0
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the child ended within the time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+
+def _start_pump(source: IO[bytes] | None, sink: TextIO, tail: collections.deque[str]) -> threading.Thread:
+    def pump() -> None:
+        assert source is not None  # noqa: S101  both pipes were asked for
+        with source:
+            for line in source:
+                text = line.decode(errors="replace")
+                tail.append(text)
+                sink.write(text)
+                sink.flush()
+
+    thread = threading.Thread(target=pump, daemon=True, name="harness-output")
+    thread.start()
+    return thread
+
+
+def _end_group(group: int, reaper: _Reaper) -> None:
+    """Ends what is left of a process group: a request first, then without mercy."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, number)
+        except ProcessLookupError:
+            return
+        reaper.wait(GRACE_S)
+
+
+def _build_environment(extra: Mapping[str, str] | None, threads: int | None) -> dict[str, str]:
+    environment = {**os.environ, **(extra or {})}
+    if threads is not None:
+        for variable in THREAD_VARIABLES:
+            environment.setdefault(variable, str(threads))
+    return environment
+
+
+def _explain_exit(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    return f"was ended by {signal.Signals(-code).name}"

@@ -1,0 +1,101 @@
+"""Every way to run this project's checks; CI files and people call these sessions, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+CONSTRAINTS = "constraints/ci.txt"
+MINIMUMS = "constraints/minimums.txt"
+REPORT = "harness-report"
+DEFAULT_LAUNCHES = 20
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the whole test suite; arguments after -- go to pytest."""
+    install(session, "--group", "test", "--group", "lint")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format, CI workflows and the GitLab file; arguments after -- go to ruff check."""
+    session.install("-c", CONSTRAINTS, "--group", "lint")
+    workflows = [str(path) for path in sorted(Path(".github/workflows").glob("*.yml"))]
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("actionlint", "-config-file", ".github/actionlint.yaml", *workflows)
+    session.run("zizmor", "--offline", "--no-progress", "--persona=pedantic", ".github")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+    session.run(
+        "check-jsonschema",
+        *("--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", ".gitlab-ci.yml"),
+    )
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check types with mypy --strict; arguments after -- go to mypy."""
+    install(session, "--group", "test", "--group", "typecheck", "nox")
+    session.run("mypy", *session.posargs, "harness", "reference_model", "tests", "benchmarks", "noxfile.py")
+
+
+@nox.session
+def ci_cpu(session: nox.Session) -> None:
+    """Train the reference model on the CPU, check it and compare it with its baselines."""
+    install(session)
+    smoke(session, "-m", "smoke_training and not gpu")
+
+
+@nox.session
+def ci_gpu(session: nox.Session) -> None:
+    """Train the reference model on a GPU and capture a trace; a machine without a GPU fails."""
+    install(session)
+    smoke(session, "-m", "gpu", "--harness-require-gpu")
+
+
+@nox.session
+def refresh_baselines(session: nox.Session) -> None:
+    """Measure the smoke trainings in fresh processes and store the baselines of this runner class.
+
+    Arguments after --: the number of launches (20 by default), then the reason.
+    """
+    launches = session.posargs[:1]
+    if launches and not launches[0].isdigit():
+        session.error(f"{launches[0]!r} is no number of launches: nox -s refresh_baselines -- 20 'reason'")
+    reason = " ".join(session.posargs[1:]) or "scheduled refresh"
+    install(session)
+    for _ in range(int(launches[0]) if launches else DEFAULT_LAUNCHES):
+        smoke(session, "-m", "smoke_training and budget and not gpu", "--accept-baselines", "--reason", reason)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the lowest allowed version of every direct dependency."""
+    session.install("-c", MINIMUMS, "-e", ".[frames,reference]", "--group", "test")
+    session.run("pytest", "--ignore=tests/docs", *session.posargs)
+
+
+def install(session: nox.Session, *extra: str) -> None:
+    """Installs the project as it stands, with its extras, at the versions CI pins."""
+    session.install("-c", CONSTRAINTS, "-e", ".[frames,reference]", *extra)
+
+
+def smoke(session: nox.Session, *arguments: str) -> None:
+    """Runs the smoke trainings with a report, a JUnit file and the slowest tests named."""
+    session.run(
+        "pytest",
+        "tests/training",
+        *arguments,
+        f"--junitxml={REPORT}/junit.xml",
+        f"--harness-report={REPORT}",
+        "--durations=3",
+        *(session.posargs if "--accept-baselines" not in arguments else ()),
+    )
