@@ -73,7 +73,16 @@ def refresh_baselines(session: nox.Session) -> None:
     reason = " ".join(session.posargs[1:]) or "scheduled refresh"
     install(session)
     for _ in range(int(launches[0]) if launches else DEFAULT_LAUNCHES):
-        smoke(session, "-m", "smoke_training and budget and not gpu", "--accept-baselines", "--reason", reason)
+        smoke(
+            session, "-m", "smoke_training and budget and not gpu", "--accept-baselines", "--reason", reason
+        )
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated parts of the docs; with -- --check only tell whether they are up to date."""
+    install(session)
+    session.run("python", "docs/generate.py", *session.posargs)
 
 
 @nox.session

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import math
+import sys
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+MOST = sys.float_info.max
 
 
 def check_names(kind: str, arguments: Mapping[str, object], known: Iterable[str], *, source: str) -> None:
@@ -28,15 +30,18 @@ def check_names(kind: str, arguments: Mapping[str, object], known: Iterable[str]
             )
 
 
-def check_number(name: str, value: object, *, source: str, least: float, whole: bool = False) -> float:
-    """`value` as a number of at least `least`.
+def check_number(
+    name: str, value: object, *, source: str, least: float, most: float = MOST, whole: bool = False
+) -> float:
+    """`value` as a number from `least` to `most`.
 
     Raises:
-        UsageError: It is not a finite number, not whole where that is asked for, or too small.
+        UsageError: It is not a finite number, not whole where that is asked for, too small or too large.
     """
     kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < least:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
         wanted = f"a {'whole ' if whole else ''}number of at least {least:g}"
+        wanted += f" and at most {most:g}" if most < MOST else ""
         raise UsageError(f"{source}: {name}={value!r} must be {wanted}.\nNext: correct it, or leave it out.")
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from harness.record.run import TrainingRun
     from harness.settings import Settings
     from harness.watch.launch import RunOptions
+    from harness.watch.recorder import Recorder
 
 
 @dataclass(slots=True)
@@ -66,13 +68,12 @@ class SmokeTraining:
         record: A callback the program may call in its loop: `record(step=..., loss=..., **metrics)`.
     """
 
-    def __init__(self, options: RunOptions, state: TestState, settings: Settings) -> None:
-        from harness.watch.recorder import Recorder  # noqa: PLC0415  late, so that pytest starts without it
-
+    def __init__(self, item: pytest.Item, options: RunOptions, recorder: Recorder) -> None:
+        self._item = item
         self._options = options
-        self._state = state
-        self._settings = settings
-        self._recorder = Recorder()
+        self._recorder = recorder
+        self._state = item.stash[STATE]
+        self._settings = item.config.stash[SETTINGS]
         self.device = options.device
         self.seed = options.seed
         self.record = self._recorder.record
@@ -96,15 +97,12 @@ class SmokeTraining:
             metrics: Glob of the metrics file under it.
             loss: Name of the metric that is the training loss.
         """
-        changes: dict[str, Any] = {
-            "metrics": metrics,
-            "loss": loss,
-            "run_dir": run_dir and Path(run_dir).resolve(),
-        }
+        folder = None if run_dir is None else Path(run_dir).resolve()
+        changes: dict[str, Any] = {"metrics": metrics, "loss": loss, "run_dir": folder}
         given = {name: value for name, value in changes.items() if value is not None}
-        return SmokeTraining(dataclasses.replace(self._options, **given), self._state, self._settings)
+        return SmokeTraining(self._item, dataclasses.replace(self._options, **given), self._recorder)
 
-    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> TrainingRun:
+    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TrainingRun:
         """Calls a training function in this process and returns the record of what it did.
 
         The function is called with `args` and `kwargs` untouched. Its history is taken from the metrics file
@@ -128,12 +126,12 @@ class SmokeTraining:
         options = dataclasses.replace(self._options, name=f"{name}()")
         try:
             with self._capture() as capture:
-                run = run_call(function, *args, options=options, recorder=self._recorder, **kwargs)
+                call = functools.partial(function, *args, **kwargs)
+                run = run_call(call, options=options, recorder=self._recorder)
         except HarnessError as error:
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         if capture is not None:
-            run.is_profiled, run.trace = True, capture.trace
-            run.notes += [capture.note] if capture.note else []
+            self._keep_trace(run, capture)
         return self._keep(run)
 
     def command(
@@ -196,6 +194,17 @@ class SmokeTraining:
 
         return capture_steps(self._state.schedule, self._options.run_dir / "traces")
 
+    def _keep_trace(self, run: TrainingRun, capture: Capture) -> None:
+        from harness.record.environment import slug  # noqa: PLC0415
+        from harness.report.folder import publish_trace  # noqa: PLC0415
+
+        run.is_profiled, run.trace = True, capture.trace
+        run.notes += [capture.note] if capture.note else []
+        if capture.trace is not None and self._state.schedule is not None:
+            folder = self._item.config.rootpath / self._settings["report"]
+            name = slug(self._item.name)
+            publish_trace(capture.trace, folder, name=name, keep=self._state.schedule.keep)
+
     def _keep(self, run: TrainingRun) -> TrainingRun:
         from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
@@ -209,17 +218,21 @@ class SmokeTraining:
 @pytest.fixture
 def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTraining:
     """Runs a training and returns its record: a called function, or `.command([...])` for a script."""
+    from harness.markers import TrainingRequest  # noqa: PLC0415  late, so that pytest starts without it
     from harness.watch.launch import RunOptions  # noqa: PLC0415
+    from harness.watch.recorder import Recorder  # noqa: PLC0415
 
-    state = request.node.stash[STATE]
-    settings = request.config.stash[SETTINGS]
+    item: pytest.Item = request.node
+    # Asked for by request.getfixturevalue(): collection could not see it, and there is no marker either.
+    unseen = TestState(training=TrainingRequest(), gpu=None, budget=None, schedule=None)
+    training = item.stash.setdefault(STATE, unseen).training
     options = RunOptions(
-        name=request.node.nodeid,
+        name=item.nodeid,
         run_dir=tmp_path,
-        metrics=state.training.metrics,
-        loss=state.training.loss,
+        metrics=training.metrics,
+        loss=training.loss,
         device=getattr(request, "param", "cpu"),
-        seed=state.training.seed,
-        threads=settings["threads"],
+        seed=training.seed,
+        threads=item.config.stash[SETTINGS]["threads"],
     )
-    return SmokeTraining(options, state, settings)
+    return SmokeTraining(item, options, Recorder())

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "cuda")
 TRAINING_ARGUMENTS = ("devices", "seed", "metrics", "loss")
 GPU_ARGUMENTS = ("count", "memory_gb", "name")
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,16 @@ def parse_training(arguments: Mapping[str, Any], *, source: str) -> TrainingRequ
         UsageError: A name is unknown or a value can't be used.
     """
     check_names("smoke_training", arguments, TRAINING_ARGUMENTS, source=source)
-    devices = arguments.get("devices", ())
-    if isinstance(devices, str) or not all(device in DEVICES for device in devices):
+    devices = arguments.get("devices")
+    devices = () if devices is None else devices
+    if not isinstance(devices, (list, tuple)) or not all(device in DEVICES for device in devices):
         raise UsageError(
             f'{source}: devices={devices!r} must be a list of "cpu" and "cuda".\n'
             'Next: devices=["cpu", "cuda"] runs the test on both, and skips "cuda" without a GPU.'
         )
     seed = arguments.get("seed")
     if seed is not None:
-        check_number("seed", seed, source=source, least=0, whole=True)
+        check_number("seed", seed, source=source, least=0, most=MAX_SEED, whole=True)
     texts = {name: arguments[name] for name in ("metrics", "loss") if arguments.get(name) is not None}
     for name, value in texts.items():
         check_text(name, value, source=source)

@@ -78,7 +78,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Gives each item its state, and arms pytest-timeout where a wall-clock limit is set."""
     has_timeout = config.pluginmanager.hasplugin("timeout")
     for item in items:
-        state = read_state(item)
+        try:
+            state = read_state(item)
+        except UsageError as error:  # of a mark on pytest.param() or on a unittest method
+            raise pytest.UsageError(str(error)) from error
         if state is None:
             continue
         item.stash[STATE] = state

@@ -26,7 +26,7 @@ class HarnessSession:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._tests: list[dict[str, Any]] = []
+        self._described: dict[str, dict[str, Any]] = {}
         self._num_failed = 0
         self._num_not_observed = 0
         self._written: Path | None = None
@@ -39,28 +39,36 @@ class HarnessSession:
             self._num_failed += 1
             self._num_not_observed += bool(described and described["outcome"] == "not observed")
         if described is not None:
-            self._tests.append(described)
+            # A later phase of a test (its teardown failed) replaces what an earlier one told.
+            self._described[described["nodeid"]] = described
+
+    @property
+    def _tests(self) -> list[dict[str, Any]]:
+        return list(self._described.values())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Writes the report, and exits with 2 when every failure was a run that could not be judged."""
-        if self._num_failed and self._num_failed == self._num_not_observed:
+        is_failed = session.exitstatus == pytest.ExitCode.TESTS_FAILED
+        if is_failed and self._num_failed == self._num_not_observed > 0:
             session.exitstatus = NOT_OBSERVED_EXIT
         if not self._tests:
             return
         from harness.report.document import build_session  # noqa: PLC0415  late
+        from harness.report.folder import make_report_folder  # noqa: PLC0415
         from harness.report.markdown import render_markdown  # noqa: PLC0415
 
         document = build_session(self._tests, version=find_version(), created_at=clock.now_utc())
-        markdown = render_markdown(document)
-        folder = report_folder(self._config)
+        # Messages may quote file names that are no text; the report shows such a character by its number.
+        markdown = render_markdown(document).encode(errors="backslashreplace")
+        folder = self._config.rootpath / self._config.stash[SETTINGS]["report"]
         try:
             make_report_folder(folder)
             (folder / "session.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            (folder / "summary.md").write_text(markdown, encoding="utf-8")
+            (folder / "summary.md").write_bytes(markdown)
             self._written = folder
             if summary := os.environ.get(SUMMARY_VARIABLE):
-                with Path(summary).open("a", encoding="utf-8") as file:
+                with Path(summary).open("ab") as file:
                     file.write(markdown)
         except OSError as error:
             self._problem = f"the report could not be written: {error}"
@@ -88,19 +96,6 @@ class HarnessSession:
             terminalreporter.write_line(self._problem, red=True)
 
 
-def report_folder(config: pytest.Config) -> Path:
-    """Where the session's report goes, absolute."""
-    return config.rootpath / str(config.stash[SETTINGS]["report"])
-
-
-def make_report_folder(folder: Path) -> None:
-    """Makes the report folder, with a `.gitignore` that keeps it out of commits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
-
-
 def find_version() -> str:
     """The installed version of the harness."""
     return metadata.version("pytest-training-harness")
@@ -119,17 +114,26 @@ def describe_item(
     outcome: str = report.outcome
     if report.failed and (state.is_not_observed or isinstance(error, HarnessError)):
         outcome = "not observed"
+    elif report.skipped and hasattr(report, "wasxfail"):
+        outcome = "xfailed"
     described = describe_test(
         item.nodeid,
         runner_class=state.runner_class,
         runs=[describe_run(run, diagnose(run)) for run in state.runs],
         budget=state.results,
         outcome=outcome,
-        message="" if error is None else str(error),
+        message=report.longreprtext if error is None else _explain(error),
     )
     # A report crosses from worker to controller as plain types only; JSON leaves no other.
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
+
+
+def _explain(error: BaseException) -> str:
+    from harness.errors import HarnessError  # noqa: PLC0415
+
+    told = (HarnessError, AssertionError, pytest.fail.Exception, pytest.skip.Exception)
+    return str(error) if isinstance(error, told) else f"{type(error).__name__}: {error}"
 
 
 def add_properties(item: pytest.Item) -> None:

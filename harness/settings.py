@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     import pytest
 
 
+def _parse_text(text: str) -> str:
+    if not text:
+        raise ValueError("some text")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option of the plugin.
@@ -34,7 +40,7 @@ class Option:
     flag: str
     help: str
     default: Any
-    parse: Callable[[str], Any] = str
+    parse: Callable[[str], Any] = _parse_text
     ini: str | None = None
     env: str | None = None
     is_switch: bool = False
@@ -59,16 +65,22 @@ def _parse_choice(*choices: str) -> Callable[[str], str]:
 
 
 def _parse_switch(text: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     if text.lower() not in known:
         raise ValueError("one of 1, true, yes, 0, false, no")
     return known[text.lower()]
 
 
+def _parse_folder_name(text: str) -> str:
+    if not text[:1].isalnum() or not all(letter.isalnum() or letter in "._-" for letter in text):
+        raise ValueError("a folder name of letters, digits, dots, dashes and underscores")
+    return text
+
+
 def _parse_threads(text: str) -> int | None:
     if text == "program":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ValueError("a number of at least 1, or `program` to leave the program's own setting alone")
     return int(text)
 
@@ -96,6 +108,7 @@ OPTIONS = (
         flag="--reason",
         help="Why baselines are accepted; kept with them.",
         default="",
+        parse=str,
         metavar="TEXT",
     ),
     Option(
@@ -124,6 +137,7 @@ OPTIONS = (
         help="Name of the class of machines whose clocks may be compared; derived from the hardware and the "
         "versions of torch, CUDA and Python when not given.",
         default="",
+        parse=_parse_folder_name,
         ini="harness_runner_class",
         env="HARNESS_RUNNER_CLASS",
         metavar="NAME",
@@ -205,10 +219,11 @@ def _resolve(option: Option, config: pytest.Config) -> Value:
     flag = config.getoption(_dest(option))
     if flag is not None:
         return Value(flag if option.is_switch else _parse(option, flag, option.flag), option.flag)
-    if option.env and option.env in os.environ:
-        return Value(_parse(option, os.environ[option.env], f"${option.env}"), f"${option.env}")
-    if option.ini and (text := config.getini(option.ini)) is not None:
-        return Value(_parse(option, str(text), f"ini {option.ini}"), f"ini {option.ini}")
+    # CI systems set a variable without a value to nothing: that is as good as not set.
+    if option.env and (text := os.environ.get(option.env)):
+        return Value(_parse(option, text, f"${option.env}"), f"${option.env}")
+    if option.ini and (text := str(config.getini(option.ini) or "")):
+        return Value(_parse(option, text, f"ini {option.ini}"), f"ini {option.ini}")
     return Value(option.default, "default")
 
 

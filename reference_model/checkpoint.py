@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -68,7 +69,7 @@ class CheckpointStore:
         Args:
             payload: what to save.
             step: optimizer steps taken; names the file.
-            val_loss: validation loss at this very step; None ranks behind every number.
+            val_loss: validation loss at this very step; None and NaN never count as best.
             reason: why it was saved, for the history.
         """
         path = self.directory / f"step_{step:06d}.pt"
@@ -77,7 +78,8 @@ class CheckpointStore:
         with _history_of(self.directory).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self._saved = [saved for saved in self._saved if saved["file"] != path.name] + [entry]
-        judged = sorted((e for e in self._saved if e["val_loss"] is not None), key=lambda e: e["val_loss"])
+        judged = [saved for saved in self._saved if math.isfinite(saved["val_loss"] or math.nan)]
+        judged.sort(key=lambda saved: saved["val_loss"])
         best = [saved["file"] for saved in judged[: self.keep_best]]
         _point(self.directory / "latest.pt", path.name)
         if best:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the name the field uses
 
 IMAGE_SIDE = 8
 NUM_PIXELS = IMAGE_SIDE * IMAGE_SIDE
@@ -30,6 +31,17 @@ class DigitsCodec:
     def decode(self, tokens_NT: Tensor) -> Tensor:
         """Images [N, 8, 8] with greys 0..16 of sequences [N, 65]."""
         return tokens_NT[:, 1:].reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
+
+    def shifted(self, tokens_NT: Tensor) -> list[Tensor]:
+        """The images moved by one pixel down, up, right and left; what moves in is blank."""
+        images_N88 = self.decode(tokens_NT)
+        padded_NHW = F.pad(images_N88, (1, 1, 1, 1))
+        return [
+            self.encode(
+                padded_NHW[:, top : top + IMAGE_SIDE, left : left + IMAGE_SIDE], tokens_NT[:, 0] - NUM_GREYS
+            )
+            for top, left in ((0, 1), (2, 1), (1, 0), (1, 2))
+        ]
 
     def prompts(self, num_per_class: int) -> Tensor:
         """First tokens [10 * num_per_class, 1]: every class in order."""

@@ -1,4 +1,4 @@
-"""Reads the data, splits it once and serves batches whose order depends on the seed and the position only."""
+"""Reads the data, splits it once, and serves inputs with the targets that follow them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from reference_model.codec import BytesCodec, Codec, DigitsCodec
 from reference_model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from reference_model.config import DataConfig
-    from reference_model.distributed import World
+    from reference_model.sampler import MicroBatchSampler
 
 IGNORED = -100
 Batch = tuple[Tensor, Tensor]
@@ -49,11 +48,16 @@ class SequenceDataset(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class Corpus:
-    """The tokens of one source, split into what is learned and what is held out."""
+    """The tokens of one source, split into what is learned and what is held out.
+
+    `train` holds every variant of the sequences to learn: all of them as they are, then all of them moved one
+    pixel one way, then the next way. Text has one variant.
+    """
 
     codec: Codec
     train: SequenceDataset
     val: SequenceDataset
+    num_variants: int = 1
     description: dict[str, object] = field(default_factory=dict)
     """Source, SHA-256 and counts, for the record of the run."""
 
@@ -82,16 +86,23 @@ def read_corpus(config: DataConfig) -> Corpus:
             f"holds out {num_val}; both sides need at least one: use more data or a smaller data.context"
         )
     order_N = torch.randperm(len(sequences_NT), generator=torch.Generator().manual_seed(config.split_seed))
-    train = SequenceDataset(sequences_NT[order_N[:-num_val]])
+    train_NT = sequences_NT[order_N[:-num_val]]
+    variants = [train_NT, *codec.shifted(train_NT)] if isinstance(codec, DigitsCodec) else [train_NT]
     val = SequenceDataset(sequences_NT[order_N[-num_val:]])
     description = {
         "source": source,
         "sha256": hashlib.sha256(sequences_NT.numpy().tobytes()).hexdigest(),
-        "num_train": len(train),
+        "num_train": len(train_NT),
         "num_val": len(val),
         "split_seed": config.split_seed,
     }
-    return Corpus(codec=codec, train=train, val=val, description=description)
+    return Corpus(
+        codec=codec,
+        train=SequenceDataset(torch.cat(variants)),
+        val=val,
+        num_variants=len(variants),
+        description=description,
+    )
 
 
 def _read_digits() -> tuple[Codec, Tensor]:
@@ -120,47 +131,7 @@ def _read_text(path: Path, context: int) -> tuple[Codec, Tensor]:
     return codec, padded.unfold(0, context + 1, context).contiguous()
 
 
-class MicroBatchSampler(Sampler[list[int]]):
-    """Endless micro-batches of indices; each epoch is a new permutation without its ragged end.
-
-    A batch holds the same sequences whatever the number of micro-batches and ranks it is cut into. The
-    position (epoch, micro-batch) is all there is to save: `position` names the next micro-batch.
-    """
-
-    def __init__(
-        self, num_sequences: int, batch_size: int, accumulation_steps: int, seed: int, world: World
-    ) -> None:
-        if batch_size % (accumulation_steps * world.size):
-            raise ConfigError(
-                f"batch_size {batch_size} must be a multiple of accumulation_steps x ranks "
-                f"({accumulation_steps} x {world.size})"
-            )
-        if num_sequences < batch_size:
-            raise ConfigError(
-                f"batch_size {batch_size} is larger than the {num_sequences} training sequences"
-            )
-        self.num_sequences = num_sequences
-        self.batch_size = batch_size
-        self.accumulation_steps = accumulation_steps
-        self.seed = seed
-        self.world = world
-        self.position = {"epoch": 0, "micro_batch": 0}
-
-    def __iter__(self) -> Iterator[list[int]]:
-        micro_size = self.batch_size // (self.accumulation_steps * self.world.size)
-        per_epoch = (self.num_sequences // self.batch_size) * self.accumulation_steps
-        while True:
-            epoch, micro_batch = self.position["epoch"], self.position["micro_batch"]
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = torch.randperm(self.num_sequences, generator=generator).tolist()
-            for index in range(micro_batch, per_epoch):
-                is_last = index + 1 == per_epoch
-                self.position = {"epoch": epoch + is_last, "micro_batch": 0 if is_last else index + 1}
-                start = (index * self.world.size + self.world.rank) * micro_size
-                yield order[start : start + micro_size]
-
-
-def build_loader(dataset: SequenceDataset, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+def build_loader(dataset: SequenceDataset, sampler: MicroBatchSampler) -> DataLoader[Batch]:
     """A loader of ready batches; its own generator leaves the global random state alone."""
     return DataLoader(
         dataset,

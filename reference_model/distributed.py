@@ -6,7 +6,7 @@ import os
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist

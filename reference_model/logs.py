@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from reference_model.distributed import World
     from reference_model.run_context import RunContext
 

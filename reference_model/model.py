@@ -86,6 +86,7 @@ class Transformer(nn.Module):
         self.row_embedding = nn.Embedding(-(-context // row_length), config.width)
         self.column_embedding = nn.Embedding(row_length, config.width)
         self.above_embedding = nn.Embedding(vocab_size + 1, config.width) if context > row_length else None
+        self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, vocab_size, bias=False)
@@ -94,7 +95,7 @@ class Transformer(nn.Module):
     def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=1.0)
+                nn.init.normal_(module.weight, std=0.5)
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.6 * module.in_features**-0.5)
         # Zero logits make the first loss exactly that of a guess among all tokens, log(V).
@@ -108,6 +109,7 @@ class Transformer(nn.Module):
         x_BTC = x_BTC + self.column_embedding(positions_T % self.row_length)
         if self.above_embedding is not None:
             x_BTC = x_BTC + self.above_embedding(self._tokens_above(tokens_BT))
+        x_BTC = self.dropout(x_BTC)
         for block in self.blocks:
             x_BTC = block(x_BTC)
         logits_BTV: Tensor = self.head(self.final_norm(x_BTC))

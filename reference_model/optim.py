@@ -14,6 +14,7 @@ from reference_model.schedule import lr_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from reference_model.config import OptimConfig
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from typing import TYPE_CHECKING
+
+import torch
 
 if TYPE_CHECKING:
     from reference_model.config import Precision

@@ -36,6 +36,7 @@ MODES: Mapping[str, Mapping[str, object]] = {
         "eval_every": 20,
         "checkpoint_every": 20,
         "samples_per_class": 2,
+        "data.shift_fraction": 0.0,
         "optim.lr": 1e-2,
     },
     "profile_short": {

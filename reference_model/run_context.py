@@ -6,9 +6,9 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from reference_model.errors import ConfigError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

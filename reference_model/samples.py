@@ -11,6 +11,7 @@ from reference_model.sampling import generate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from torch import Tensor, nn
 
     from reference_model.config import TrainConfig

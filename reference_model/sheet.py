@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
 from reference_model.codec import NUM_GREYS
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from pathlib import Path
+
+    from torch import Tensor
 
 _SCALE = 8
 _GAP = 10
@@ -53,12 +54,12 @@ def draw_sheet(generated_KN88: Tensor, real_KN88: Tensor, title: str, subtitle: 
 
 
 def _draw_digit(image_88: Tensor) -> Image.Image:
-    """Dark ink on white, every pixel enlarged as it is."""
+    """Dark ink on white, enlarged smoothly: the eye reads strokes where it would else read squares."""
     side = image_88.shape[0]
     digit = Image.new("RGB", (side, side))
     shares = (image_88.double() / (NUM_GREYS - 1)).flatten().tolist()
     digit.putdata([_mix(share) for share in shares])
-    return digit.resize((side * _SCALE, side * _SCALE), Image.Resampling.NEAREST)
+    return digit.resize((side * _SCALE, side * _SCALE), Image.Resampling.BICUBIC)
 
 
 def _mix(share: float) -> tuple[int, int, int]:
@@ -67,5 +68,5 @@ def _mix(share: float) -> tuple[int, int, int]:
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write the picture as PNG."""
-    sheet.save(path, format="PNG", optimize=True)
+    """Write the picture as PNG, in 64 shades: less than half the size to the same eye."""
+    sheet.quantize(64).save(path, format="PNG", optimize=True)

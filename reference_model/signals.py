@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import FrameType
     from collections.abc import Iterator
+    from types import FrameType
 
 
 class StopRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     import torch
     from torch.optim.lr_scheduler import LambdaLR
 
-    from reference_model.data import MicroBatchSampler
     from reference_model.distributed import World
     from reference_model.model import Transformer
     from reference_model.optim import AveragedWeights
+    from reference_model.sampler import MicroBatchSampler
 
 
 @dataclass
@@ -41,8 +42,9 @@ class Progress:
         self.smoothed_loss = loss if self.smoothed_loss is None else 0.9 * self.smoothed_loss + 0.1 * loss
 
     def count_val_loss(self, loss: float) -> None:
-        """Note one validation loss."""
-        if self.best_val_loss is None or loss < self.best_val_loss:
+        """Note one validation loss; one that is not finite is no gain."""
+        is_better = self.best_val_loss is None or loss < self.best_val_loss
+        if math.isfinite(loss) and is_better:
             self.best_val_loss, self.evals_without_gain = loss, 0
         else:
             self.evals_without_gain += 1

@@ -25,8 +25,6 @@ from reference_model.logs import log_event
 from reference_model.precision import autocast
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from reference_model.config import TrainConfig
     from reference_model.data import Corpus
     from reference_model.distributed import World
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from reference_model.signals import StopRequest
     from reference_model.state import TrainState
 
-SaveCheckpoint = Callable[[float | None, str], "Path"]
+SaveCheckpoint = Callable[[float | None, str], None]
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ class Trainer:
     on_step_end: Callable[[], None]
     last_evaluation: Evaluation | None = None
     last_loss: float = math.nan
+    _batches: Iterator[Batch] = field(init=False)
     _started: float = field(default_factory=time.perf_counter)
     _unlogged: list[StepReport] = field(default_factory=list)
 
@@ -132,7 +131,7 @@ class Trainer:
         batches = [next(self._batches) for _ in range(self.config.accumulation_steps)]
         data_s = time.perf_counter() - started
         num_tokens = int(self.world.sum(sum(int((targets != IGNORED).sum()) for _, targets in batches)))
-        lr = state.scheduler.get_last_lr()[0]
+        lr = float(state.scheduler.get_last_lr()[0])
 
         state.optimizer.zero_grad(set_to_none=True)
         loss = self._accumulate(batches, num_tokens)
@@ -198,8 +197,8 @@ class Trainer:
         if self.state.progress.step >= self.config.max_steps:
             return "max_steps"
         arrived = self.stop_request.signal
-        names = [name for name in self.world.gather(arrived.name if arrived else None) if name]
-        if names:
+        if self.world.any(flag=arrived is not None):
+            names = [name for name in self.world.gather(arrived.name if arrived else None) if name]
             log_event("stop_requested", logging.WARNING, signal=names[0], step=self.state.progress.step)
             return names[0]
         limit_s = self.config.max_duration_seconds

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reference_model.checkpoint import CheckpointStore, read_checkpoint
-from reference_model.data import Corpus, MicroBatchSampler, read_corpus
+from reference_model.data import Corpus, read_corpus
 from reference_model.distributed import World, join_world
 from reference_model.environment import describe_code, describe_environment
 from reference_model.errors import ConfigError
@@ -27,6 +27,7 @@ from reference_model.precision import build_scaler
 from reference_model.profiling import NUM_PROFILED_EVALUATIONS, profiled
 from reference_model.rng import seed_everything
 from reference_model.run_context import RunContext, choose_run_id
+from reference_model.sampler import MicroBatchSampler
 from reference_model.samples import write_samples
 from reference_model.settings import dump_config, flatten_config
 from reference_model.signals import catch_stop_signals
@@ -34,8 +35,9 @@ from reference_model.state import TrainState
 from reference_model.trainer import Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-    from collections.abc import Iterator
+
     from reference_model.config import TrainConfig
 
 CHECKPOINT_FORMAT = 1
@@ -83,13 +85,15 @@ def train(config: TrainConfig) -> TrainResult:
         world = stack.enter_context(join_world(config.device))
         stack.enter_context(_cpu_threads(config.num_threads))
         resumed = read_checkpoint(config.resume) if config.resume else None
-        run, config = _open_run(config, world, resumed)
-        stack.enter_context(open_logs(run, world))
         corpus = read_corpus(config.data)
-        code = _record_run(run, config, world, corpus)
         state = _build_state(config, world, corpus)
         if resumed is not None:
             _check_fits(resumed, config, corpus)
+        # All that may be refused is behind us: only now does the run leave traces.
+        run, config = _open_run(config, world, resumed)
+        stack.enter_context(open_logs(run, world))
+        code = _record_run(run, config, world, corpus)
+        if resumed is not None:
             state.restore(resumed, world)
             log_event("resumed", step=state.progress.step, path=str(config.resume))
         first_step = state.progress.step
@@ -99,12 +103,11 @@ def train(config: TrainConfig) -> TrainResult:
         store = CheckpointStore(run.checkpoints, config.keep_best)
         saved: list[Path] = []
 
-        def save_checkpoint(val_loss: float | None, reason: str) -> Path:
+        def save_checkpoint(val_loss: float | None, reason: str) -> None:
             payload = state.capture(world) | _provenance(run, config, corpus, code)
             if world.is_main:
                 saved.append(store.save(payload, state.progress.step, val_loss, reason))
                 log_event("checkpoint_saved", step=state.progress.step, path=str(saved[-1]), reason=reason)
-            return saved[-1] if saved else run.checkpoints
 
         on_step_end = stack.enter_context(profiled(config.mode, run.trace(config.mode, world.rank)))
         trainer = Trainer(
@@ -202,7 +205,13 @@ def _build_state(config: TrainConfig, world: World, corpus: Corpus) -> TrainStat
     ).to(world.device)
     optimizer = build_optimizer(model, config.optim)
     sampler = MicroBatchSampler(
-        len(corpus.train), config.batch_size, config.accumulation_steps, config.seed, world
+        num_sequences=len(corpus.train) // corpus.num_variants,
+        batch_size=config.batch_size,
+        accumulation_steps=config.accumulation_steps,
+        seed=config.seed,
+        world=world,
+        num_variants=corpus.num_variants,
+        variant_fraction=config.data.shift_fraction,
     )
     # The same weights everywhere, then each rank its own dropout.
     seed_everything(config.seed + world.rank)
@@ -233,11 +242,6 @@ def _run_mode(config: TrainConfig, trainer: Trainer, on_step_end: Callable[[], N
             trainer.evaluate()
             on_step_end()
         return "profile_eval"
-    if trainer.state.progress.step >= config.max_steps:
-        raise ConfigError(
-            f"the checkpoint is at step {trainer.state.progress.step} and max_steps is {config.max_steps}: "
-            "nothing is left to train; raise --max_steps"
-        )
     return trainer.run()
 
 
@@ -254,7 +258,7 @@ def _provenance(run: RunContext, config: TrainConfig, corpus: Corpus, code: dict
 
 
 def _check_fits(resumed: dict[str, Any], config: TrainConfig, corpus: Corpus) -> None:
-    """Raise ConfigError if the checkpoint is of another model or other data."""
+    """Raise ConfigError if the checkpoint is of another model or other data, or has nothing left to train."""
     now = flatten_config(config)
     differing = [
         f"{key} is {now[key]} and was {before}"
@@ -267,6 +271,11 @@ def _check_fits(resumed: dict[str, Any], config: TrainConfig, corpus: Corpus) ->
         raise ConfigError(
             f"cannot resume from {config.resume}: {'; '.join(differing)}. "
             "Pass the run's own settings with --config RUN_DIR/config.yaml"
+        )
+    if resumed["step"] >= config.max_steps and config.mode != "profile_eval":
+        raise ConfigError(
+            f"the checkpoint is at step {resumed['step']} and max_steps is {config.max_steps}: "
+            "nothing is left to train; raise --max_steps"
         )
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_S = 30.0
 
 
-def read_json(path: Path, *, schema_version: int) -> dict[str, Any]:
-    """The JSON object in a baseline file, its `harness.schema_version` checked.
+def read_json(path: Path, *, schema_version: int) -> dict[str, Any] | None:
+    """The JSON object in a baseline file, its `harness.schema_version` checked; None when there is no file.
 
     Raises:
         BaselineError: The file can't be read, is not a baseline, or was written by a newer harness.
@@ -26,6 +26,8 @@ def read_json(path: Path, *, schema_version: int) -> dict[str, Any]:
     document: Any
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError) as error:
         raise BaselineError(
             f"baseline {path} can't be read: {error}.\n"
@@ -58,20 +60,22 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        # A reason from the command line may hold bytes that are no text; JSON knows their escapes.
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
         raise BaselineError(
             f"baseline {path} can't be written: {error}; what was stored before is untouched.\n"
             "Next: free space or make the folder writable, or name another with --harness-baselines DIR."
         ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -97,6 +101,5 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # The file is filelock's to remove: between release and removal another process may hold it.
         lock.release()
-        with contextlib.suppress(OSError):
-            lock_path.unlink(missing_ok=True)

@@ -6,6 +6,9 @@ so that its tools can read it; the launches themselves stand beside it under `ha
 
 from __future__ import annotations
 
+import hashlib
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MAX_LAUNCHES = 40
+MAX_NAME = 120
+PLAIN_TEST = re.compile(r"[a-z0-9._/:]+(\[[a-z0-9._]+(-[a-z0-9._]+)*\])?")
+"""Tests that no other test shares its file name with: upper case and signs are lost in a file name."""
 DATA_METRICS = ("step_time_s", "wall_clock_s")
 
 
@@ -62,8 +68,12 @@ class PoolStore:
         self._folder = folder / "budgets"
 
     def path(self, test: str, runner_class: str) -> Path:
-        """Where the pool of a test lies."""
-        return self._folder / runner_class / f"{slug(test.replace('/', '.').replace('::', '.'))}.json"
+        """Where the pool of a test lies: readable, and with a digest where two tests could share the name."""
+        name = slug(test.replace("/", ".").replace("::", "."))
+        if len(name) > MAX_NAME or not PLAIN_TEST.fullmatch(test):
+            digest = hashlib.sha256(test.encode(errors="backslashreplace")).hexdigest()[:8]
+            name = f"{name[:MAX_NAME]}-{digest}"
+        return self._folder / runner_class / f"{name}.json"
 
     def find_classes(self, test: str) -> list[str]:
         """The runner classes that have a pool for a test, sorted."""
@@ -77,14 +87,14 @@ class PoolStore:
             BaselineError: The file is damaged, of a newer schema, or belongs to another test.
         """
         path = self.path(test, runner_class)
-        if not path.exists():
-            return None
         document = read_json(path, schema_version=SCHEMA_VERSION)
+        if document is None:
+            return None
         try:
             header = document["harness"]
-            launches = tuple(Launch(**launch) for launch in header["launches"])
+            launches = tuple(_read_launch(launch) for launch in header["launches"])
             pool = Pool(test=header["test"], runner_class=header["runner_class"], launches=launches)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BaselineError(
                 f"baseline {path} is incomplete: {error}.\n"
                 "Next: restore it from version control, or delete it and accept a new one."
@@ -109,6 +119,14 @@ class PoolStore:
             pool = Pool(test=test, runner_class=runner_class, launches=launches)
             write_json(path, _build_document(pool, environment))
         return pool
+
+
+def _read_launch(document: Any) -> Launch:
+    values: dict[str, Any] = document["values"]
+    for metric, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{metric} is {value!r}")
+    return Launch(**document)
 
 
 def _build_document(pool: Pool, environment: Environment) -> dict[str, Any]:

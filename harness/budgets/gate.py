@@ -17,6 +17,12 @@ ALPHA = 0.001
 MIN_LAUNCHES = 5
 """Fewer launches say too little of the noise between processes to judge by."""
 
+MAX_LOG = 100.0
+"""Largest noise on the log scale that is turned back into a share."""
+
+ROUNDING = 1e-9
+"""Changes this small are the arithmetic's own, so that a tolerance of 0 passes an unchanged value."""
+
 
 class Verdict(StrEnum):
     """What a budget came to."""
@@ -40,7 +46,7 @@ class Comparison:
         baseline: The pool's geometric mean (arithmetic for a loss).
         change: Relative change of the observed value against it; positive is more, not worse.
         noise: The change that launches of unchanged code stay under, with the gate's confidence; infinite
-            where the pool is too small to tell.
+            where the pool has fewer than five launches.
         num_launches: Size of the pool.
     """
 
@@ -69,12 +75,12 @@ def compare_with_pool(
         alpha: One-sided error rate.
 
     Raises:
-        ValueError: The pool is empty or a value is not above 0.
+        ValueError: The pool is empty, or a value is not a finite number above 0.
 
     Source: prediction interval for one future observation of a normal sample (Hahn and Meeker, 1991).
     """
-    if not pool or observed <= 0 or min(pool) <= 0:
-        raise ValueError("a comparison needs a pool, and values above 0")
+    if not pool or not all(0 < value < math.inf for value in (observed, *pool)):
+        raise ValueError("a comparison needs a pool, and finite values above 0")
     logs = [math.log(value) for value in pool]
     difference = math.log(observed) - statistics.fmean(logs)
     noise = _measure_noise(logs, alpha)
@@ -84,7 +90,7 @@ def compare_with_pool(
         verdict=_decide(worse, allowed, noise),
         baseline=math.exp(statistics.fmean(logs)),
         change=math.expm1(difference),
-        noise=math.expm1(noise) if noise < 1 else math.inf,
+        noise=math.expm1(min(noise, MAX_LOG)) if math.isfinite(noise) else noise,
         num_launches=len(pool),
     )
 
@@ -107,9 +113,8 @@ def compare_quality(observed: float, pool: Sequence[float], *, tolerance: float)
     baseline = statistics.fmean(pool)
     change = (observed - baseline) / (abs(baseline) or 1.0)
     worse = change if math.isfinite(observed) else math.inf
-    verdict = (
-        Verdict.REGRESSED if worse > tolerance else Verdict.IMPROVED if worse < -tolerance else Verdict.PASS
-    )
+    allowed = tolerance + ROUNDING
+    verdict = Verdict.REGRESSED if worse > allowed else Verdict.IMPROVED if worse < -allowed else Verdict.PASS
     return Comparison(verdict, baseline, change, noise=0.0, num_launches=len(pool))
 
 
@@ -125,8 +130,8 @@ def _measure_noise(logs: Sequence[float], alpha: float) -> float:
 def _decide(worse: float, allowed: float, noise: float) -> Verdict:
     if math.isinf(noise):
         return Verdict.INCONCLUSIVE
-    if worse > allowed:
+    if worse > allowed + ROUNDING:
         return Verdict.REGRESSED if worse > noise else Verdict.INCONCLUSIVE
-    if worse < -allowed:
+    if worse < -allowed - ROUNDING:
         return Verdict.IMPROVED if -worse > noise else Verdict.PASS
     return Verdict.PASS

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness import clock
 from harness.baselines.pools import Launch
-from harness.budgets.gate import ALPHA, Comparison, Verdict, compare_quality, compare_with_pool
-from harness.budgets.metrics import Scope, explain_unmeasured, measure
-from harness.errors import ObservationError
+from harness.budgets.gate import (
+    ALPHA,
+    MIN_LAUNCHES,
+    Comparison,
+    Verdict,
+    compare_quality,
+    compare_with_pool,
+)
+from harness.budgets.metrics import METRICS, Scope, explain_unmeasured, measure
+from harness.errors import BaselineError, ObservationError
 
 if TYPE_CHECKING:
     from harness.baselines.pools import Pool, PoolStore
     from harness.budgets.metrics import Metric
     from harness.budgets.spec import Budget
     from harness.record.run import TrainingRun
+
+
+MAX_WAITING_SHARE = 0.05
+"""A program that waited longer than this for a processor was slowed by others: its times say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,7 @@ class Judge:
     def judge(self, test: str, run: TrainingRun, budget: Budget) -> list[BudgetResult]:
         """Judges every line of a budget; accepts the run as baseline where that was asked for.
 
-        Nothing is accepted from a run that exceeds a limit.
+        Nothing is accepted from a run that exceeds a limit or ends in NaN.
 
         Raises:
             ObservationError: A metric of the budget could not be read off the run.
@@ -85,11 +97,14 @@ class Judge:
             _judge_limit(metric, values[metric.name], limit, budget, unit)
             for metric, limit in budget.limits.items()
         ]
-        if not budget.tolerances:
-            return results
+        broken = [metric for metric in budget.tolerances if not math.isfinite(values[metric.name])]
+        if broken or not budget.tolerances:
+            return results + [_refuse(metric, values[metric.name], budget) for metric in broken]
         pool = self.store.read(test, self.runner_class)
         if pool is not None:
-            compared = _compare_all(values, pool, budget, unit, self.runner_class)
+            compared = [
+                _excuse(result, run) for result in _compare_all(values, pool, budget, unit, self.runner_class)
+            ]
         else:
             compared = self._judge_without_pool(test, values, budget, unit)
         if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
@@ -173,6 +188,26 @@ class Judge:
         ]
 
 
+def _refuse(metric: Metric, observed: float, budget: Budget) -> BudgetResult:
+    message = f"{metric.name} is {observed}, which is neither compared nor accepted ({budget.source})."
+    advice = "assert_finite(run) in the test names the first such value."
+    return BudgetResult(metric.name, Verdict.REGRESSED, observed, None, None, message, advice)
+
+
+def _excuse(result: BudgetResult, run: TrainingRun) -> BudgetResult:
+    """A regressed time is inconclusive when other programs had the processor meanwhile."""
+    is_time = result.metric in {metric.name for metric in METRICS if metric.is_time}
+    if result.verdict is not Verdict.REGRESSED or not is_time or run.waiting_share <= MAX_WAITING_SHARE:
+        return result
+    return replace(
+        result,
+        verdict=Verdict.INCONCLUSIVE,
+        message=result.message.replace(str(Verdict.REGRESSED), str(Verdict.INCONCLUSIVE), 1),
+        advice=f"the machine was busy: the program waited {run.waiting_share:.0%} of its time for a processor; "
+        "run it again when nothing else runs.",
+    )
+
+
 def _judge_limit(metric: Metric, observed: float, limit: float, budget: Budget, unit: str) -> BudgetResult:
     is_within = observed <= limit if metric.is_lower_better else observed >= limit
     relation = "within" if is_within else "over" if metric.is_lower_better else "under"
@@ -200,6 +235,11 @@ def _compare_all(
             continue
         if metric.scope is Scope.ANY:
             comparison = compare_quality(observed, earlier, tolerance=tolerance)
+        elif min(earlier) <= 0:
+            raise BaselineError(
+                f"the baseline of {pool.test} on {runner_class} holds a {metric.name} of {min(earlier):g}.\n"
+                "Next: restore it from version control, or delete it and accept a new one."
+            )
         else:
             comparison = compare_with_pool(
                 observed, earlier, tolerance=tolerance, is_lower_better=metric.is_lower_better, alpha=alpha
@@ -231,7 +271,7 @@ def _tell(
 
 def _advise(comparison: Comparison) -> str:
     match comparison.verdict:
-        case Verdict.INCONCLUSIVE if math.isinf(comparison.noise):
+        case Verdict.INCONCLUSIVE if comparison.num_launches < MIN_LAUNCHES:
             return "accept more launches; five are needed, twenty judge well."
         case Verdict.INCONCLUSIVE:
             return (
@@ -247,4 +287,6 @@ def _advise(comparison: Comparison) -> str:
 
 
 def _accept_command(test: str, reason: str) -> str:
-    return f'pytest "{test}" --accept-baselines --reason "{reason}"'
+    # The second run of a test is named `nodeid#2`, which pytest does not know.
+    nodeid = re.sub(r"#\d+$", "", test)
+    return f'pytest "{nodeid}" --accept-baselines --reason "{reason}"'

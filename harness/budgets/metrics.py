@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ class Metric:
         tolerance_name: The marker argument that sets a tolerance against the stored baseline.
         is_lower_better: Whether more is worse.
         scope: Between which machines it may be compared.
+        is_time: Whether other programs on the machine can make it worse.
         limit_scale: What one unit of the limit is in units of the measurement.
     """
 
@@ -40,6 +40,7 @@ class Metric:
     tolerance_name: str
     is_lower_better: bool = True
     scope: Scope = Scope.RUNNER_CLASS
+    is_time: bool = False
     limit_scale: float = 1.0
 
     def show(self, value: float, unit: str = "") -> str:
@@ -55,9 +56,9 @@ class Metric:
         return f"{value:.6g}"
 
 
-WALL_CLOCK = Metric("wall_clock_s", "wall_clock_s", "wall_clock")
-STEP_TIME = Metric("step_time_s", "step_time_s", "step_time")
-THROUGHPUT = Metric("throughput", "min_throughput", "throughput", is_lower_better=False)
+WALL_CLOCK = Metric("wall_clock_s", "wall_clock_s", "wall_clock", is_time=True)
+STEP_TIME = Metric("step_time_s", "step_time_s", "step_time", is_time=True)
+THROUGHPUT = Metric("throughput", "min_throughput", "throughput", is_lower_better=False, is_time=True)
 PEAK_MEMORY = Metric("peak_memory_bytes", "peak_memory_mb", "peak_memory", limit_scale=MIB)
 FINAL_LOSS = Metric("final_loss", "max_final_loss", "final_loss", scope=Scope.ANY)
 
@@ -67,20 +68,19 @@ METRICS = (WALL_CLOCK, STEP_TIME, THROUGHPUT, PEAK_MEMORY, FINAL_LOSS)
 def measure(run: TrainingRun) -> dict[str, float]:
     """Every measurement that can be read off a run, by metric name; times are left out of a profiled run.
 
-    `final_loss` is the mean of the last tenth of the logged losses, and of no fewer than three.
+    `final_loss` is the mean of the last tenth of the logged losses, and of no fewer than three; it may be
+    NaN or infinite. Any other measurement is above 0, or it is left out.
     """
-    losses = run.losses
-    values: dict[str, float | None] = {
-        PEAK_MEMORY.name: run.peak_memory_bytes,
-        FINAL_LOSS.name: statistics.fmean(losses[-max(3, len(losses) // 10) :]) if losses else None,
-    }
+    values: dict[str, float | None] = {PEAK_MEMORY.name: run.peak_memory_bytes}
     if not run.is_profiled:
         values |= {
             WALL_CLOCK.name: run.wall_clock_s,
             STEP_TIME.name: run.step_time_s,
             THROUGHPUT.name: run.throughput,
         }
-    return {name: float(value) for name, value in values.items() if value is not None}
+    measured = {name: float(value) for name, value in values.items() if value and 0 < value < math.inf}
+    last = run.losses[-max(3, len(run.losses) // 10) :]
+    return measured | ({FINAL_LOSS.name: sum(last) / len(last)} if last else {})
 
 
 def explain_unmeasured(run: TrainingRun, metric: Metric) -> str:
@@ -91,5 +91,8 @@ def explain_unmeasured(run: TrainingRun, metric: Metric) -> str:
             "Next: call smoke_training.record(step=..., loss=...) in the loop, or log time/step_s."
         )
     if metric is PEAK_MEMORY:
-        return "this platform does not tell it.\nNext: leave peak_memory out of the budget here."
+        return (
+            "it could not be read: the platform does not tell it, the command ended within a moment, or nothing "
+            "ran on the GPU.\nNext: leave peak_memory out of the budget here."
+        )
     return "the run has none.\nNext: leave it out of the budget."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import shutil
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +57,12 @@ def capture_steps(schedule: CaptureSchedule, folder: Path) -> Iterator[Capture]:
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
     capture = Capture()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Profiler won't be using warmup")  # warmup=0 was asked for
+        steps = make_schedule(wait=schedule.wait, warmup=schedule.warmup, active=schedule.active, repeat=1)
     profiler = profile(
         activities=activities,
-        schedule=make_schedule(wait=schedule.wait, warmup=schedule.warmup, active=schedule.active, repeat=1),
+        schedule=steps,
         on_trace_ready=lambda ready: _export(ready, schedule, folder, capture),
         acc_events=True,
     )

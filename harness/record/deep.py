@@ -109,7 +109,7 @@ class DeepObservation:
         rng_fingerprints: State of each generator when the step's first forward or backward began, by name:
             "python", "numpy", "torch", "cuda".
         autocast: Type in force at the first forward, such as "cpu bfloat16"; None outside autocast.
-        num_unmeasured_updates: Parameters whose update was not measured, to bound the memory it takes.
+        num_sampled_updates: Parameters whose update was estimated from a sample, to bound the memory it takes.
     """
 
     step: int
@@ -122,7 +122,7 @@ class DeepObservation:
     batch_fingerprints: list[str] = field(default_factory=list)
     rng_fingerprints: dict[str, str] = field(default_factory=dict)
     autocast: str | None = None
-    num_unmeasured_updates: int = 0
+    num_sampled_updates: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The step as a JSON object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def build_steps(rows: Iterable[Mapping[str, Any]]) -> list[Step]:
         numbers = {
             str(name): number for name, value in row.items() if (number := as_number(value)) is not None
         }
-        step_name = next((name for name in STEP_NAMES if name in numbers), None)
+        step_name = next((name for name in STEP_NAMES if math.isfinite(numbers.get(name, math.nan))), None)
         number = numbers.pop(step_name) if step_name else position
         if not numbers:
             continue
@@ -37,15 +38,16 @@ def build_steps(rows: Iterable[Mapping[str, Any]]) -> list[Step]:
 def read_returned(value: object) -> list[Step] | None:
     """The history in a function's return value; None when it holds none.
 
-    Understood are: a sequence of losses (numbers or one-element tensors), a sequence of mappings, a mapping
-    of columns, a pandas frame, an object or mapping with `history`, `log_history` or `losses`, and a tuple
-    of which exactly one element is any of these. An empty history gives an empty list.
+    Understood are: a list, array or tensor of losses (numbers or one-element tensors), a list of mappings, a
+    mapping of columns, a pandas frame, an object or mapping with `history`, `log_history` or `losses`, and a
+    tuple of which exactly one element is any of these. An empty history gives an empty list. A tuple of bare
+    numbers is no history: most often it is a final loss and a score.
     """
     for name in HISTORY_ATTRIBUTES:
         inner = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
         if inner is not None and (steps := _read_history(inner)) is not None:
             return steps
-    if isinstance(value, tuple) and not all(as_number(element) is not None for element in value):
+    if isinstance(value, tuple):
         found = [steps for element in value if (steps := read_returned(element)) is not None]
         return found[0] if len(found) == 1 else None
     return _read_history(value)
@@ -56,11 +58,12 @@ def _read_history(value: object) -> list[Step] | None:
         value = value.to_dict("records")
     if isinstance(value, Mapping):
         return _read_columns(value)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+    rows = _as_list(value)
+    if rows is None:
         return None
-    if all(isinstance(row, Mapping) for row in value):
-        return build_steps(value)
-    losses = [as_number(element) for element in value]
+    if all(isinstance(row, Mapping) for row in rows):
+        return build_steps(rows)
+    losses = [as_number(element) for element in rows]
     if any(loss is None for loss in losses):
         return None
     return build_steps({"loss": loss} for loss in losses)
@@ -68,9 +71,7 @@ def _read_history(value: object) -> list[Step] | None:
 
 def _read_columns(columns: Mapping[Any, Any]) -> list[Step] | None:
     series = {
-        str(name): list(values)
-        for name, values in columns.items()
-        if isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+        str(name): values for name, column in columns.items() if (values := _as_list(column)) is not None
     }
     if not series:
         return None
@@ -86,14 +87,27 @@ def _read_columns(columns: Mapping[Any, Any]) -> list[Step] | None:
     )
 
 
-def as_number(value: object) -> float | None:
-    """`value` as a float where it is one number (one-element tensors and arrays too), else None."""
-    if isinstance(value, (bool, int, float)):
-        return float(value)
-    if isinstance(value, str) or not hasattr(value, "__float__"):
+def _as_list(value: object) -> list[Any] | None:
+    """The elements of a sequence, an array or a tensor; None for text, for one number, and for all else."""
+    if isinstance(value, (str, bytes, bytearray)):
         return None
-    detach = getattr(value, "detach", None)
+    if isinstance(value, Sequence):
+        return list(value)
+    to_list = getattr(value, "tolist", None)
+    elements = to_list() if callable(to_list) else None
+    return elements if isinstance(elements, list) else None
+
+
+def as_number(value: object) -> float | None:
+    """`value` as a float where it is one number (one-element tensors and arrays too), else None.
+
+    A whole number too large for a float is infinite.
+    """
+    item = getattr(value, "item", None)
     try:
-        return float(detach() if callable(detach) else value)
+        number: Any = item() if callable(item) else value
+        return float(number) if hasattr(number, "__float__") else None
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
     except (TypeError, ValueError, RuntimeError):
         return None

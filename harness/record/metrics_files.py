@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import MetricsFileError
 from harness.record.artifacts import find_artifacts
 from harness.record.history import build_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from harness.record.run import Step
@@ -19,14 +20,32 @@ DEFAULT_PATTERNS = ("**/metrics.csv", "**/metrics.jsonl")
 NON_FINITE = {"nan", "inf", "-inf", "+inf", "infinity", "-infinity"}
 
 
-def find_metrics_file(run_dir: Path, pattern: str | None, *, newer_than: float = 0.0) -> Path | None:
+class Stamp(NamedTuple):
+    """What changes when a file is written: inode, size in bytes and time of the last change."""
+
+    inode: int
+    size_bytes: int
+    changed_ns: int
+
+
+def stamp_metrics_files(run_dir: Path, pattern: str | None) -> dict[Path, Stamp]:
+    """The metrics files that are there before a run, so that none of them is read as the run's own."""
+    patterns = (pattern,) if pattern else DEFAULT_PATTERNS
+    return {path: _stamp(path) for each in patterns for path in find_artifacts(run_dir, each)}
+
+
+def _stamp(path: Path) -> Stamp:
+    status = path.stat()
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def find_metrics_file(run_dir: Path, pattern: str | None, *, before: Mapping[Path, Stamp]) -> Path | None:
     """The metrics file of a run: the one match of `pattern`, else of `metrics.csv` or `metrics.jsonl`.
 
     Args:
         run_dir: Directory to search, with its subdirectories.
         pattern: Glob relative to `run_dir`; None searches for the usual names.
-        newer_than: Files last written before this moment (seconds since the epoch) are left out, so that a
-            file of an earlier run is not read as this one's.
+        before: The files that were there before the run; those it did not write again are left out.
 
     Returns:
         The file; None when `pattern` is None and there is none.
@@ -34,9 +53,8 @@ def find_metrics_file(run_dir: Path, pattern: str | None, *, newer_than: float =
     Raises:
         MetricsFileError: Several files match, or none matches a pattern that was asked for.
     """
-    patterns = (pattern,) if pattern else DEFAULT_PATTERNS
-    seen = [path for each in patterns for path in find_artifacts(run_dir, each)]
-    found = [path for path in seen if path.stat().st_mtime >= newer_than]
+    seen = stamp_metrics_files(run_dir, pattern)
+    found = [path for path, stamp in seen.items() if stamp != before.get(path)]
     if len(found) > 1:
         names = ", ".join(str(path.relative_to(run_dir)) for path in found[:5])
         raise MetricsFileError(
@@ -44,7 +62,7 @@ def find_metrics_file(run_dir: Path, pattern: str | None, *, newer_than: float =
             'Next: name one, for example @pytest.mark.smoke_training(metrics="run/metrics.csv").'
         )
     if not found and pattern:
-        stale = f"; {len(seen)} older than this run were left out" if seen else ""
+        stale = f"; {len(seen)} that the run did not write were left out" if seen else ""
         raise MetricsFileError(
             f"no metrics file matches {pattern!r} under {run_dir}{stale}.\n"
             "Next: check where the program writes it, and that the run directory is the right one."
@@ -83,9 +101,9 @@ def read_metrics_file(path: Path) -> list[Step]:
 
 
 def _read_csv_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        header = next(reader, [])
+        header = [name.strip() for name in next(reader, [])]
         lines = [(reader.line_num, row) for row in reader if row]
     for number, row in lines:
         if len(row) != len(header):
@@ -115,7 +133,7 @@ def _parse_cell(cell: str) -> float | None:
 
 def _read_json_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -105,7 +105,7 @@ class StepObservation:
 
     def to_json(self) -> dict[str, Any]:
         """The step as a JSON object; what was not seen is left out."""
-        found = {name: value for name in STEP_FIELDS if (value := getattr(self, name)) not in (None, [], {}, False)}
+        found = {name: value for name in STEP_FIELDS if _was_seen(value := getattr(self, name))}
         if self.clipping:
             found["clipping"] = [asdict(call) for call in self.clipping]
         return found
@@ -117,6 +117,10 @@ class StepObservation:
         step.clipping = [ClippingCall(**call) for call in value.get("clipping", [])]
         step.batch_shapes = [[tuple(shape) for shape in shapes] for shapes in step.batch_shapes]
         return step
+
+
+def _was_seen(value: object) -> bool:
+    return value is not None and value is not False and value != [] and value != {}
 
 
 STEP_FIELDS = tuple(entry.name for entry in fields(StepObservation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ class TrainingRun:
         wall_clock_s: Seconds from calling or starting the program to its end.
         peak_memory_bytes: Peak resident set of the process on CPU, peak allocated bytes on CUDA; None
             where the platform does not tell.
+        waiting_s: Seconds of the wall clock in which the program was ready to run and had no processor,
+            because others had it; None where the platform does not tell.
         environment: Machine and library versions.
         result: What a called function returned; None for a command.
         command: The argument list of a command; None for a called function.
@@ -74,6 +77,7 @@ class TrainingRun:
     wall_clock_s: float
     peak_memory_bytes: int | None
     environment: Environment
+    waiting_s: float | None = None
     result: Any = None
     command: Sequence[str] | None = None
     is_profiled: bool = False
@@ -123,6 +127,11 @@ class TrainingRun:
                     return statistics.median(counts), unit
         return 1.0, "steps/s"
 
+    @property
+    def waiting_share(self) -> float:
+        """Share of the wall clock that went to waiting for a processor; 0 where it is not known."""
+        return (self.waiting_s or 0.0) / self.wall_clock_s if self.wall_clock_s else 0.0
+
     def artifacts(self, pattern: str) -> list[Path]:
         """Files under the run directory that match a glob, sorted; see `find_artifacts`."""
         return find_artifacts(self.run_dir, pattern)
@@ -148,5 +157,8 @@ def find_loss_name(steps: Sequence[Step], wanted: str | None = None) -> str | No
 
 
 def find_step_time(metrics: Mapping[str, float]) -> float | None:
-    """The step time in seconds that the program logged itself, under a well-known name."""
-    return next((metrics[name] for name in STEP_TIME_NAMES if name in metrics), None)
+    """The step time in seconds that the program logged itself, under a well-known name.
+
+    None where there is none, or it is not a finite number above 0, as some programs log their first step.
+    """
+    return next((metrics[name] for name in STEP_TIME_NAMES if 0 < metrics.get(name, 0) < math.inf), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,11 +24,10 @@ def draw_curve(points: Sequence[tuple[int, float]], *, width: int = 60, height: 
     values = _resample([value for _, value in points], width)
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    span = high - low or 1.0
     rows = [[" "] * len(values) for _ in range(height)]
     for column, value in enumerate(values):
         if math.isfinite(value):
-            rows[height - 1 - round((value - low) / span * (height - 1))][column] = "*"
+            rows[height - 1 - _find_level(value, low, high, height)][column] = "*"
         else:
             rows[-1][column] = NOT_FINITE
     labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
@@ -44,15 +42,22 @@ def draw_sparkline(values: Sequence[float], *, width: int = 12) -> str:
     """The shape of a series in one line of block characters; `x` where a value is not finite."""
     values = _resample(values, width)
     finite = [value for value in values if math.isfinite(value)]
-    low, span = (min(finite), max(finite) - min(finite) or 1.0) if finite else (0.0, 1.0)
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     return "".join(
-        BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] if math.isfinite(value) else NOT_FINITE
+        BLOCKS[_find_level(value, low, high, len(BLOCKS))] if math.isfinite(value) else NOT_FINITE
         for value in values
     )
+
+
+def _find_level(value: float, low: float, high: float, num_levels: int) -> int:
+    # Halves, because the range of two large numbers may be no number.
+    span = high / 2 - low / 2
+    return round((value / 2 - low / 2) / span * (num_levels - 1)) if span else 0
 
 
 def _resample(values: Sequence[float], width: int) -> list[float]:
     if len(values) <= width:
         return list(values)
     edges = [round(column * len(values) / width) for column in range(width + 1)]
-    return [statistics.fmean(values[start:end]) for start, end in itertools.pairwise(edges)]
+    spans = (values[start:end] for start, end in itertools.pairwise(edges))
+    return [sum(value / len(span) for value in span) for span in spans]

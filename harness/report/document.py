@@ -53,7 +53,7 @@ def describe_test(
     outcome: str,
     message: str,
 ) -> dict[str, Any]:
-    """One test as JSON data; `outcome` is `passed`, `failed`, `skipped` or `not observed`."""
+    """One test as JSON data; `outcome` is `passed`, `failed`, `skipped`, `xfailed` or `not observed`."""
     return {
         "nodeid": nodeid,
         "runner_class": runner_class,

@@ -21,9 +21,9 @@ def build_rows(session: dict[str, Any]) -> list[tuple[str, ...]]:
     for test in session["tests"]:
         verdict = summarize_verdict(test)
         if not test["runs"]:
-            rows.append((test["nodeid"], "", "", "", "", "", verdict))
+            rows.append((shorten(test["nodeid"]), "", "", "", "", "", verdict))
         for number, run in enumerate(test["runs"]):
-            name = test["nodeid"] if number == 0 else f"  run {number + 1}"
+            name = shorten(test["nodeid"]) if number == 0 else f"  run {number + 1}"
             rows.append((name, str(run["num_steps"]), *_describe_run(run), verdict if number == 0 else ""))
     return rows
 
@@ -43,13 +43,20 @@ def build_notes(session: dict[str, Any]) -> list[str]:
                 if finding["severity"] != "error":
                     text = f"{finding['severity']} {finding['code']} {finding['name']}: {finding['message']}"
                     notes.setdefault(text, []).append(test["nodeid"])
-    return [f"{', '.join(nodeids)}: {note}" for note, nodeids in notes.items()]
+    return [f"{', '.join(map(shorten, nodeids))}: {note}" for note, nodeids in notes.items()]
+
+
+def shorten(nodeid: str) -> str:
+    """A node id without its folders."""
+    path, separator, name = nodeid.partition("::")
+    return path.rpartition("/")[2] + separator + name
 
 
 def summarize_verdict(test: dict[str, Any]) -> str:
     """The outcome of a test, and the least good verdict of its budget where that says more."""
-    if test["outcome"] == "skipped":
-        return f"skipped: {test['message']}"
+    if test["outcome"] in ("skipped", "xfailed"):
+        reason = test["message"].partition("\n")[0]
+        return f"{test['outcome']}: {reason}" if reason else str(test["outcome"])
     verdicts = {result["verdict"] for result in test["budget"]}
     worst = next((verdict for verdict in (*FAILING_VERDICTS, *NOTED_VERDICTS) if verdict in verdicts), None)
     if test["outcome"] != "passed":

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.rules.finding import Finding, Rule, Severity
-from harness.rules.trend import ALPHA, MIN_VALUES, measure_trend
+from harness.rules.trend import ALPHA, MIN_CHANGE, MIN_VALUES, measure_trend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,34 +24,40 @@ def _find_obstacle_to_trend(run: TrainingRun) -> str | None:
 
 
 def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
-    trend = measure_trend(run.losses)
+    losses = run.losses
+    trend = measure_trend(losses)
     if trend.is_falling:
         return
-    losses = run.losses
+    severity = rule.severity
     if len(set(losses)) == 1:
         seen = f"every one of the {len(losses)} logged losses is {losses[0]:.6g}"
         cause = (
             "Likely: nothing is learned at all: learning rate 0, parameters not in the optimizer, "
             "no optimizer.step(), or a loss cut off from the parameters."
         )
-    elif trend.end > trend.start:
+    elif trend.is_rising:
         seen = f"the loss rises from {trend.start:.6g} to {trend.end:.6g} ({-trend.drop:+.1%})"
+        cause = "Likely: learning rate too high, sign of the loss turned round, or labels and inputs out of step."
+    elif trend.is_level:
+        seen = (
+            f"the loss does not fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end; a drop of "
+            f"{MIN_CHANGE:.0%} would have been seen through its noise"
+        )
         cause = (
-            "Likely: learning rate too high, sign of the loss turned round, or labels and inputs out of step."
+            "Likely: learning rate 0 or far too small, parameters frozen or not in the optimizer, or labels "
+            "that have nothing to do with the inputs."
         )
     else:
+        severity = Severity.NOTE
         seen = (
-            f"the loss is not shown to fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end "
-            f"({-trend.drop:+.1%}), within its noise (p = {trend.p_value:.2g}, needed {ALPHA:g})"
+            f"the loss is not shown to fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end, within "
+            f"its noise (p = {trend.p_fall:.2g}, needed {ALPHA:g}; the drop may be up to {trend.max_drop:.1%})"
         )
-        cause = (
-            "Likely: learning rate 0 or far too small, parameters frozen or not in the optimizer, labels that "
-            "have nothing to do with the inputs; or too few steps to tell."
-        )
+        cause = "Too short or too noisy to tell: train more steps, or on larger batches."
     yield Finding(
         code=rule.code,
         name=rule.name,
-        severity=rule.severity,
+        severity=severity,
         message=f"{seen}, over {len(losses)} logged steps of {run.source}.",
         cause=cause,
         subject=run.loss_name or "loss",
@@ -85,7 +91,7 @@ LOSS_NOT_DECREASING = Rule(
     code="T101",
     name="loss-not-decreasing",
     severity=Severity.ERROR,
-    summary="The loss falls over the run, beyond its noise.",
+    summary="The loss falls over the run; an error when it is shown not to, a note when that can't be told.",
     find_obstacle=_find_obstacle_to_trend,
     check=_check_decrease,
 )

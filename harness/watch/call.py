@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from harness import clock
 from harness.errors import HarnessError, ObservationError
+from harness.record.metrics_files import stamp_metrics_files
+from harness.watch.contention import read_waiting_s
 from harness.watch.devices import limited_threads, seeded
 from harness.watch.launch import Cost, RunOptions, build_run, find_history
 from harness.watch.memory import read_peak_memory_bytes, reset_peak_memory
@@ -22,44 +23,53 @@ if TYPE_CHECKING:
 
 
 def run_call(
-    function: Callable[..., Any],
-    *args: Any,
+    call: Callable[[], Any],
+    *,
     options: RunOptions,
     recorder: Recorder,
     around: AbstractContextManager[object] | None = None,
-    **kwargs: Any,
 ) -> TrainingRun:
     """Calls a training function and returns the record of what it did.
 
     Args:
-        function: The program's own entry; `args` and `kwargs` are handed to it untouched.
-        args: Positional arguments of the function.
+        call: The program's own entry, its arguments bound to it.
         options: How to run it and where to look for its history.
         recorder: Where `record()` calls of the program end up.
         around: A context that is open during the call only, such as a profiler.
-        kwargs: Keyword arguments of the function.
 
     Raises:
         ObservationError: The function raised (its exception is the cause) or left no history with a loss.
     """
-    started_at = time.time()
+    before = stamp_metrics_files(options.run_dir, options.metrics)
     with seeded(options.seed), limited_threads(options.threads), around or contextlib.nullcontext():
         _reset_peak(options.device)
         recorder.start()
-        start_s = clock.monotonic_s()
+        start_s, waited_s = clock.monotonic_s(), read_waiting_s()
         try:
-            result = function(*args, **kwargs)
+            result = _call(call)
         except HarnessError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ObservationError(
                 f"{options.name} raised {type(error).__name__}: {error}"
                 f"{_tell_progress(recorder)}\n"
                 "Next: see the program's own traceback above; the training could not be judged."
             ) from error
-        cost = Cost(_end_of_work(options.device) - start_s, _read_peak(options.device))
-    steps, source = find_history(options, recorded=recorder.steps, result=result, started_at=started_at)
+        wall_clock_s = _end_of_work(options.device) - start_s
+        waiting_s = None if waited_s is None else (read_waiting_s() or waited_s) - waited_s
+        cost = Cost(wall_clock_s, _read_peak(options.device), waiting_s)
+    steps, source = find_history(options, recorded=recorder.steps, result=result, before=before)
     return build_run(options, steps, source, cost, result=result)
+
+
+def _call(call: Callable[[], Any]) -> Any:
+    """What the program returned; None when it ended itself with exit code 0, as a script's main may."""
+    try:
+        return call()
+    except SystemExit as ending:
+        if ending.code not in (None, 0):
+            raise
+        return None
 
 
 def _tell_progress(recorder: Recorder) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from harness import clock
 from harness.errors import ObservationError, UsageError
+from harness.record.metrics_files import stamp_metrics_files
+from harness.watch.contention import read_waiting_s
 from harness.watch.launch import Cost, RunOptions, build_run, find_history
 from harness.watch.memory import read_peak_memory_bytes
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from harness.record.run import TrainingRun
 
 TAIL_LINES = 30
+MAX_LINE = 1000
 GRACE_S = 5.0
 POLL_S = 0.05
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -59,14 +62,12 @@ def run_command(
         timeout_s: Seconds after which the child's whole process group is ended; None waits for ever.
 
     Raises:
-        UsageError: The command is empty or its program does not exist.
+        UsageError: The command is empty or no list of texts, or its program does not exist.
         ObservationError: It exited non-zero, ran past its limit, or left no history with a loss; carries the
             tail of its output.
     """
-    words = [os.fspath(word) for word in command]
-    if not words:
-        raise UsageError("the command is empty.\nNext: smoke_training.command([sys.executable, 'train.py']).")
-    started_at = time.time()
+    words = _read_words(command)
+    before = stamp_metrics_files(options.run_dir, options.metrics)
     outcome = run_child(words, env=_build_environment(env, options.threads), cwd=cwd, timeout_s=timeout_s)
     shown = shlex.join(words)
     if outcome.timed_out:
@@ -81,7 +82,7 @@ def run_command(
             f"{outcome.output_tail}\n"
             "Next: run the command by hand; the training could not be judged."
         )
-    steps, source = find_history(options, recorded=[], result=None, started_at=started_at)
+    steps, source = find_history(options, recorded=[], result=None, before=before)
     return build_run(options, steps, source, outcome.cost, command=tuple(words))
 
 
@@ -106,7 +107,7 @@ def run_child(
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"{shlex.join(words)} can't be started: {error}.\n"
             "Next: check the program's name and that it is installed."
@@ -115,9 +116,11 @@ def run_child(
     pumps = [_start_pump(child.stdout, sys.stdout, tail), _start_pump(child.stderr, sys.stderr, tail)]
     reaper = _Reaper(child)
     peak_memory_bytes: int | None = None
+    waiting_s: float | None = None
     try:
         while not (has_ended := reaper.wait(POLL_S)):
             peak_memory_bytes = read_peak_memory_bytes(child.pid) or peak_memory_bytes
+            waiting_s = read_waiting_s(child.pid) or waiting_s
             if timeout_s is not None and clock.monotonic_s() - start_s > timeout_s:
                 break
     finally:
@@ -127,8 +130,8 @@ def run_child(
             pump.join(GRACE_S)
     return ChildOutcome(
         exit_code=reaper.exit_code,
-        output_tail="".join(tail).rstrip() or "(no output)",
-        cost=Cost(wall_clock_s, peak_memory_bytes),
+        output_tail="\n".join(tail).rstrip() or "(no output)",
+        cost=Cost(wall_clock_s, peak_memory_bytes, waiting_s),
         timed_out=not has_ended,
     )
 
@@ -158,9 +161,12 @@ def _start_pump(source: IO[bytes] | None, sink: TextIO, tail: collections.deque[
         with source:
             for line in source:
                 text = line.decode(errors="replace")
-                tail.append(text)
-                sink.write(text)
-                sink.flush()
+                # Of a progress bar, which returns to the start of its line again and again, the last state.
+                tail.append(text.rstrip().rpartition("\r")[2][-MAX_LINE:])
+                # Whatever is wrong with our own output: the child must not block on a full pipe.
+                with contextlib.suppress(OSError, ValueError):
+                    sink.write(text)
+                    sink.flush()
 
     thread = threading.Thread(target=pump, daemon=True, name="harness-output")
     thread.start()
@@ -172,13 +178,26 @@ def _end_group(group: int, reaper: _Reaper) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(group, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # macOS denies signals to a group of ended processes
             return
         reaper.wait(GRACE_S)
 
 
+def _read_words(command: Sequence[str | os.PathLike[str]]) -> list[str]:
+    is_list = not isinstance(command, (str, bytes))
+    if not is_list or not command or not all(isinstance(word, (str, os.PathLike)) for word in command):
+        raise UsageError(
+            f"the command {command!r} is not a list of texts and paths.\n"
+            "Next: smoke_training.command([sys.executable, 'train.py', '--steps', '30'])."
+        )
+    return [os.fsdecode(word) for word in command]
+
+
 def _build_environment(extra: Mapping[str, str] | None, threads: int | None) -> dict[str, str]:
-    environment = {**os.environ, **(extra or {})}
+    environment: dict[str, Any] = {**os.environ, **(extra or {})}
+    wrong = {name: value for name, value in environment.items() if not isinstance(value, str)}
+    if wrong:
+        raise UsageError(f"env={wrong!r} has values that are not text.\nNext: env={{'SEED': '3'}}.")
     if threads is not None:
         for variable in THREAD_VARIABLES:
             environment.setdefault(variable, str(threads))
@@ -188,4 +207,5 @@ def _build_environment(extra: Mapping[str, str] | None, threads: int | None) -> 
 def _explain_exit(code: int) -> str:
     if code >= 0:
         return f"exited with code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
+    names = {member.value: member.name for member in signal.Signals}
+    return f"was ended by {names.get(-code, f'signal {-code}')}"

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ObservationError
 from harness.record.history import read_returned
-from harness.record.metrics_files import find_metrics_file, read_metrics_file
+from harness.record.metrics_files import Stamp, find_metrics_file, read_metrics_file
 from harness.record.run import TrainingRun, find_loss_name
 from harness.watch.environment import capture_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.record.run import Step
-
-MTIME_SLACK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +43,21 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run took: seconds from start to end, and peak memory in bytes where it could be read."""
+    """What a run took, as far as it could be read.
+
+    Attributes:
+        wall_clock_s: Seconds from start to end.
+        peak_memory_bytes: Peak memory.
+        waiting_s: Seconds of it in which the program was ready to run and had no processor.
+    """
 
     wall_clock_s: float
     peak_memory_bytes: int | None
+    waiting_s: float | None
 
 
 def find_history(
-    options: RunOptions, *, recorded: Sequence[Step], result: object, started_at: float
+    options: RunOptions, *, recorded: Sequence[Step], result: object, before: Mapping[Path, Stamp]
 ) -> tuple[list[Step], str]:
     """The steps of a run and where they came from.
 
@@ -63,13 +68,12 @@ def find_history(
         options: Where to look.
         recorded: Steps that came through the callback.
         result: What a called function returned; None for a command.
-        started_at: Seconds since the epoch; metrics files older than this are another run's.
+        before: The metrics files that were there before the run; where unchanged, they are another run's.
 
     Raises:
         MetricsFileError: A metrics file is ambiguous, missing or can't be parsed.
         ObservationError: There is no history anywhere, or it is empty.
     """
-    newer_than = started_at - MTIME_SLACK_S
     if options.metrics is None:
         if recorded:
             return list(recorded), "record() callback"
@@ -80,7 +84,7 @@ def find_history(
                     "Next: check the number of steps and that the data set is not empty."
                 )
             return steps, "return value"
-    path = find_metrics_file(options.run_dir, options.metrics, newer_than=newer_than)
+    path = find_metrics_file(options.run_dir, options.metrics, before=before)
     if path is None:
         raise ObservationError(_explain_no_history(options, result))
     return read_metrics_file(path), f"metrics file {path}"
@@ -111,6 +115,7 @@ def build_run(options: RunOptions, steps: list[Step], source: str, cost: Cost, *
         threads=options.threads,
         wall_clock_s=cost.wall_clock_s,
         peak_memory_bytes=cost.peak_memory_bytes,
+        waiting_s=cost.waiting_s,
         environment=capture_environment(),
         **details,
     )

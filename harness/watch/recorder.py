@@ -29,7 +29,7 @@ class Recorder:
                 `num_samples` and `num_tokens` (per step) turn steps per second into a throughput.
 
         Raises:
-            UsageError: A value is not a number, nothing was given, or the step does not rise.
+            UsageError: A value is not a number, nothing was given, or the step is not whole or does not rise.
         """
         now_s = clock.monotonic_s()
         values: dict[str, float] = {}
@@ -44,7 +44,7 @@ class Recorder:
         if not values:
             raise UsageError("record() got no metric.\nNext: record(step=step, loss=loss.item()).")
         previous = self.steps[-1].step if self.steps else None
-        number_of_step = int(step) if step is not None else 0 if previous is None else previous + 1
+        number_of_step = _read_step(step, default=0 if previous is None else previous + 1)
         if previous is not None and number_of_step <= previous:
             raise UsageError(
                 f"record(step={number_of_step}) came after step {previous}; step numbers must rise.\n"
@@ -56,3 +56,15 @@ class Recorder:
             time_s = (now_s - self._last_call_s) / passed
         self.steps.append(Step(step=number_of_step, metrics=values, time_s=time_s))
         self._last_call_s = now_s
+
+
+def _read_step(step: object, *, default: int) -> int:
+    if step is None:
+        return default
+    number = as_number(step)
+    if number is None or not number.is_integer():
+        raise UsageError(
+            f"record(step={step!r}) is not a whole number.\n"
+            "Next: pass the step's number, or leave it out to have the calls numbered."
+        )
+    return int(number)

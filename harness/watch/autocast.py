@@ -1,0 +1,33 @@
+"""Sees autocast being entered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.watch.session import Session
+
+
+class AutocastHooks:
+    """Listens to `torch.autocast.__enter__`, which the old device-specific names share."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def install(self) -> None:
+        """Starts to listen."""
+        self._session.taps.on_method(torch.autocast, "__enter__", self._around_enter)
+
+    def _around_enter(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._session.attempt("autocast", self._count, args[0])
+        return call(*args, **kwargs)
+
+    def _count(self, autocast: Any) -> None:
+        if autocast._enabled:  # noqa: SLF001  no public name
+            name = f"{autocast.device} {str(autocast.fast_dtype).removeprefix('torch.')}"
+            counts = self._session.run.autocast
+            counts[name] = counts.get(name, 0) + 1

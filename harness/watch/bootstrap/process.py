@@ -1,0 +1,91 @@
+"""Watches this process from the moment torch was imported to its end, and writes its record."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness.watch.bootstrap import VARIABLE
+from harness.watch.observer import Observer
+from harness.watch.options import ObserverOptions
+from harness.watch.record_file import RecordFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+LAUNCHERS = ("torchrun", "accelerate", "accelerate-launch")
+LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
+
+
+class HardExit(Exception):  # noqa: N818  it is no error of the harness, only its name for one in a record
+    """The program ended itself by `os._exit` with a code other than 0."""
+
+
+class WatchedProcess:
+    """The observer of a process, and the ways in which the process can end."""
+
+    def __init__(self, folder: Path, options: ObserverOptions) -> None:
+        self._process = os.getpid()
+        self._file = RecordFile(folder)
+        self._observer = Observer(options, sink=self._file, folder=folder)
+        self._error: BaseException | None = None
+        self._excepthook = sys.excepthook
+        self._exit: Callable[[int], NoReturn] = os._exit
+        self._is_over = False
+
+    def start(self) -> None:
+        """Starts to watch."""
+        self._observer.__enter__()
+        sys.excepthook = self._note_exception
+        os._exit = self._leave  # type: ignore[assignment]
+        atexit.register(self.finish)
+
+    def finish(self) -> None:
+        """Ends watching and completes the record; in a forked child it is not ours to complete."""
+        if self._is_over or os.getpid() != self._process:
+            return
+        self._is_over = True
+        if sys.excepthook == self._note_exception:
+            sys.excepthook = self._excepthook
+        if os._exit == self._leave:  # noqa: SLF001  its public name
+            os._exit = self._exit
+        self._observer.__exit__(None if self._error is None else type(self._error), self._error, None)
+        self._file.close()
+
+    def _note_exception(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> Any:
+        self._error = error
+        return self._excepthook(kind, error, trace)
+
+    def _leave(self, code: int) -> NoReturn:
+        if code and self._error is None:
+            self._error = HardExit(f"os._exit({code})")
+        try:
+            self.finish()
+        finally:
+            self._exit(code)
+
+
+def start() -> None:
+    """Watches this process as its environment says; launchers, which only start others, are let alone."""
+    if is_launcher():
+        return
+    settings = json.loads(os.environ[VARIABLE])
+    WatchedProcess(Path(settings["folder"]), ObserverOptions.from_json(settings["options"])).start()
+
+
+def is_launcher() -> bool:
+    """Whether this process is torchrun or its like."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if getattr(spec, "name", None) in LAUNCHER_MODULES:
+        return True
+    # While `python -m` is still finding its module, only the arguments tell.
+    words = sys.orig_argv
+    named = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    return named in LAUNCHER_MODULES or Path(sys.argv[0] if sys.argv else "").name in LAUNCHERS

@@ -1,0 +1,111 @@
+"""Run by Python at the start of a watched process: has the watcher loaded once torch has been imported.
+
+Standard library only, and as little of it as possible: processes that never import torch pay for this file
+alone. The folder it lies in is taken off `sys.path`, and a sitecustomize of the user's own is run.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+VARIABLE = "HARNESS_WATCH"
+HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  pathlib costs 5 ms
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))  # noqa: PTH120
+
+
+class TorchFinder:
+    """Finds torch as everybody does, and has the watcher started when its import is over."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The specification of torch, with a loader that tells when it is done; None for all else."""
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = TorchLoader(spec.loader)
+                return spec
+        return None
+
+
+class TorchLoader:
+    """Loads torch with its own loader, which it gives back the place of."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """The empty module, as its own loader makes it."""
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs torch's own code, then starts the watcher."""
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        start_watching()
+
+
+def start_watching() -> None:
+    """Loads the watcher and starts it; a failure is told on stderr and never reaches the program."""
+    try:
+        if load_package():
+            from harness.watch.bootstrap import process  # noqa: PLC0415
+
+            process.start()
+    except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+        sys.stderr.write(f"harness: this process is not watched: {type(error).__name__}: {error}\n")
+
+
+def load_package() -> bool:
+    """Loads the package by its place, without a change to `sys.path`; False where the program has its own."""
+    if "harness" in sys.modules:
+        return getattr(sys.modules["harness"], "__path__", [None])[0] == PACKAGE
+    spec = importlib.machinery.PathFinder.find_spec("harness")
+    if spec is not None and (spec.submodule_search_locations or [None])[0] != PACKAGE:
+        sys.stderr.write(f"harness: this process is not watched: it has a module named harness, {spec.origin}\n")
+        return False
+    spec = importlib.util.spec_from_file_location(
+        "harness", os.path.join(PACKAGE, "__init__.py"), submodule_search_locations=[PACKAGE]  # noqa: PTH118
+    )
+    if spec is None or spec.loader is None:
+        return False
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["harness"] = module
+    spec.loader.exec_module(module)
+    return True
+
+
+def run_users_own() -> None:
+    """Runs the sitecustomize that this one hides."""
+    mine = sys.modules.pop("sitecustomize", None)
+    try:
+        import sitecustomize  # noqa: F401, PLC0415  another file: this folder is off the path by now
+    except ImportError as error:
+        if error.name != "sitecustomize":
+            raise
+        if mine is not None:
+            sys.modules["sitecustomize"] = mine
+
+
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]  # noqa: PTH100
+if VARIABLE in os.environ:
+    sys.meta_path.insert(0, TorchFinder())  # type: ignore[arg-type]  a finder needs no base class
+run_users_own()

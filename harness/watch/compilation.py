@@ -1,0 +1,31 @@
+"""Counts what torch.compile did, from its own counters."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.record.observation import CompilationObservation
+
+
+def count_graphs() -> tuple[int, int]:
+    """Graphs compiled and graph breaks met by this process so far; zeros before the compiler is loaded."""
+    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
+    if counters is None:
+        return 0, 0
+    return int(counters["stats"].get("unique_graphs", 0)), sum(counters["graph_break"].values())
+
+
+def count_frames() -> int:
+    """Frames that this process has handed to the compiler so far."""
+    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
+    return 0 if counters is None else sum(counters["frames"].values())
+
+
+def note_compilation(found: CompilationObservation, before: tuple[int, int]) -> None:
+    """Fills in what has been compiled since `before`."""
+    graphs, breaks = count_graphs()
+    found.num_graphs = graphs - before[0]
+    found.num_graph_breaks = breaks - before[1]
+    found.is_used = found.is_used or found.num_graphs > 0

@@ -1,0 +1,198 @@
+"""Sees DataLoaders give batches: how long the program waited, what it got, and in which order."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from harness.record.observation import EpochObservation, LoaderObservation
+from harness.watch.fingerprints import fingerprint_batch, fingerprint_indices
+from harness.watch.timing import DATA, OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.watch.session import Session
+
+MAX_FINGERPRINTS = 20_000
+MAX_DISTINCT = 200_000
+
+
+class _Pass:
+    """One iterator over a loader: its record, and the indices its sampler has drawn."""
+
+    def __init__(self, loader: LoaderObservation, after_step: int) -> None:
+        self.loader = loader
+        self.epoch = EpochObservation(after_step)
+        loader.epochs.append(self.epoch)
+        self.indices: set[int] = set()
+        self.order = 0
+
+    def add_indices(self, drawn: list[int]) -> None:
+        """Takes note of one draw of the sampler."""
+        epoch = self.epoch
+        epoch.num_indices += len(drawn)
+        self.order = fingerprint_indices(drawn, self.order)
+        epoch.order = f"{self.order:08x}"
+        if epoch.num_indices <= MAX_DISTINCT:
+            self.indices.update(drawn)
+            epoch.num_distinct = len(self.indices)
+        else:
+            epoch.num_distinct = None
+
+
+class DataHooks:
+    """Listens to `DataLoader.__iter__`, to the iterators it gives, and to their samplers."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._loaders: list[tuple[weakref.ref[DataLoader[Any]], LoaderObservation]] = []
+        self._passes: weakref.WeakKeyDictionary[_BaseDataLoaderIter, _Pass] = weakref.WeakKeyDictionary()
+        self._num_inside = 0
+
+    def install(self) -> None:
+        """Starts to listen."""
+        taps = self._session.taps
+        taps.on_method(DataLoader, "__iter__", self._around_iter)
+        taps.on_method(_BaseDataLoaderIter, "__next__", self._around_next)
+        taps.on_method(_BaseDataLoaderIter, "_next_index", self._around_index)
+
+    def _around_iter(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Workers are started in here, and draw their first indices; both belong to waiting for data.
+        before = self._session.clock.switch(DATA) if self._session.is_training_thread() else None
+        # Persistent workers reuse their iterator, and draw for the new epoch before it is handed out.
+        if (reused := getattr(args[0], "_iterator", None)) is not None:
+            self._passes.pop(reused, None)
+        try:
+            iterator = call(*args, **kwargs)
+        finally:
+            if before is not None:
+                self._session.clock.switch(before)
+        self._session.attempt("DataLoader", self._note_iterator, args[0], iterator)
+        return iterator
+
+    def _note_iterator(self, loader: DataLoader[Any], iterator: object) -> None:
+        if isinstance(iterator, _BaseDataLoaderIter):
+            found = self._find_loader(loader)
+            known = self._passes.get(iterator)
+            if known is None:
+                self._passes[iterator] = _Pass(found, self._session.num_steps)
+            elif known.loader is not found:
+                # It drew indices inside `__iter__`, where its loader was not known yet.
+                found.epochs.append(known.epoch)
+                known.loader = found
+
+    def _find_loader(self, loader: DataLoader[Any]) -> LoaderObservation:
+        for reference, found in self._loaders:
+            if reference() is loader:
+                return found
+        found = _describe_loader(loader)
+        self._loaders.append((weakref.ref(loader), found))
+        self._session.run.loaders.append(found)
+        return found
+
+    def _find_pass(self, iterator: _BaseDataLoaderIter) -> _Pass:
+        found = self._passes.get(iterator)
+        if found is None:
+            sampler = getattr(iterator, "_index_sampler", None)
+            stray = LoaderObservation(
+                dataset=type(getattr(iterator, "_dataset", None)).__name__,
+                num_samples=None,
+                batch_size=getattr(sampler, "batch_size", None),
+                num_workers=int(getattr(iterator, "_num_workers", 0)),
+                sampler=type(getattr(sampler, "sampler", sampler)).__name__,
+                drop_last=bool(getattr(sampler, "drop_last", False)),
+            )
+            found = self._passes[iterator] = _Pass(stray, self._session.num_steps)
+        return found
+
+    def _around_index(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        drawn = call(*args, **kwargs)
+        if isinstance(drawn, (list, int)):
+            self._session.attempt("sampler", self._note_indices, args[0], drawn)
+        return drawn
+
+    def _note_indices(self, iterator: _BaseDataLoaderIter, drawn: list[Any] | int) -> None:
+        indices = [drawn] if isinstance(drawn, int) else drawn
+        if indices and indices[0] is not None:
+            with contextlib.suppress(TypeError, ValueError):
+                self._find_pass(iterator).add_indices([int(index) for index in indices])
+
+    def _around_next(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        session = self._session
+        if not session.is_training_thread():
+            batch = call(*args, **kwargs)
+            session.attempt("batch", self._note_batch, args[0], batch)
+            return batch
+        session.ledger.begin()
+        session.clock.switch(DATA)
+        try:
+            batch = call(*args, **kwargs)
+        finally:
+            session.clock.switch(OTHER)
+        session.attempt("batch", self._note_batch, args[0], batch)
+        return batch
+
+    def _note_batch(self, iterator: _BaseDataLoaderIter, batch: object) -> None:
+        found = self._find_pass(iterator)
+        if not any(found.loader is known for known in self._session.run.loaders):
+            self._session.run.loaders.append(found.loader)
+        found.epoch.num_batches += 1
+        if len(found.loader.fingerprints) < MAX_FINGERPRINTS:
+            fingerprint = fingerprint_batch(batch)
+            if fingerprint is not None:
+                found.loader.fingerprints.append(fingerprint)
+
+
+def _describe_loader(loader: DataLoader[Any]) -> LoaderObservation:
+    try:
+        num_samples: int | None = len(loader.dataset)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        num_samples = None
+    return LoaderObservation(
+        dataset=type(loader.dataset).__name__,
+        num_samples=num_samples,
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        sampler=type(loader.sampler).__name__,
+        drop_last=bool(loader.drop_last),
+    )
+
+
+class BatchSize:
+    """What the tensors of one micro-batch say about its size."""
+
+    __slots__ = ("num_samples", "num_tokens", "sequence_length", "shapes")
+
+    def __init__(self, batch: object) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.num_samples = 0
+        self.num_tokens = 0
+        self.sequence_length = 0
+        self._add(batch)
+
+    def _add(self, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            shape = tuple(value.shape)
+            if not self.shapes and shape:
+                self.num_samples = shape[0]
+                # Whole numbers in two dimensions are token ids: samples by positions.
+                if len(shape) == TOKEN_DIMENSIONS and not value.dtype.is_floating_point:
+                    self.num_tokens = value.numel()
+                    self.sequence_length = shape[1]
+            self.shapes.append(shape)
+        elif isinstance(value, Mapping):
+            for part in value.values():
+                self._add(part)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                self._add(part)
+
+
+TOKEN_DIMENSIONS = 2

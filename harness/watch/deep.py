@@ -1,0 +1,246 @@
+"""Watches one step in depth: modules, gradients per tensor, what the optimizer changed, fingerprints."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+
+from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
+from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_tensor
+from harness.watch.gradients import measure_norms
+from harness.watch.loss_inputs import LossFunctionHooks
+from harness.watch.modules import clean_name
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.utils.hooks import RemovableHandle
+
+    from harness.watch.session import Session
+
+MAX_COPIED_BYTES = 8 * 2**20
+MAX_FINGERPRINT_BYTES = 256 * 2**20
+SAMPLE_ELEMENTS = 4096
+
+
+class DeepStep:
+    """The hooks and the record of one deep step; open from the end of the step before to its own end."""
+
+    def __init__(self, session: Session, number: int) -> None:
+        self.record = DeepObservation(step=number)
+        self._session = session
+        self._modules: dict[int, tuple[torch.nn.Module, ModuleObservation]] = {}
+        self._parameters: dict[int, ParameterObservation] = {}
+        self._before: dict[int, tuple[torch.Tensor | None, int]] = {}
+        self._leftovers: dict[int, float] | None = None
+        self._copies: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
+        self._num_copied_bytes = 0
+        self._inputs: list[torch.Tensor] = []
+        self._handles: list[RemovableHandle] = []
+        self.loss_functions = LossFunctionHooks(session, self)
+
+    def open(self, optimizers: list[Optimizer]) -> None:
+        """Puts the hooks in, and remembers the gradients there are, to tell stale ones from fresh ones."""
+        for parameter in _list_parameters(optimizers):
+            gradient = parameter.grad
+            self._before[id(parameter)] = (gradient, -1 if gradient is None else gradient._version)  # noqa: SLF001
+        if self._session.run.compilation.is_used:
+            self.give_way()
+            return
+        self._handles.append(register_module_forward_hook(self._after_module))
+        self.loss_functions.install()
+
+    def close(self) -> None:
+        """Takes the hooks off; the record stays open for the numbers of the optimizers."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.loss_functions.remove()
+
+    def give_way(self) -> None:
+        """Takes the hooks off modules and loss functions: a compiler would build them in, and recompile later."""
+        self.close()
+        self._session.add_blind_spot(
+            "modules and loss functions on deep steps: torch.compile is used, and hooks would end up in its graphs"
+        )
+
+    def note_first_event(self) -> None:
+        """Takes the state of the generators, when the first forward or backward of the step begins."""
+        if not self.record.rng_fingerprints:
+            self.record.rng_fingerprints = fingerprint_generators()
+            self.record.autocast = find_autocast()
+
+    def note_batch(self, args: object, kwargs: dict[str, Any]) -> None:
+        """Takes the fingerprint of what the model is called with."""
+        fingerprint = fingerprint_batch((args, kwargs))
+        self.record.batch_fingerprints.append(fingerprint or "")
+        found = (*args, *kwargs.values()) if isinstance(args, (list, tuple)) else ()
+        self._inputs = [value for value in found if isinstance(value, torch.Tensor)]
+
+    def is_model_input(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor holds exactly what the model was called with."""
+        return any(
+            value is tensor
+            or (value.numel() == tensor.numel() and value.dtype == tensor.dtype
+                and bool(torch.equal(value.detach().reshape(-1), tensor.detach().reshape(-1))))
+            for value in self._inputs
+        )
+
+    def note_backward(self, optimizers: list[Optimizer]) -> None:
+        """Before the step's first backward: notes what gradients have not been cleared."""
+        self.note_first_event()
+        if self._leftovers is None:
+            held = [parameter for parameter in _list_parameters(optimizers) if parameter.grad is not None]
+            norms = _read_norms([parameter.grad for parameter in held if parameter.grad is not None])
+            self._leftovers = {id(parameter): norm for parameter, norm in zip(held, norms, strict=True)}
+
+    def read_gradients(self, optimizer: Optimizer) -> None:
+        """Before the optimizer steps: gradients, weights and fingerprints of its parameters."""
+        held = list(_list_parameters([optimizer]))
+        scale = getattr(optimizer, "grad_scale", None)
+        divisor = 1.0 if scale is None else float(scale)
+        with_gradient = [parameter for parameter in held if parameter.grad is not None]
+        norms = dict(
+            zip(
+                map(id, with_gradient),
+                _read_norms([parameter.grad for parameter in with_gradient if parameter.grad is not None]),
+                strict=True,
+            )
+        )
+        weights = _read_norms([parameter.detach() for parameter in held])
+        num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in held)
+        can_fingerprint = num_bytes <= MAX_FINGERPRINT_BYTES
+        for parameter, weight in zip(held, weights, strict=True):
+            norm = norms.get(id(parameter))
+            self._parameters[id(parameter)] = ParameterObservation(
+                name="",
+                num_elements=parameter.numel(),
+                dtype=str(parameter.dtype).removeprefix("torch."),
+                grad_norm=None if norm is None else norm / divisor,
+                is_stale=self._is_stale(parameter),
+                leftover_norm=(self._leftovers or {}).get(id(parameter)),
+                weight_norm=weight,
+                fingerprint=fingerprint_tensor(parameter) if can_fingerprint else None,
+                is_trainable=parameter.requires_grad,
+            )
+            self._copy(parameter)
+
+    def read_updates(self, optimizer: Optimizer) -> None:
+        """After the optimizer has stepped: by how much it changed each parameter."""
+        held = [parameter for parameter in _list_parameters([optimizer]) if id(parameter) in self._copies]
+        if not held:
+            return
+        copies = [self._copies.pop(id(parameter)) for parameter in held]
+        with torch.no_grad():
+            changes = [
+                _local(parameter).reshape(-1)[::stride] - before
+                for parameter, (_, before, stride) in zip(held, copies, strict=True)
+            ]
+        for parameter, (_, before, _), norm in zip(held, copies, _read_norms(changes), strict=True):
+            # A sampled norm stands for the whole tensor.
+            share = before.numel() / max(_local(parameter).numel(), 1)
+            self._parameters[id(parameter)].update_norm = norm / math.sqrt(share) if share else norm
+
+    def finish(self, names: dict[int, str]) -> DeepObservation:
+        """The record, with names; the step can take no more."""
+        self.close()
+        record = self.record
+        took_part = {
+            id(parameter)
+            for module, found in self._modules.values()
+            if found.num_calls
+            for parameter in module.parameters(recurse=False)
+        }
+        for position, (identity, parameter) in enumerate(self._parameters.items()):
+            parameter.name = names.get(identity, f"?{position}")
+            parameter.took_part = identity in took_part if self._modules else None
+            record.parameters.append(parameter)
+        self._name_modules()
+        record.modules_in_eval_mode = [module.name for module in record.modules if not module.is_training]
+        record.first_non_finite_module = next(
+            (found.name for _, found in self._modules.values() if found.is_finite is False), None
+        )
+        norms = [parameter.grad_norm for parameter in record.parameters if parameter.grad_norm is not None]
+        record.grad_norm = math.sqrt(sum(norm * norm for norm in norms)) if norms else None
+        record.loss_functions = self.loss_functions.finish()
+        self._modules, self._copies, self._before, self._inputs = {}, {}, {}, []
+        return record
+
+    def _name_modules(self) -> None:
+        """Names the modules as their outermost module does; those that completed first come first."""
+        found_names: dict[int, str] = {}
+        for module, found in self._modules.values():
+            for name, inner in module.named_modules():
+                if id(inner) in self._modules and len(name) >= len(found_names.get(id(inner), "")):
+                    found_names[id(inner)] = clean_name(module, name) if name else ""
+            del found
+        for identity, (module, found) in self._modules.items():
+            found.name = found_names.get(identity) or type(module).__name__
+            self.record.modules.append(found)
+
+    def _after_module(self, module: torch.nn.Module, args: object, output: Any) -> None:
+        del args
+        session = self._session
+        if torch.compiler.is_compiling() or session.num_nested_backwards or not torch.is_grad_enabled():
+            return
+        if session.is_training_thread():
+            session.attempt("module", self._note_module, module, output)
+
+    def _note_module(self, module: torch.nn.Module, output: Any) -> None:
+        if id(module) not in self._modules:
+            self._modules[id(module)] = (module, ModuleObservation("", type(module).__name__))
+        found = self._modules[id(module)][1]
+        found.num_calls += 1
+        found.is_training = module.training
+        first = output[0] if isinstance(output, (list, tuple)) and output else output
+        if isinstance(first, torch.Tensor) and first.is_floating_point() and found.is_finite is not False:
+            found.is_finite = _is_finite(first)
+
+    def _is_stale(self, parameter: torch.Tensor) -> bool:
+        gradient, version = self._before.get(id(parameter), (None, -1))
+        now = parameter.grad
+        return now is not None and now is gradient and now._version == version  # noqa: SLF001  counts its changes
+
+    def _copy(self, parameter: torch.Tensor) -> None:
+        local = _local(parameter)
+        num_bytes = local.numel() * local.element_size()
+        stride = 1
+        if self._num_copied_bytes + num_bytes > MAX_COPIED_BYTES:
+            stride = max(1, local.numel() // SAMPLE_ELEMENTS)
+            self.record.num_sampled_updates += stride > 1
+        else:
+            self._num_copied_bytes += num_bytes
+        self._copies[id(parameter)] = (parameter, local.reshape(-1)[::stride].clone(), stride)
+
+
+def find_autocast() -> str | None:
+    """The device and type of the autocast that is in force, such as "cpu bfloat16"; None without one."""
+    for device in ("cuda", "cpu"):
+        if torch.is_autocast_enabled(device):
+            return f"{device} {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
+    return None
+
+
+def _list_parameters(optimizers: list[Optimizer]) -> list[torch.Tensor]:
+    return [
+        parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
+    ]
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return getattr(tensor, "_local_tensor", tensor).detach()
+
+
+def _read_norms(tensors: list[torch.Tensor]) -> list[float]:
+    if not tensors:
+        return []
+    with torch.no_grad():
+        return torch.stack([norm.float() for norm in measure_norms(tensors)]).tolist()  # type: ignore[no-any-return]
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    local = _local(tensor)
+    # A sum is finite only if all are; one that is not may only have overflowed.
+    return math.isfinite(float(local.sum())) or bool(torch.isfinite(local).all())

@@ -1,0 +1,97 @@
+"""Short names for the contents of batches, parameters and generators: equal contents, equal fingerprints."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import random
+import sys
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+SAMPLE_BYTES = 2048
+MAX_PARTS = 64
+
+
+def fingerprint_batch(batch: object) -> str | None:
+    """A fingerprint of shapes, types and the first and last 2 KiB of every tensor; None without any content.
+
+    Sampled, because it is taken of every batch. Tensors off the CPU count with shape and type only.
+    """
+    parts: list[object] = []
+    _collect(batch, parts)
+    if not parts:
+        return None
+    checksum = 0
+    for part in parts[:MAX_PARTS]:
+        if isinstance(part, torch.Tensor):
+            checksum = zlib.crc32(repr((tuple(part.shape), part.dtype)).encode(), checksum)
+            for sample in _sample(part):
+                checksum = zlib.crc32(sample, checksum)
+        else:
+            checksum = zlib.crc32(repr(part).encode(), checksum)
+    return f"{checksum:08x}"
+
+
+def fingerprint_tensor(tensor: torch.Tensor) -> str | None:
+    """A fingerprint of every bit of a tensor; of this rank's shard where it is sharded; None without storage."""
+    local = getattr(tensor, "_local_tensor", tensor).detach()
+    if local.layout is not torch.strided or local.device.type == "meta":
+        return None
+    if local.device.type == "cpu":
+        whole = local.contiguous()
+        return f"{zlib.crc32(_view_bytes(whole, 0, whole.numel() * whole.element_size())):08x}"
+    words = local.contiguous().view(torch.uint8).to(torch.int64)
+    places = torch.arange(1, words.numel() + 1, device=words.device)
+    return f"{int((words.reshape(-1) * places).sum().item()) & 0xFFFFFFFF:08x}"
+
+
+def fingerprint_indices(indices: Iterable[int], before: int = 0) -> int:
+    """A checksum of a sequence of indices, going on from an earlier one."""
+    return zlib.crc32(array.array("q", indices).tobytes(), before)
+
+
+def fingerprint_generators() -> dict[str, str]:
+    """A fingerprint of the state of each random generator that the process has loaded; none is advanced."""
+    found = {"python": f"{zlib.crc32(repr(random.getstate()).encode()):08x}"}
+    if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
+        found["numpy"] = f"{zlib.crc32(repr(numpy.random.get_state(legacy=False)).encode()):08x}"
+    found["torch"] = fingerprint_tensor(torch.get_rng_state()) or ""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        found["cuda"] = fingerprint_tensor(torch.cuda.get_rng_state()) or ""
+    return found
+
+
+def _collect(value: Any, parts: list[object]) -> None:
+    if isinstance(value, (torch.Tensor, str, bytes, int, float)):
+        parts.append(value)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _collect(part, parts)
+    elif isinstance(value, (list, tuple)):
+        for part in value[:MAX_PARTS]:
+            _collect(part, parts)
+
+
+def _sample(tensor: torch.Tensor) -> list[bytes]:
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided or not tensor.numel():
+        return []
+    if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
+        return []
+    tensor = tensor.detach()
+    if not tensor.is_contiguous():
+        tensor = tensor.reshape(-1)[: SAMPLE_BYTES // tensor.element_size()].contiguous()
+    num_bytes = tensor.numel() * tensor.element_size()
+    if num_bytes <= 2 * SAMPLE_BYTES:
+        return [_view_bytes(tensor, 0, num_bytes)]
+    return [
+        _view_bytes(tensor, 0, SAMPLE_BYTES),
+        _view_bytes(tensor, num_bytes - SAMPLE_BYTES, SAMPLE_BYTES),
+    ]
+
+
+def _view_bytes(tensor: torch.Tensor, start: int, length: int) -> bytes:
+    return ctypes.string_at(tensor.data_ptr() + start, length)

@@ -1,0 +1,141 @@
+"""Sees gradient norms: free of charge where the program clips, measured where asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from harness.record.observation import ClippingCall
+from harness.watch.loss import find_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.watch.readings import Reading
+    from harness.watch.session import Session
+
+
+class GradientHooks:
+    """Listens to the clipping functions and to `GradScaler.unscale_`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._is_clipping = False
+
+    def install(self) -> None:
+        """Starts to listen."""
+        taps = self._session.taps
+        taps.on_function(nn.utils.clip_grad_norm_, self._around_clip_norm)
+        taps.on_function(nn.utils.clip_grad_value_, self._around_clip_value)
+        if (clip_with_norm := getattr(nn.utils, "clip_grads_with_norm_", None)) is not None:
+            taps.on_function(clip_with_norm, self._around_clip_with_norm)
+        for scaler in find_classes(torch.amp.GradScaler):
+            if "unscale_" in scaler.__dict__:
+                taps.on_method(scaler, "unscale_", self._around_unscale)
+
+    def measure(self, optimizer: torch.optim.Optimizer) -> Reading:
+        """The norm of all gradients an optimizer holds, without its loss scale; None without gradients."""
+        gradients = list_gradients(optimizer)
+        if not gradients:
+            return None
+        try:
+            with torch.no_grad():
+                norm = torch.linalg.vector_norm(torch.stack(measure_norms(gradients)))
+                if (scale := getattr(optimizer, "grad_scale", None)) is not None:
+                    norm = norm / scale
+        except (RuntimeError, NotImplementedError) as error:
+            self._session.add_blind_spot(f"gradient norm: could not be computed ({error})")
+            return None
+        return self._session.ledger.readings.read(norm)
+
+    def is_covered(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the program's own clipping in this step tells the norm of this optimizer's gradients."""
+        clipping = self._session.ledger.open.clipping
+        if len(clipping) != 1 or clipping[0][0].kind != "norm":
+            return False
+        return clipping[0][0].num_gradients == len(list_gradients(optimizer))
+
+    def _around_clip_norm(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self._is_clipping:
+            return call(*args, **kwargs)
+        self._is_clipping = True
+        try:
+            norm = call(*args, **kwargs)
+        finally:
+            self._is_clipping = False
+        max_norm = args[1] if len(args) > 1 else kwargs.get("max_norm")
+        norm_type = args[2] if len(args) > 2 else kwargs.get("norm_type", 2.0)  # noqa: PLR2004  third position
+        self._session.attempt("clipping", self._note, args, kwargs, max_norm, norm, norm_type)
+        return norm
+
+    def _around_clip_with_norm(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = call(*args, **kwargs)
+        if not self._is_clipping:
+            max_norm = args[1] if len(args) > 1 else kwargs.get("max_norm")
+            norm = args[2] if len(args) > 2 else kwargs.get("total_norm")  # noqa: PLR2004  third position
+            self._session.attempt("clipping", self._note, args, kwargs, max_norm, norm, 2.0)
+        return result
+
+    def _around_clip_value(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = call(*args, **kwargs)
+        bound = args[1] if len(args) > 1 else kwargs.get("clip_value")
+        self._session.attempt("clipping", self._note, args, kwargs, bound, None, None)
+        return result
+
+    def _note(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: object, norm: object, norm_type: Any
+    ) -> None:
+        session = self._session
+        covered = args[0] if args else kwargs.get("parameters")
+        num_gradients = None
+        if isinstance(covered, torch.Tensor):
+            num_gradients = int(covered.grad is not None)
+        elif isinstance(covered, (list, tuple)):
+            num_gradients = sum(parameter.grad is not None for parameter in covered)
+        call = ClippingCall(
+            kind="value" if norm_type is None else "norm",
+            max_norm=float(bound) if isinstance(bound, (int, float)) else None,
+            norm_type=float(norm_type or 0.0),
+            num_gradients=num_gradients,
+            is_before_unscale=session.has_scaled_gradients,
+        )
+        if getattr(norm, "_local_tensor", None) is not None:
+            session.add_blind_spot(
+                "gradient norm: gradients are sharded; the norm is that of this rank's shard"
+            )
+        session.ledger.open.clipping.append((call, session.ledger.readings.read(norm)))
+
+    def _around_unscale(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = call(*args, **kwargs)
+        self._session.has_scaled_gradients = False
+        return result
+
+
+def list_gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """The gradients an optimizer holds, in its order."""
+    return [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+
+
+def measure_norms(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The Euclidean norm of each tensor, of this rank's shard where it is sharded."""
+    local = [getattr(tensor, "_local_tensor", tensor) for tensor in tensors]
+    if (
+        all(tensor.layout is torch.strided for tensor in local)
+        and len({tensor.device for tensor in local}) == 1
+    ):
+        return list(torch._foreach_norm(local))  # noqa: SLF001  no public name; half the time of a loop
+    dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in local]
+    return [torch.linalg.vector_norm(tensor).to(dense[0].device) for tensor in dense]

@@ -1,0 +1,170 @@
+"""Sees the losses: what reaches backward, with the value the program gave it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.record.observation import ScalerObservation
+from harness.watch.readings import number_of
+from harness.watch.timing import BACKWARD, FORWARD, OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.watch.readings import Reading
+    from harness.watch.session import Session
+
+
+class LossHooks:
+    """Listens to backward, to `GradScaler.scale`, and to the calls that hide a loss from backward."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._unscaled: dict[int, tuple[weakref.ref[torch.Tensor], Reading]] = {}
+        self._scale: Reading = None
+        self._is_functional = False
+        self.before_backward: list[Callable[[], None]] = []
+        self.after_backward: list[Callable[[], None]] = []
+
+    def install(self) -> None:
+        """Starts to listen."""
+        import torch._functorch.eager_transforms as transforms  # noqa: PLC0415  private, so only where it is used
+
+        taps = self._session.taps
+        taps.on_function(torch.autograd.backward, self._around_backward)
+        taps.on_function(torch.autograd.grad, self._around_grad)
+        for name in ("grad_impl", "grad_and_value_impl", "_vjp_with_argnums"):
+            if (function := getattr(transforms, name, None)) is not None:
+                taps.on_function(function, self._around_functional)
+        for scaler in find_classes(torch.amp.GradScaler):
+            if "scale" in scaler.__dict__:
+                taps.on_method(scaler, "scale", self._around_scale)
+            if "update" in scaler.__dict__:
+                taps.on_method(scaler, "update", self._around_update)
+
+    def note_scale(self) -> None:
+        """Fills in the last scale of the GradScaler, once its number is known."""
+        if self._session.run.scaler is not None:
+            self._session.run.scaler.last_scale = number_of(self._scale)
+
+    def forget_scaled(self) -> None:
+        """Drops the losses that were scaled in a step that is over."""
+        self._unscaled.clear()
+
+    def _around_backward(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        session = self._session
+        # A backward inside a backward is the recomputation of activation checkpointing, not a loss.
+        if session.num_nested_backwards:
+            return call(*args, **kwargs)
+        session.claim_thread()
+        session.num_nested_backwards += 1
+        num_losses = len(session.ledger.open.losses)
+        session.attempt("loss", self._begin, args, kwargs)
+        try:
+            result = call(*args, **kwargs)
+        except BaseException:
+            del session.ledger.open.losses[num_losses:]
+            raise
+        finally:
+            session.num_nested_backwards -= 1
+            session.clock.switch(OTHER)
+        self._count_micro_batch()
+        for listener in self.after_backward:
+            listener()
+        return result
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        session = self._session
+        session.ledger.begin()
+        clock = session.clock
+        if not clock.is_running:
+            session.ledger.open.is_partly_timed = True
+        elif clock.current == OTHER and not session.sees_forward:
+            clock.rename(FORWARD)
+        for listener in self.before_backward:
+            listener()
+        row = session.ledger.open
+        if row.num_closure_calls <= 1:
+            tensors = _as_tuple(args[0] if args else kwargs.get("tensors"))
+            given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+            weights = _as_tuple(given) if given is not None else (None,) * len(tensors)
+            row.losses.extend(
+                self._read(tensor, weight) for tensor, weight in zip(tensors, weights, strict=False)
+            )
+        clock.switch(BACKWARD)
+
+    def _count_micro_batch(self) -> None:
+        row = self._session.ledger.open
+        self._session.run.num_backwards += 1
+        if row.num_closure_calls <= 1:
+            row.num_micro_batches += 1
+
+    def _read(self, tensor: object, weight: object) -> Reading:
+        if not isinstance(tensor, torch.Tensor):
+            return None
+        found = self._unscaled.get(id(tensor))
+        if found is not None and found[0]() is tensor:
+            return found[1]
+        if tensor.numel() != 1:
+            tensor = tensor.detach() if weight is None else tensor.detach() * weight
+            tensor = tensor.sum()
+        return self._session.ledger.readings.read(tensor)
+
+    def _around_scale(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        scaled = call(*args, **kwargs)
+        self._session.attempt("loss scale", self._note_scaled, args, kwargs, scaled)
+        return scaled
+
+    def _note_scaled(self, args: tuple[Any, ...], kwargs: dict[str, Any], scaled: object) -> None:
+        given = args[1] if len(args) > 1 else kwargs["outputs"]
+        if scaled is given:
+            return
+        session = self._session
+        session.has_scaled_gradients = True
+        if session.run.scaler is None:
+            session.run.scaler = ScalerObservation()
+        session.run.scaler.num_scaled += 1
+        for before, after in zip(_as_tuple(given), _as_tuple(scaled), strict=True):
+            self._unscaled[id(after)] = (weakref.ref(after), session.ledger.readings.read(before))
+
+    def _around_update(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = call(*args, **kwargs)
+        self._scale = self._session.attempt("loss scale", self._session.ledger.readings.read, args[0]._scale)  # noqa: SLF001
+        return result
+
+    def _around_grad(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._session.num_nested_backwards and not self._is_functional:
+            self._session.add_blind_spot(
+                "torch.autograd.grad was called: where its gradients are a step's only ones, the step has no loss, "
+                "because nothing tells a loss from another output"
+            )
+        return call(*args, **kwargs)
+
+    def _around_functional(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self._session.add_blind_spot(
+            "torch.func computed gradients: losses and gradients inside its transforms can't be read, and steps "
+            "are seen only where a torch.optim optimizer makes them"
+        )
+        before, self._is_functional = self._is_functional, True
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self._is_functional = before
+
+
+def find_classes(base: type) -> list[type]:
+    """A class and everything derived from it so far."""
+    return [base, *(found for child in base.__subclasses__() for found in find_classes(child))]
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    if value is None or isinstance(value, torch.Tensor):
+        return (value,)
+    return tuple(value)

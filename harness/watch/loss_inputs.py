@@ -1,0 +1,151 @@
+"""Sees what reaches the loss functions of `torch.nn.functional`, and with which scale their result is used."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from harness.record.deep import LossFunctionObservation
+from harness.watch.taps import TapSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.watch.deep import DeepStep
+    from harness.watch.session import Session
+
+CLASSIFICATION = ("cross_entropy", "nll_loss")
+LOSS_FUNCTIONS = (
+    *CLASSIFICATION,
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
+    "ctc_loss",
+    "gaussian_nll_loss",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "margin_ranking_loss",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "triplet_margin_loss",
+)
+MAX_CALLS = 64
+MAX_ROWS = 256
+TOLERANCE = 1e-3
+
+
+class LossFunctionHooks:
+    """Listens to the loss functions for the length of one deep step."""
+
+    def __init__(self, session: Session, step: DeepStep) -> None:
+        self._session = session
+        self._step = step
+        self._taps = TapSet()
+        self._calls: list[LossFunctionObservation] = []
+        self._num_inside = 0
+
+    def install(self) -> None:
+        """Starts to listen."""
+        for name in LOSS_FUNCTIONS:
+            self._taps.on_function(getattr(functional, name), self._build_listener(name))
+
+    def remove(self) -> None:
+        """Stops to listen."""
+        self._taps.remove_all()
+
+    def finish(self) -> list[LossFunctionObservation]:
+        """The calls seen, in order."""
+        return self._calls
+
+    def _build_listener(self, name: str) -> Callable[..., Any]:
+        signature = inspect.signature(getattr(functional, name))
+
+        def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if self._num_inside or torch.compiler.is_compiling():
+                return call(*args, **kwargs)
+            # A loss function that calls another one is one loss.
+            self._num_inside += 1
+            try:
+                result = call(*args, **kwargs)
+            finally:
+                self._num_inside -= 1
+            if len(self._calls) < MAX_CALLS and self._session.is_training_thread():
+                self._session.attempt("loss function", self._note, name, signature, args, kwargs, result)
+            return result
+
+        return around
+
+    def _note(
+        self,
+        name: str,
+        signature: inspect.Signature,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: object,
+    ) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = list(bound.arguments.values())
+        inputs, targets = values[0], values[1]
+        if not (isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor)):
+            return
+        found = LossFunctionObservation(
+            name=name,
+            input_shape=tuple(inputs.shape),
+            target_shape=tuple(targets.shape),
+            input_dtype=str(inputs.dtype).removeprefix("torch."),
+            target_dtype=str(targets.dtype).removeprefix("torch."),
+            reduction=str(bound.arguments.get("reduction", "mean")),
+        )
+        with torch.no_grad():
+            if name in CLASSIFICATION:
+                _judge_inputs(found, inputs.detach())
+                if not targets.is_floating_point():
+                    self._judge_labels(found, targets.detach(), int(bound.arguments["ignore_index"]))
+            elif name == "binary_cross_entropy_with_logits":
+                low, high = inputs.detach().aminmax()
+                found.is_probability = bool(low >= 0) and bool(high <= 1)
+        if isinstance(result, torch.Tensor):
+            found.is_training = result.requires_grad
+            if result.numel() == 1:
+                found.value = float(result.detach())
+            if result.requires_grad:
+                result.register_hook(_build_scale_hook(found))
+        self._calls.append(found)
+
+    def _judge_labels(self, found: LossFunctionObservation, targets: torch.Tensor, ignore_index: int) -> None:
+        found.ignore_index = ignore_index
+        counted = targets[targets != ignore_index]
+        found.share_ignored = 1.0 - counted.numel() / max(targets.numel(), 1)
+        if counted.numel():
+            low, high = counted.aminmax()
+            found.label_range = (int(low), int(high))
+        found.target_equals_input = self._step.is_model_input(targets)
+
+
+def _judge_inputs(found: LossFunctionObservation, inputs: torch.Tensor) -> None:
+    """Whether scores of classes look like they have been through a softmax already."""
+    num_dimensions_of_one_sample = 1
+    classes = inputs.unsqueeze(0) if inputs.dim() == num_dimensions_of_one_sample else inputs
+    rows = classes.movedim(1, -1).reshape(-1, classes.shape[1])[:MAX_ROWS].float()
+    if not rows.numel():
+        return
+    low, high = rows.aminmax()
+    found.is_probability = bool(low >= 0) and bool((rows.sum(-1) - 1).abs().max() < TOLERANCE)
+    found.is_log_probability = bool(high <= 0) and bool((rows.exp().sum(-1) - 1).abs().max() < TOLERANCE)
+
+
+def _build_scale_hook(found: LossFunctionObservation) -> Callable[[torch.Tensor], None]:
+    def note_scale(gradient: torch.Tensor) -> None:
+        found.scale = (found.scale or 0.0) + float(gradient.detach().sum())
+
+    return note_scale

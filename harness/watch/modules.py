@@ -1,0 +1,260 @@
+"""Sees the models: outermost modules, their forward and evaluation passes, and the names of parameters.
+
+Outermost modules are found by a global hook, which is there until the first step has ended and on deep steps
+only, because it slows every module call; afterwards their class is listened to.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from harness.record.observation import EvaluationObservation
+from harness.watch.compilation import count_frames
+from harness.watch.data import BatchSize
+from harness.watch.timing import FORWARD, OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.utils.hooks import RemovableHandle
+
+    from harness.watch.session import Session
+    from harness.watch.steps import OpenStep
+
+MAX_EVALUATIONS = 10_000
+WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule")
+
+
+class ModuleHooks:
+    """Listens to the classes of outermost modules once it has found them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._roots: list[weakref.ref[nn.Module]] = []
+        self._handles: list[RemovableHandle] = []
+        self._outermost: nn.Module | None = None
+        self._is_inside = False
+        self._num_frames_before = 0
+        self.on_give_way: list[Callable[[], None]] = []
+        self._names: dict[int, str] = {}
+        self._batch_of: tuple[int, int] | None = None
+
+    def install(self) -> None:
+        """Starts to look for outermost modules."""
+        self._num_frames_before = count_frames()
+        self._session.taps.on_function(torch.compile, self._around_compile)
+        self._listen_to_compiled()
+        self.search()
+
+    def remove(self) -> None:
+        """Stops to look; the taps go with the session's."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._outermost = None
+
+    def search(self) -> None:
+        """Watches every module call for outermost modules that are not known yet."""
+        # Hooks on all modules would be compiled into graphs, and OptimizedModule warns of them.
+        if not self._handles and not self._session.run.compilation.is_used:
+            self._handles = [
+                register_module_forward_pre_hook(self._before_any),
+                register_module_forward_hook(self._after_any, always_call=True),
+            ]
+
+    def find_roots(self) -> list[nn.Module]:
+        """The outermost modules seen so far that are still alive, in order of their first call."""
+        return [root for reference in self._roots if (root := reference()) is not None]
+
+    def name_parameters(self) -> dict[int, str]:
+        """The name of every parameter by identity; the class goes before it where there are several models.
+
+        Names stay as they were last seen once a model is gone.
+        """
+        if self._has_lost_root():
+            return self._names
+        owners: list[tuple[str, nn.Module]] = []
+        seen: set[int] = set()
+        for root in self.find_roots():
+            members = {id(parameter) for parameter in root.parameters()}
+            if members <= seen:
+                continue
+            seen |= members
+            kind = type(_unwrap(root)).__name__
+            same = sum(owner.rstrip("0123456789") == kind for owner, _ in owners)
+            owners.append((f"{kind}{same + 1}" if same else kind, root))
+        names: dict[int, str] = {}
+        for owner, root in owners:
+            for name, parameter in root.named_parameters():
+                clean = clean_name(root, name)
+                names.setdefault(id(parameter), clean if len(owners) == 1 else f"{owner}.{clean}")
+        self._names = names
+        return names
+
+    def count_trainable(self) -> dict[str, int]:
+        """Number of elements of every trainable parameter, by name; empty once a model is gone."""
+        if self._has_lost_root():
+            return {}
+        names = self.name_parameters()
+        return {
+            names[id(parameter)]: parameter.numel()
+            for root in self.find_roots()
+            for parameter in root.parameters()
+            if parameter.requires_grad
+        }
+
+    def _has_lost_root(self) -> bool:
+        return any(reference() is None for reference in self._roots)
+
+    def note_closed(self, row: OpenStep) -> None:
+        """Ends the search once the first step has shown which modules are outermost."""
+        del row
+        self.remove()
+        if self._session.run.compilation.is_used or count_frames() > self._num_frames_before:
+            self._give_way_to_compiler()
+
+    def _before_any(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if torch.compiler.is_compiling() or self._outermost is not None or self._is_inside:
+            return
+        session = self._session
+        if session.num_nested_backwards or not session.is_training_thread():
+            return
+        self._outermost = module
+        if next(module.parameters(), None) is not None:
+            session.attempt("model", self._adopt, module)
+            session.attempt("forward", self._begin, module, args, {})
+
+    def _after_any(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        del args, output
+        if self._outermost is module:
+            self._outermost = None
+
+    def _adopt(self, module: nn.Module) -> None:
+        if isinstance(module, torch.jit.ScriptModule) or any(reference() is module for reference in self._roots):
+            return
+        self._roots.append(weakref.ref(module))
+        self._session.sees_forward = True
+        self._session.run.num_forwards = self._session.run.num_forwards or 0
+        taps = self._session.taps
+        if not self._session.run.compilation.is_used and not taps.is_on((type(module), "__call__")):
+            taps.on_method(type(module), "__call__", self._around_call)
+
+    def _around_call(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        session = self._session
+        if self._is_inside or session.num_nested_backwards or not session.is_training_thread():
+            return call(*args, **kwargs)
+        self._is_inside = True
+        try:
+            module, *inputs = args
+            if self._outermost is None:
+                session.attempt("forward", self._begin, module, inputs, kwargs)
+            return call(*args, **kwargs)
+        finally:
+            self._is_inside = False
+
+    def _begin(self, module: nn.Module, args: object, kwargs: dict[str, Any]) -> None:
+        session = self._session
+        if not module.training or not torch.is_grad_enabled():
+            self._note_evaluation(module)
+            return
+        session.ledger.begin()
+        if session.clock.current == OTHER:
+            session.clock.switch(FORWARD)
+        row = session.ledger.open
+        if row.deep is not None:
+            row.deep.note_first_event()
+        session.run.num_forwards = (session.run.num_forwards or 0) + 1
+        # Of several calls before one backward the first one's input is the batch: others get losses or features.
+        key = (row.number, session.run.num_backwards)
+        if row.num_closure_calls <= 1 and (key != self._batch_of):
+            self._note_batch(row, args, kwargs)
+            self._batch_of = key
+
+    @staticmethod
+    def _note_batch(row: OpenStep, args: object, kwargs: dict[str, Any]) -> None:
+        size = BatchSize((args, kwargs))
+        if not size.shapes:
+            return
+        row.has_batch = True
+        row.batch_shapes.append(size.shapes)
+        row.num_samples += size.num_samples
+        row.num_tokens += size.num_tokens
+        row.sequence_length = max(row.sequence_length, size.sequence_length)
+        if row.deep is not None:
+            row.deep.note_batch(args, kwargs)
+
+    def _note_evaluation(self, module: nn.Module) -> None:
+        evaluations = self._session.run.evaluations
+        after_step = self._session.num_steps
+        if not evaluations or evaluations[-1].after_step != after_step:
+            if len(evaluations) >= MAX_EVALUATIONS:
+                return
+            evaluations.append(EvaluationObservation(after_step))
+        found = evaluations[-1]
+        found.num_forwards += 1
+        found.num_in_training_mode += module.training
+        found.num_with_gradient += torch.is_grad_enabled()
+        if (kind := type(module).__name__) not in found.modules:
+            found.modules.append(kind)
+
+    def _around_compile(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        compiled = call(*args, **kwargs)
+        self._session.attempt("torch.compile", self._give_way_to_compiler)
+        return compiled
+
+    def _give_way_to_compiler(self) -> None:
+        """Leaves module calls alone from here on, so that no hook ends up in a graph; keeps compiled models."""
+        session = self._session
+        session.run.compilation.is_used = True
+        self.remove()
+        for listener in self.on_give_way:
+            listener()
+        for key in {(type(root), "__call__") for root in self.find_roots() if not _is_compiled(root)}:
+            session.taps.remove(key)
+        self._listen_to_compiled()
+        session.sees_forward = any(_is_compiled(root) for root in self.find_roots())
+
+    def _listen_to_compiled(self) -> None:
+        frame = sys.modules.get("torch._dynamo.eval_frame")
+        kind = getattr(frame, "OptimizedModule", None)
+        if kind is not None and not self._session.taps.is_on((kind, "__call__")):
+            self._session.taps.on_method(kind, "__call__", self._around_compiled)
+
+    def _around_compiled(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        session = self._session
+        if not session.run.compilation.is_used:
+            session.attempt("torch.compile", self._give_way_to_compiler)
+        if not self._is_inside and session.is_training_thread():
+            session.attempt("model", self._adopt, args[0])
+        return self._around_call(call, args, kwargs)
+
+
+def clean_name(root: nn.Module, name: str) -> str:
+    """A parameter's or module's name without what DistributedDataParallel and torch.compile put in."""
+    clean = name.replace("_orig_mod.", "").replace("_fsdp_wrapped_module.", "")
+    while type(root).__name__ in WRAPPERS:
+        if type(root).__name__ != "OptimizedModule":
+            clean = clean.removeprefix("module.")
+        root = _unwrap_once(root)
+    return clean
+
+
+def _unwrap_once(root: nn.Module) -> nn.Module:
+    inner = root._modules.get("_orig_mod") or root._modules.get("module")  # noqa: SLF001  no public name
+    return inner if inner is not None else nn.Module()
+
+
+def _unwrap(root: nn.Module) -> nn.Module:
+    while type(root).__name__ in WRAPPERS:
+        root = _unwrap_once(root)
+    return root
+
+
+def _is_compiled(root: nn.Module) -> bool:
+    return type(root).__name__ == "OptimizedModule"

@@ -1,0 +1,287 @@
+"""Watches a program train, in this process, without a change to it."""
+
+from __future__ import annotations
+
+import collections
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+
+from harness import clock
+from harness.record.observation import Outcome, RunObservation, StepObservation
+from harness.watch.autocast import AutocastHooks
+from harness.watch.checkpoints import CheckpointHooks
+from harness.watch.compilation import count_graphs, note_compilation
+from harness.watch.data import DataHooks
+from harness.watch.deep import DeepStep
+from harness.watch.gradients import GradientHooks
+from harness.watch.limits import StepLimit, TrainingStopped
+from harness.watch.loss import LossHooks
+from harness.watch.memory import ResidentSet, read_peak_memory_bytes
+from harness.watch.modules import ModuleHooks
+from harness.watch.options import ObserverOptions
+from harness.watch.schedule import ScheduleHooks
+from harness.watch.session import Session
+from harness.watch.updates import OptimizerHooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from harness.record.deep import DeepObservation
+    from harness.watch.steps import OpenStep
+
+
+class Sink(Protocol):
+    """Takes what is seen as it is seen, so that it outlives a crash."""
+
+    def write_step(self, step: StepObservation, deep: DeepObservation | None) -> None:
+        """Takes one step."""
+
+    def write_run(self, run: RunObservation, *, is_last: bool) -> None:
+        """Takes what is known of the run; a later one replaces it."""
+
+
+class Observer:
+    """Watches everything that trains between enter and exit; `observation` is what it saw.
+
+    Observers nest and may be left in any order. A program that ran into the limit of this observer is ended
+    by `TrainingStopped`, which `__exit__` keeps to itself: the code after the block goes on.
+
+    Args:
+        options: How to watch.
+        sink: Takes steps as they are seen; they are then not kept in `observation.steps`.
+        folder: Where the ranks of one run agree on a common end; only with `max_seconds`.
+    """
+
+    def __init__(
+        self, options: ObserverOptions | None = None, *, sink: Sink | None = None, folder: Path | None = None
+    ) -> None:
+        self.options = options or ObserverOptions()
+        self._sink = sink
+        self._session = session = Session(self.options, self._emit)
+        self._limit = StepLimit(self.options, self, folder)
+        self._kept = _KeptSteps(self.options.max_kept_steps)
+        gradients = GradientHooks(session)
+        self._loss = LossHooks(session)
+        self._modules = ModuleHooks(session)
+        self._optimizers = OptimizerHooks(session, gradients)
+        self._families = (
+            self._loss,
+            gradients,
+            self._optimizers,
+            ScheduleHooks(session),
+            DataHooks(session),
+            self._modules,
+            CheckpointHooks(session),
+            AutocastHooks(session),
+        )
+        self._resident = ResidentSet()
+        self._deep: DeepStep | None = None
+        self._graphs_before = (0, 0)
+        self._started_s = 0.0
+        self._is_open = False
+
+    @property
+    def observation(self) -> RunObservation:
+        """What has been seen; complete after exit."""
+        return self._session.run
+
+    def __enter__(self) -> Self:
+        session = self._session
+        run = session.run
+        run.process_id = os.getpid()
+        run.argv = list(sys.argv)
+        run.started_at = clock.now_utc()
+        run.torch = str(torch.__version__)
+        self._started_s = clock.monotonic_s()
+        self._graphs_before = count_graphs()
+        self._loss.before_backward.append(self._before_backward)
+        self._loss.after_backward.append(self._optimizers.finish_waiting)
+        self._optimizers.on_close.append(self._after_close)
+        self._modules.on_give_way.append(self._give_way)
+        self._is_open = True
+        try:
+            for family in self._families:
+                family.install()
+            self._open_deep()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not self._is_open:
+            return False
+        self._remove()
+        session = self._session
+        run = session.run
+        run.outcome, run.error = _judge_end(error, self._limit.reason)
+        if self._limit.reason is not None:
+            run.notes.append(self._limit.reason)
+        session.attempt("last numbers", session.ledger.finish)
+        run.wall_clock_s = clock.monotonic_s() - self._started_s
+        run.peak_memory_bytes = read_peak_memory_bytes()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            run.cuda_peak_bytes = int(torch.cuda.max_memory_allocated())
+        self._describe_run()
+        run.steps = self._kept.list_steps()
+        if self._kept.num_dropped:
+            session.add_blind_spot(f"{self._kept.num_dropped} steps in the middle were not kept")
+        self._resident.close()
+        if self._sink is not None:
+            self._sink.write_run(run, is_last=True)
+        return isinstance(error, TrainingStopped) and error.owner is self
+
+    def _remove(self) -> None:
+        self._is_open = False
+        if self._deep is not None:
+            self._deep.close()
+        self._modules.remove()
+        self._optimizers.remove()
+        self._session.taps.remove_all()
+
+    def _before_backward(self) -> None:
+        row = self._session.ledger.open
+        if row.deep is not None:
+            row.deep.note_backward(self._optimizers.find_optimizers())
+
+    def _after_close(self, row: OpenStep) -> None:
+        session = self._session
+        session.attempt("end of step", self._turn_over, row)
+        if self.options.max_steps is not None or self.options.max_seconds is not None:
+            self._limit.check(session.ledger.num_steps)
+
+    def _give_way(self) -> None:
+        if self._deep is not None:
+            self._deep.give_way()
+
+    def _turn_over(self, row: OpenStep) -> None:
+        session = self._session
+        row.rss_bytes = self._resident.read_bytes()
+        if row.number == 0:
+            self._modules.note_closed(row)
+        self._loss.forget_scaled()
+        if self._deep is not None:
+            self._deep.close()
+            self._deep = None
+            self._modules.note_closed(row)
+        number = row.number + 1
+        if number & (number - 1) == 0:
+            self._look_around()
+        self._open_deep()
+        # What the watcher did between two steps is no one's time.
+        session.clock.cut()
+
+    def _look_around(self) -> None:
+        """At ever longer intervals: packages imported since, names while models live, a record against a crash."""
+        for family in self._families:
+            if isinstance(family, CheckpointHooks):
+                family.install_late()
+        self._describe_run()
+        if self._sink is not None:
+            self._sink.write_run(self._session.run, is_last=False)
+
+    def _open_deep(self) -> None:
+        session = self._session
+        row = session.ledger.open
+        if not self.options.is_deep(row.number):
+            return
+        row.deep = self._deep = DeepStep(session, row.number)
+        self._deep.open(self._optimizers.find_optimizers())
+        self._modules.search()
+
+    def _emit(self, step: StepObservation, row: OpenStep) -> None:
+        deep = None
+        if step.was_skipped and self._session.run.scaler is not None:
+            self._session.run.scaler.num_skipped += 1
+        if row.deep is not None:
+            deep = row.deep.finish(self._modules.name_parameters())
+            _add_deep_numbers(step, deep)
+        if self._sink is not None:
+            self._sink.write_step(step, deep)
+            return
+        self._kept.add(step)
+        if deep is not None:
+            self._session.run.deep_steps.append(deep)
+
+    def _describe_run(self) -> None:
+        run = self._session.run
+        run.rank, run.world_size = find_rank()
+        self._optimizers.describe(self._modules.name_parameters())
+        run.trainable_parameters = self._modules.count_trainable() or run.trainable_parameters
+        self._loss.note_scale()
+        note_compilation(run.compilation, self._graphs_before)
+
+
+class _KeptSteps:
+    """The first and the last steps of a run, up to a number."""
+
+    def __init__(self, limit: int) -> None:
+        self._first: list[StepObservation] = []
+        self._last: collections.deque[StepObservation] = collections.deque(maxlen=max(1, limit // 2))
+        self.num_dropped = 0
+
+    def add(self, step: StepObservation) -> None:
+        maxlen = self._last.maxlen or 1
+        if len(self._first) < maxlen:
+            self._first.append(step)
+            return
+        self.num_dropped += len(self._last) == maxlen
+        self._last.append(step)
+
+    def list_steps(self) -> list[StepObservation]:
+        return [*self._first, *self._last]
+
+
+def observe_call(
+    function: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    options: ObserverOptions | None = None,
+) -> tuple[Any, RunObservation]:
+    """Calls a training function and returns its result with what was seen of it.
+
+    A call that the limits of `options` ended has the result None. What the function raises is raised.
+    """
+    result = None
+    observer = Observer(options)
+    with observer:
+        result = function(*args, **(kwargs or {}))
+    return result, observer.observation
+
+
+def find_rank() -> tuple[int, int]:
+    """Rank and world size: of the process group where there is one, else of the launcher's environment."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _judge_end(error: BaseException | None, limit: str | None) -> tuple[Outcome, str | None]:
+    if isinstance(error, TrainingStopped) or (error is None and limit is not None):
+        return Outcome.STOPPED, None
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return Outcome.COMPLETED, None
+    return Outcome.RAISED, f"{type(error).__name__}: {error}"
+
+
+def _add_deep_numbers(step: StepObservation, deep: DeepObservation) -> None:
+    """Completes a deep step's row from what was measured tensor by tensor."""
+    if deep.grad_norm is not None:
+        step.clipped_grad_norm = deep.grad_norm
+        if step.grad_norm is None and not step.clipping:
+            step.grad_norm = deep.grad_norm
+    updates = [parameter.update_norm for parameter in deep.parameters if parameter.update_norm is not None]
+    weights = [parameter.weight_norm for parameter in deep.parameters if parameter.weight_norm is not None]
+    if updates and not step.was_skipped:
+        step.update_norm = math.sqrt(sum(update * update for update in updates))
+        weight = math.sqrt(sum(norm * norm for norm in weights))
+        step.update_to_weight = step.update_norm / weight if weight else None

@@ -1,0 +1,62 @@
+"""What to watch, how deep, and when to end the program."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from harness.errors import UsageError
+
+
+class Depth(StrEnum):
+    """How much is looked at."""
+
+    LIGHT = "light"
+    """Every step: loss, learning rate, times, batch; the gradient norm where the program clips."""
+    NORMS = "norms"
+    """Light, and the gradient norm of every step."""
+    DEEP = "deep"
+    """Light, and in depth on the sampled steps."""
+
+
+DEEP_STEPS = (0, 1, 10, 50, 100, 200, 500, 1000)
+MAX_KEPT_STEPS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverOptions:
+    """How a program is watched."""
+
+    depth: Depth = Depth.DEEP
+    """How much is looked at; deep, because most faults do not show in the loss."""
+    deep_steps: tuple[int, ...] = DEEP_STEPS
+    """Steps watched in depth, from 0: dense at the start, where most faults show, then ever rarer."""
+    max_steps: int | None = None
+    """Optimizer steps after which the program is ended; None lets it run to its own end."""
+    max_seconds: float | None = None
+    """Seconds from the first step's end on, after which the program is ended; None sets no limit."""
+    max_kept_steps: int = MAX_KEPT_STEPS
+    """Steps kept in memory; beyond, the middle of the run is dropped."""
+
+    def __post_init__(self) -> None:
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UsageError(
+                f"max_steps is {self.max_steps}; it must be at least 1.\nNext: give a number of steps."
+            )
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise UsageError(f"max_seconds is {self.max_seconds}; it must be positive.\nNext: give seconds.")
+
+    def is_deep(self, step: int) -> bool:
+        """Whether a step is watched in depth."""
+        return self.depth is Depth.DEEP and step in self.deep_steps
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as a JSON object."""
+        return asdict(self) | {"depth": str(self.depth), "deep_steps": list(self.deep_steps)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The options that `to_json` wrote."""
+        deep_steps = tuple(int(step) for step in value["deep_steps"])
+        return cls(**{**value, "depth": Depth(value["depth"]), "deep_steps": deep_steps})

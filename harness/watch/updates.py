@@ -1,0 +1,215 @@
+"""Sees optimizers step: closures, learning rates, skipped steps, and which optimizer holds what."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from harness.record.observation import OptimizerGroup, OptimizerObservation, ScalerObservation
+from harness.watch.loss import find_classes
+from harness.watch.options import Depth
+from harness.watch.timing import OPTIMIZER, OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.utils.hooks import RemovableHandle
+
+    from harness.watch.gradients import GradientHooks
+    from harness.watch.session import Session
+    from harness.watch.steps import OpenStep
+
+PLAIN = (bool, int, float, str)
+
+
+class OptimizerHooks:
+    """Listens to every optimizer's step and to `GradScaler.step`; tells the others when a step ended."""
+
+    def __init__(self, session: Session, gradients: GradientHooks) -> None:
+        self._session = session
+        self._gradients = gradients
+        self._seen: list[tuple[weakref.ref[Optimizer], list[list[int]]]] = []
+        self._handles: list[RemovableHandle] = []
+        self._waiting: list[int] = []
+        self._depth = 0
+        self._is_outermost: list[bool] = []
+        self.on_close: list[Callable[[OpenStep], None]] = []
+
+    def install(self) -> None:
+        """Starts to listen."""
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+        for scaler in find_classes(torch.amp.GradScaler):
+            if "step" in scaler.__dict__:
+                self._session.taps.on_method(scaler, "step", self._around_scaler_step)
+
+    def remove(self) -> None:
+        """Stops to listen to optimizers; the taps go with the session's."""
+        for handle in self._handles:
+            handle.remove()
+
+    def describe(self, names: dict[int, str]) -> None:
+        """Fills in the names of the parameters that each optimizer holds."""
+        for optimizer, (_, ids) in zip(self._session.run.optimizers, self._seen, strict=True):
+            for index, (group, members) in enumerate(zip(optimizer.groups, ids, strict=True)):
+                group.parameters = [
+                    names.get(member, f"?{index}.{position}") for position, member in enumerate(members)
+                ]
+
+    def find_index(self, optimizer: Optimizer) -> int:
+        """The position of an optimizer among those seen; a new one is described first."""
+        for index, (reference, ids) in enumerate(self._seen):
+            if reference() is optimizer:
+                if len(ids) != len(optimizer.param_groups):
+                    groups, ids[:] = _describe_groups(optimizer)
+                    self._session.run.optimizers[index].groups = groups
+                return index
+        groups, ids = _describe_groups(optimizer)
+        self._session.run.optimizers.append(OptimizerObservation(type(optimizer).__name__, groups))
+        self._seen.append((weakref.ref(optimizer), ids))
+        return len(self._seen) - 1
+
+    def find_optimizers(self) -> list[Optimizer]:
+        """The optimizers seen so far that are still alive."""
+        return [optimizer for reference, _ in self._seen if (optimizer := reference()) is not None]
+
+    def finish_waiting(self) -> None:
+        """Closes the step of optimizers that stepped inside a backward, now that it is over."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        first, *others = dict.fromkeys(waiting)
+        self._session.ledger.open.optimizers.extend(others)
+        self._close(first)
+
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        session = self._session
+        session.claim_thread()
+        session.clock.switch(OPTIMIZER)
+        return session.attempt("optimizer step", self._prepare, optimizer, args, kwargs)
+
+    def _prepare(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        row = self._session.ledger.find_row(self.find_index(optimizer))
+        self._note_rates(optimizer, row)
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if not callable(closure):
+            self._note_gradients(optimizer, row)
+            return None
+        wrapped = self._wrap_closure(optimizer, closure, row)
+        if len(args) > 1:
+            return (args[0], wrapped, *args[2:]), kwargs
+        return args, {**kwargs, "closure": wrapped}
+
+    def _note_rates(self, optimizer: Optimizer, row: OpenStep) -> None:
+        readings = self._session.ledger.readings
+        row.learning_rates.append([readings.read(group.get("lr")) for group in optimizer.param_groups])
+
+    def _note_gradients(self, optimizer: Optimizer, row: OpenStep) -> None:
+        """Looks at what the optimizer is about to use."""
+        if self._session.options.depth is Depth.NORMS and not self._gradients.is_covered(optimizer):
+            row.measured_norms.append(self._gradients.measure(optimizer))
+        if row.deep is not None:
+            row.deep.read_gradients(optimizer)
+        if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
+            row.found_inf = self._session.ledger.readings.read(found_inf)
+
+    def _wrap_closure(self, optimizer: Optimizer, closure: Callable[[], Any], row: OpenStep) -> Callable[[], Any]:
+        """The closure, counted; of its calls only the first belongs to the parameters the step began with."""
+        session = self._session
+
+        def watched_closure() -> Any:
+            row.num_closure_calls += 1
+            session.clock.switch(OTHER)
+            try:
+                return closure()
+            finally:
+                session.clock.switch(OPTIMIZER)
+                if row.num_closure_calls == 1:
+                    session.attempt("gradients", self._note_gradients, optimizer, row)
+
+        return watched_closure
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG002
+        session = self._session
+        session.clock.switch(OTHER)
+        index = session.attempt("optimizer step", self._note_update, optimizer)
+        if index is None:
+            return
+        if session.num_nested_backwards:
+            self._waiting.append(index)
+        else:
+            self._close(index)
+
+    def _note_update(self, optimizer: Optimizer) -> int:
+        index = self.find_index(optimizer)
+        self._session.run.optimizers[index].num_steps += 1
+        row = self._session.ledger.find_row(index)
+        if row.deep is not None:
+            row.deep.read_updates(optimizer)
+        return index
+
+    def _close(self, index: int) -> None:
+        session = self._session
+        row = session.ledger.close(index, session.clock.cut())
+        session.has_scaled_gradients = False
+        if row is not None:
+            for listener in self.on_close:
+                listener(row)
+
+    def _around_scaler_step(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        num_calls = self._session.ledger.num_calls
+        result = call(*args, **kwargs)
+        self._session.attempt("GradScaler", self._note_skip, args, kwargs, num_calls)
+        return result
+
+    def _note_skip(self, args: tuple[Any, ...], kwargs: dict[str, Any], num_calls: int) -> None:
+        session = self._session
+        scaler = args[0]
+        if not scaler.is_enabled():
+            return
+        optimizer = args[1] if len(args) > 1 else kwargs["optimizer"]
+        optimizer = getattr(optimizer, "optimizer", optimizer)
+        if session.run.scaler is None:
+            session.run.scaler = ScalerObservation()
+        if session.ledger.num_calls == num_calls:
+            index = self.find_index(optimizer)
+            row = session.ledger.find_row(index)
+            row.was_skipped = True
+            self._note_rates(optimizer, row)
+            self._close(index)
+
+
+def _describe_groups(optimizer: Optimizer) -> tuple[list[OptimizerGroup], list[list[int]]]:
+    groups, ids = [], []
+    for group in optimizer.param_groups:
+        hyperparameters = {name: found for name, value in group.items() if (found := _as_plain(value)) is not None}
+        members = group["params"]
+        num_elements = sum(parameter.numel() for parameter in members)
+        groups.append(OptimizerGroup(hyperparameters, [], num_elements))
+        ids.append([id(member) for member in members])
+    return groups, ids
+
+
+def _as_plain(value: object) -> Any:
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(part, PLAIN) for part in value):
+        return list(value)
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and value.device.type == "cpu":
+        return value.item()
+    return None

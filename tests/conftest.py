@@ -1,0 +1,69 @@
+"""Builders of records for the tests; session-scoped, so that Hypothesis may use them too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.baselines.pools import Launch
+from harness.record.environment import Environment
+from harness.record.run import Step, TrainingRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+pytest_plugins = ["pytester"]
+
+ENVIRONMENT = Environment(
+    python="3.11.9",
+    platform="Linux-6.1",
+    machine="x86_64",
+    host="here",
+    cpu="Fast CPU f6m85",
+    num_cpus=2,
+    torch="2.13.0+cpu",
+    commit="1a2b3c4",
+    is_dirty=False,
+)
+
+
+@pytest.fixture(scope="session")
+def environment() -> Environment:
+    """A machine with two processors and no GPU."""
+    return ENVIRONMENT
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., TrainingRun]:
+    """Makes a run of the given losses that cost 10 s and 100 MiB; other attributes by name."""
+
+    def make(losses: Sequence[float] = (3.0, 2.5, 2.0, 1.8, 1.6, 1.5, 1.4, 1.3), **changes: Any) -> TrainingRun:
+        run = TrainingRun(
+            name="train()",
+            steps=[Step(step, {"loss": loss}, time_s=0.5) for step, loss in enumerate(losses)],
+            source="return value",
+            loss_name="loss",
+            run_dir=Path("/nowhere"),
+            device="cpu",
+            seed=0,
+            threads=1,
+            wall_clock_s=10.0,
+            peak_memory_bytes=100 * 2**20,
+            environment=ENVIRONMENT,
+        )
+        return replace(run, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_launch() -> Callable[..., Launch]:
+    """Makes a launch of a pool with the given values."""
+
+    def make(**values: float) -> Launch:
+        return Launch(values, recorded_at="2026-11-02T10:00:00+00:00", commit=None, is_dirty=None, reason="initial")
+
+    return make

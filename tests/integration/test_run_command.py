@@ -1,0 +1,201 @@
+"""A training command run in a child process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import ObservationError, UsageError
+from harness.watch.child import TAIL_LINES, run_command
+from harness.watch.launch import RunOptions
+from harness.watch.memory import read_peak_memory_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.record.run import TrainingRun
+
+WRITE_METRICS = "open('metrics.csv', 'w').write('loss\\n2\\n1\\n')"
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., TrainingRun]:
+    """Runs Python code in a child process that works in the run directory."""
+
+    def run(code: str, *, threads: int | None = None, **arguments: Any) -> TrainingRun:
+        options = RunOptions("train", tmp_path, threads=threads)
+        return run_command([sys.executable, "-c", code], options=options, cwd=tmp_path, **arguments)
+
+    return run
+
+
+def ends(process: int) -> bool:
+    """Whether a process that was sent SIGKILL is gone, or a zombie, in a moment."""
+    for _ in range(500):
+        try:
+            status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if status.rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_command_is_a_run_with_its_cost(python: Callable[..., TrainingRun], tmp_path: Path) -> None:
+    run = python(WRITE_METRICS)
+    assert run.losses == [2.0, 1.0]
+    assert run.source == f"metrics file {tmp_path / 'metrics.csv'}"
+    assert run.command is not None
+    assert run.command[0] == sys.executable
+    assert run.wall_clock_s > 0
+
+
+def test_the_peak_memory_of_a_command_is_the_childs(
+    python: Callable[..., TrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_and_release(process: int) -> int | None:
+        peak = read_peak_memory_bytes(process)
+        if (tmp_path / "filled").exists():
+            (tmp_path / "go").touch()
+        return peak
+
+    monkeypatch.setattr("harness.watch.child.read_peak_memory_bytes", read_and_release)
+    fill = "import os; filled = b'x' * 300_000_000; open('filled', 'w').close()"
+    run = python(f"{fill}\nwhile not os.path.exists('go'): pass\n{WRITE_METRICS}")
+    assert run.peak_memory_bytes is not None
+    assert 300e6 < run.peak_memory_bytes < 400e6
+
+
+def test_output_of_the_child_is_passed_on(
+    python: Callable[..., TrainingRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    python(f"import sys; print('to out'); print('to err', file=sys.stderr); {WRITE_METRICS}")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("to out\n", "to err\n")
+
+
+def test_the_environment_and_threads_are_handed_on(
+    python: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "5")
+    code = "import os; print(*map(os.environ.get, ['OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OWN']))"
+    python(f"{code}; {WRITE_METRICS}", threads=2, env={"OWN": "x"})
+    assert capsys.readouterr().out == "2 5 x\n"
+
+
+def test_a_failing_command_tells_its_exit_code_and_last_lines(python: Callable[..., TrainingRun]) -> None:
+    code = "import sys; [print('line', number) for number in range(100)]; sys.exit(3)"
+    with pytest.raises(ObservationError, match="exited with code 3 after") as caught:
+        python(code)
+    lines = str(caught.value).splitlines()
+    assert f"line {100 - TAIL_LINES}" in lines
+    assert f"line {99 - TAIL_LINES}" not in lines
+
+
+def test_of_a_progress_bar_only_the_last_state_is_told(python: Callable[..., TrainingRun]) -> None:
+    with pytest.raises(ObservationError) as caught:
+        python("[print(f'{step} of 999', end='\\r') for step in range(1000)]; print('999 of 999'); 1 / 0")
+    assert "999 of 999\n" in str(caught.value)
+    assert "500 of 999" not in str(caught.value)
+
+
+def test_a_command_ended_by_a_signal_names_it(python: Callable[..., TrainingRun]) -> None:
+    with pytest.raises(ObservationError, match="was ended by SIGKILL"):
+        python("import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ObservationError, match="was ended by signal 40"):
+        python("import os; os.kill(os.getpid(), 40)")
+
+
+def test_a_command_without_metrics_is_an_error(python: Callable[..., TrainingRun]) -> None:
+    with pytest.raises(ObservationError, match="nothing tells what train trained"):
+        python("pass")
+
+
+def test_metrics_of_an_earlier_run_are_not_the_commands_own(python: Callable[..., TrainingRun]) -> None:
+    python(WRITE_METRICS)
+    with pytest.raises(ObservationError, match="nothing tells what train trained"):
+        python("pass")
+
+
+FORK_AND_HANG = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = os.fork()
+if child:
+    print(os.getpid(), child, flush=True)
+    open("pids", "w").write(f"{os.getpid()} {child}")
+while True:
+    time.sleep(60)
+"""
+
+
+def test_the_time_limit_ends_the_whole_process_group(
+    python: Callable[..., TrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.watch.child.GRACE_S", 0.1)
+    with pytest.raises(ObservationError, match=r"was still running after 1 s and was ended with its process group"):
+        python(FORK_AND_HANG, timeout_s=1)
+    processes = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    assert len(processes) == 2
+    assert all(ends(process) for process in processes)
+
+
+def test_a_process_left_behind_by_a_good_command_is_ended_too(
+    python: Callable[..., TrainingRun], tmp_path: Path
+) -> None:
+    spawn = "import subprocess, sys; left = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
+    python(f"{spawn}; open('pid', 'w').write(str(left.pid)); {WRITE_METRICS}; import os; os._exit(0)")
+    assert ends(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupt_of_the_wait_ends_the_group(
+    python: Callable[..., TrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.watch.child.GRACE_S", 0.1)
+
+    def interrupt_once_started() -> None:
+        while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
+            started.wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started = threading.Event()
+    watcher = threading.Thread(target=interrupt_once_started)
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        python(FORK_AND_HANG, timeout_s=60)
+    watcher.join()
+    assert all(ends(int(word)) for word in (tmp_path / "pids").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ([], "is not a list of texts and paths"),
+        ("python train.py", "is not a list of texts and paths"),
+        ([sys.executable, "-c", "pass", 3], "is not a list of texts and paths"),
+        (["no-such-program", "x"], "no-such-program x can't be started: .*No such file"),
+        ([sys.executable, "a\0b"], "can't be started: embedded null byte"),
+    ],
+)
+def test_a_command_that_can_not_be_started_is_misuse(tmp_path: Path, command: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        run_command(command, options=RunOptions("train", tmp_path))
+    assert "Next:" in str(caught.value)
+
+
+def test_a_missing_working_directory_and_variables_that_are_no_text_are_misuse(
+    python: Callable[..., TrainingRun], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="can't be started: .*missing"):
+        run_command([sys.executable], options=RunOptions("train", tmp_path), cwd=tmp_path / "missing")
+    with pytest.raises(UsageError, match=r"env=\{'SEED': 3\} has values that are not text"):
+        python("pass", env={"SEED": 3})

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from programs import NUM_STEPS, build_batches, build_model
+from torch.nn.functional import cross_entropy
+
+from harness.watch.compilation import count_graphs
+from harness.watch.observer import Observer
+from harness.watch.options import ObserverOptions
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+
+class Program(torch.nn.Module):
+    """A class outside torch: dynamo leaves torch's own alone where they are compiled in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = build_model()
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return self.net(inputs)
+
+
+def train(compiled: str, backend: str) -> list[float]:
+    torch._dynamo.reset()
+    model: Any = Program()
+    run = model
+    if compiled == "model":
+        run = torch.compile(model, backend=backend)
+    elif compiled == "in place":
+        model.compile(backend=backend)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    def compute(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(run(inputs), targets)
+
+    if compiled == "function":
+        compute = torch.compile(compute, backend=backend)
+    losses = []
+    for inputs, targets in build_batches(NUM_STEPS):
+        loss = compute(inputs, targets)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("compiled", ["model", "in place", "function"])
+def test_compiled_programs_give_the_same_losses_and_no_graph_more(compiled: str, backend: str) -> None:
+    before, _ = count_graphs()
+    unwatched = train(compiled, backend)
+    num_graphs = count_graphs()[0] - before
+    with Observer(ObserverOptions(deep_steps=(0, 2))) as observer:
+        watched = train(compiled, backend)
+    run = observer.observation
+    assert watched == unwatched == run.losses
+    assert run.compilation.is_used
+    assert run.compilation.num_graphs == num_graphs > 0
+    assert any("torch.compile is used" in text for text in run.not_seen)
+    timed = [step for step in run.steps if step.time_s is not None]
+    assert all(step.phase_times_s["forward"] > 0 for step in timed)
+    if compiled == "model":
+        assert run.optimizers[0].groups[0].parameters == ["net.0.weight", "net.0.bias", "net.3.weight", "net.3.bias"]
+        assert [step.num_samples for step in run.steps] == [8] * NUM_STEPS
+
+
+def test_graphs_compiled_under_watch_work_afterwards() -> None:
+    torch._dynamo.reset()
+    model: Any = build_model().eval()
+    inputs = torch.ones(2, 8)
+    with Observer():
+        compiled = torch.compile(model, backend="eager")
+        during = compiled(inputs)
+    assert torch.equal(compiled(inputs), during)
+
+
+def test_program_compiled_before_it_is_watched() -> None:
+    torch._dynamo.reset()
+    model: Any = build_model()
+    compiled = torch.compile(model, backend="eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with Observer() as observer:
+        for inputs, targets in build_batches(3):
+            cross_entropy(compiled(inputs), targets).backward()
+            optimizer.step()
+    assert len(observer.observation.losses) == 3
+    assert observer.observation.compilation.is_used

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from harness.budgets.gate import MIN_LAUNCHES, Verdict, compare_quality, compare_with_pool
+
+POOL = [1.00, 1.01, 0.99, 1.02, 0.98, 1.00, 1.01, 0.99, 1.00, 1.00]
+EVEN = [2.0] * MIN_LAUNCHES
+
+
+def judge(
+    observed: float, pool: list[float], *, tolerance: float = 0.05, is_lower_better: bool = True
+) -> Verdict:
+    return compare_with_pool(observed, pool, tolerance=tolerance, is_lower_better=is_lower_better).verdict
+
+
+@pytest.mark.parametrize(
+    ("observed", "tolerance", "verdict"),
+    [
+        (1.00, 0.05, Verdict.PASS),
+        (1.049, 0.05, Verdict.PASS),
+        (1.20, 0.05, Verdict.REGRESSED),
+        (1.20, 0.25, Verdict.PASS),
+        (1.03, 0.01, Verdict.INCONCLUSIVE),
+        (0.97, 0.01, Verdict.PASS),
+        (0.80, 0.05, Verdict.IMPROVED),
+    ],
+)
+def test_a_time_fails_only_when_worse_by_more_than_the_tolerance_and_the_noise(
+    observed: float, tolerance: float, verdict: Verdict
+) -> None:
+    assert judge(observed, POOL, tolerance=tolerance) is verdict
+
+
+@pytest.mark.parametrize(("observed", "verdict"), [(0.80, Verdict.REGRESSED), (1.25, Verdict.IMPROVED)])
+def test_throughput_is_worse_when_it_falls(observed: float, verdict: Verdict) -> None:
+    assert judge(observed, POOL, is_lower_better=False) is verdict
+
+
+@pytest.mark.parametrize("num_launches", range(1, MIN_LAUNCHES))
+@pytest.mark.parametrize("observed", [0.1, 1.0, 100.0])
+def test_fewer_than_five_launches_are_inconclusive(num_launches: int, observed: float) -> None:
+    comparison = compare_with_pool(observed, POOL[:num_launches], tolerance=0.05, is_lower_better=True)
+    assert comparison.verdict is Verdict.INCONCLUSIVE
+    assert comparison.noise == math.inf
+    assert comparison.num_launches == num_launches
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, 7e-5, 123456789.123])
+@pytest.mark.parametrize("is_lower_better", [True, False])
+def test_an_unchanged_value_passes_a_pool_without_spread_at_tolerance_0(
+    value: float, *, is_lower_better: bool
+) -> None:
+    assert judge(value, [value] * 7, tolerance=0, is_lower_better=is_lower_better) is Verdict.PASS
+    assert compare_quality(value, [value] * 7, tolerance=0).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("observed", "verdict"),
+    [(2.2, Verdict.PASS), (2.2001, Verdict.REGRESSED), (2 / 1.1, Verdict.PASS), (2 / 1.1001, Verdict.IMPROVED)],
+)
+def test_the_tolerance_itself_still_passes(observed: float, verdict: Verdict) -> None:
+    assert judge(observed, EVEN, tolerance=0.1) is verdict
+
+
+def test_the_comparison_tells_baseline_change_and_noise() -> None:
+    comparison = compare_with_pool(2.1, POOL, tolerance=0.05, is_lower_better=True)
+    assert comparison.baseline == pytest.approx(1.0, abs=1e-3)
+    assert comparison.change == pytest.approx(1.1, abs=1e-3)
+    assert 0.01 < comparison.noise < 0.1
+
+
+def test_a_very_noisy_pool_tells_its_noise_as_a_number() -> None:
+    comparison = compare_with_pool(5.0, [1.0, 9.0] * 3, tolerance=0.05, is_lower_better=True)
+    assert comparison.verdict is Verdict.INCONCLUSIVE
+    assert 1.0 < comparison.noise < math.inf
+
+
+def test_unchanged_launches_are_hardly_ever_called_regressed() -> None:
+    alarms = 0
+    for seed in range(400):
+        generator = random.Random(seed)
+        observed, *pool = (math.exp(generator.gauss(0, 0.03)) for _ in range(21))
+        alarms += judge(observed, pool, tolerance=0) is Verdict.REGRESSED
+    assert alarms <= 2
+
+
+def test_a_slowdown_of_a_quarter_is_found_through_three_percent_noise() -> None:
+    found = 0
+    for seed in range(100):
+        generator = random.Random(seed)
+        observed, *pool = (math.exp(generator.gauss(0, 0.03)) for _ in range(21))
+        found += judge(1.25 * observed, pool) is Verdict.REGRESSED
+    assert found >= 95
+
+
+@pytest.mark.parametrize(
+    ("observed", "pool"), [(1.0, []), (0.0, POOL), (-1.0, POOL), (math.nan, POOL), (math.inf, POOL), (1.0, [0.0])]
+)
+def test_numbers_that_have_no_logarithm_are_refused(observed: float, pool: list[float]) -> None:
+    with pytest.raises(ValueError, match="a comparison needs a pool"):
+        judge(observed, pool)
+
+
+@pytest.mark.parametrize(
+    ("observed", "verdict"),
+    [
+        (2.0, Verdict.PASS),
+        (2.2, Verdict.PASS),
+        (2.21, Verdict.REGRESSED),
+        (1.79, Verdict.IMPROVED),
+        (math.nan, Verdict.REGRESSED),
+        (math.inf, Verdict.REGRESSED),
+        (-math.inf, Verdict.REGRESSED),
+    ],
+)
+def test_a_loss_is_judged_by_its_tolerance_alone(observed: float, verdict: Verdict) -> None:
+    assert compare_quality(observed, [2.0], tolerance=0.1).verdict is verdict
+
+
+def test_a_negative_loss_is_worse_when_it_is_larger() -> None:
+    assert compare_quality(-1.0, [-2.0], tolerance=0.1).verdict is Verdict.REGRESSED
+    assert compare_quality(-3.0, [-2.0], tolerance=0.1).verdict is Verdict.IMPROVED
+
+
+def test_a_loss_without_a_pool_is_refused() -> None:
+    with pytest.raises(ValueError, match="a comparison needs a pool"):
+        compare_quality(1.0, [], tolerance=0.1)

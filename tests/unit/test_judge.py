@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.baselines.pools import Launch, PoolStore
+from harness.budgets.gate import Verdict
+from harness.budgets.judge import BudgetResult, Judge
+from harness.budgets.spec import Budget, parse_budget
+from harness.errors import BaselineError, ObservationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness.record.environment import Environment
+    from harness.record.run import TrainingRun
+
+    MakeRun = Callable[..., TrainingRun]
+    MakeLaunch = Callable[..., Launch]
+
+TEST = "tests/test_a.py::test_a"
+CLASS = "this-class"
+
+
+def make_budget(**arguments: float) -> Budget:
+    return parse_budget(arguments, source="the marker")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PoolStore:
+    return PoolStore(tmp_path)
+
+
+@pytest.fixture
+def judge(store: PoolStore) -> Judge:
+    return Judge(store, CLASS)
+
+
+@pytest.fixture
+def fill(store: PoolStore, environment: Environment, make_launch: MakeLaunch) -> Callable[..., None]:
+    def fill(count: int, *, runner_class: str = CLASS, recorded_at: str = "2026-11-02", **values: float) -> None:
+        launch = replace(make_launch(**values), recorded_at=recorded_at)
+        for _ in range(count):
+            store.extend(TEST, launch, environment, runner_class, anew=False)
+
+    return fill
+
+
+def verdicts(results: list[BudgetResult]) -> dict[str, Verdict]:
+    return {result.metric: result.verdict for result in results}
+
+
+def test_a_limit_holds_without_any_baseline(judge: Judge, make_run: MakeRun) -> None:
+    budget = make_budget(wall_clock_s=9, min_throughput=3, peak_memory_mb=100, max_final_loss=9)
+    results = judge.judge(TEST, make_run(), budget)
+    assert verdicts(results) == {
+        "wall_clock_s": Verdict.EXCEEDED,
+        "throughput": Verdict.EXCEEDED,
+        "peak_memory_bytes": Verdict.PASS,
+        "final_loss": Verdict.PASS,
+    }
+    assert results[0].message == "wall_clock_s 10 s is over its limit of 9 s (the marker)."
+    assert results[1].message == "throughput 2 steps/s is under its limit of 3 steps/s (the marker)."
+
+
+def test_a_test_without_a_baseline_in_any_class_is_missing_one_and_says_how_to_accept(
+    judge: Judge, make_run: MakeRun
+) -> None:
+    (result,) = judge.judge(TEST, make_run(), make_budget(wall_clock=0.1))
+    assert result.verdict is Verdict.MISSING_BASELINE
+    assert "in any runner class; observed 10 s" in result.message
+    assert result.advice == f'pytest "{TEST}" --accept-baselines --reason "initial"'
+
+
+def test_the_accept_command_of_a_second_run_names_the_test(judge: Judge, make_run: MakeRun) -> None:
+    (result,) = judge.judge(f"{TEST}#2", make_run(), make_budget(wall_clock=0.1))
+    assert f'pytest "{TEST}" --accept' in result.advice
+
+
+def test_a_baseline_of_another_class_makes_times_not_comparable_and_still_judges_the_loss(
+    judge: Judge, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    fill(5, runner_class="a", wall_clock_s=1.0, final_loss=9.0, recorded_at="2026-01-01")
+    fill(5, runner_class="b", wall_clock_s=1.0, final_loss=1.0, recorded_at="2026-02-02")
+    results = judge.judge(TEST, make_run(), make_budget(wall_clock=0.1, final_loss=0.1))
+    assert verdicts(results) == {"wall_clock_s": Verdict.NOT_COMPARABLE, "final_loss": Verdict.REGRESSED}
+    assert "this is runner class this-class, baselines are there for a, b" in results[0].message
+    assert "baseline 1, observed 1.4" in results[1].message
+    assert "5 launches of b" in results[1].message
+
+
+def test_a_baseline_of_this_class_judges(judge: Judge, make_run: MakeRun, fill: Callable[..., None]) -> None:
+    fill(6, wall_clock_s=5.0, throughput=2.0, final_loss=1.4)
+    budget = make_budget(wall_clock=0.1, throughput=0.1, final_loss=0.1)
+    results = judge.judge(TEST, make_run(), budget)
+    assert verdicts(results) == {
+        "wall_clock_s": Verdict.REGRESSED,
+        "throughput": Verdict.PASS,
+        "final_loss": Verdict.PASS,
+    }
+    assert results[0].message == (
+        "wall_clock_s regressed: baseline 5 s, observed 10 s (+100.0%, allowed 10.0% by the marker; "
+        "6 launches of this-class)."
+    )
+    assert "--accept-baselines" in results[0].advice
+
+
+def test_a_young_pool_is_inconclusive_and_says_how_many_launches_it_needs(
+    judge: Judge, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    fill(2, wall_clock_s=5.0)
+    (result,) = judge.judge(TEST, make_run(), make_budget(wall_clock=0.1))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "five are needed" in result.advice
+
+
+def test_a_noisy_pool_is_inconclusive_and_says_how_noisy(
+    judge: Judge, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    for wall_clock_s in (2.0, 16.0) * 3:
+        fill(1, wall_clock_s=wall_clock_s)
+    (result,) = judge.judge(TEST, make_run(), make_budget(wall_clock=0.1))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "unchanged launches differ by up to" in result.advice
+    assert "inf" not in result.advice
+
+
+def test_a_metric_new_in_the_budget_is_missing_its_baseline(
+    judge: Judge, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    fill(5, wall_clock_s=10.0)
+    results = judge.judge(TEST, make_run(), make_budget(wall_clock=0.1, peak_memory=0.1))
+    assert verdicts(results)["peak_memory_bytes"] is Verdict.MISSING_BASELINE
+    assert "is new in this budget" in results[1].message
+
+
+def test_a_metric_that_was_not_measured_is_an_error(judge: Judge, make_run: MakeRun) -> None:
+    with pytest.raises(ObservationError, match="the budget on step_time_s compared nothing"):
+        judge.judge(TEST, make_run(steps=[]), make_budget(step_time=0.1))
+
+
+def test_a_loss_that_is_nan_is_a_regression_with_or_without_a_baseline(
+    store: PoolStore, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    run = make_run([3.0, 2.0, math.nan])
+    accepting = Judge(store, CLASS, reason="why not")
+    for _ in range(2):
+        (result,) = accepting.judge(TEST, run, make_budget(final_loss=0.1, wall_clock=0.1))
+        assert result.verdict is Verdict.REGRESSED
+        assert "final_loss is nan, which is neither compared nor accepted" in result.message
+        fill(5, final_loss=1.0)
+    assert len(store.read(TEST, CLASS).launches) == 10  # type: ignore[union-attr]  # it was just filled
+
+
+def test_a_pool_with_a_time_of_0_is_a_damaged_baseline(
+    judge: Judge, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    fill(5, wall_clock_s=0.0)
+    with pytest.raises(BaselineError, match="holds a wall_clock_s of 0"):
+        judge.judge(TEST, make_run(), make_budget(wall_clock=0.1))
+
+
+def test_accepting_stores_what_was_measured_with_reason_and_commit(store: PoolStore, make_run: MakeRun) -> None:
+    (result,) = Judge(store, CLASS, reason="new data").judge(TEST, make_run(), make_budget(wall_clock=0.1))
+    assert result.verdict is Verdict.ACCEPTED
+    assert "accepted as launch 1 of" in result.message
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    (launch,) = pool.launches
+    assert launch.values["wall_clock_s"] == 10.0
+    assert (launch.reason, launch.commit, launch.is_dirty) == ("new data", "1a2b3c4", False)
+
+
+def test_accepting_an_unchanged_run_extends_the_pool(
+    store: PoolStore, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    fill(6, wall_clock_s=10.0)
+    (result,) = Judge(store, CLASS, reason="r").judge(TEST, make_run(), make_budget(wall_clock=0.1))
+    assert "launch 7 of" in result.message
+
+
+@pytest.mark.parametrize("wall_clock_s", [5.0, 50.0])
+def test_accepting_a_moved_run_starts_the_pool_anew(
+    store: PoolStore, make_run: MakeRun, fill: Callable[..., None], wall_clock_s: float
+) -> None:
+    fill(6, wall_clock_s=wall_clock_s)
+    (result,) = Judge(store, CLASS, reason="r").judge(TEST, make_run(), make_budget(wall_clock=0.1))
+    assert "launch 1 of" in result.message
+    assert "started anew: wall_clock_s moved" in result.message
+
+
+def test_a_run_over_a_limit_is_not_accepted(store: PoolStore, make_run: MakeRun) -> None:
+    budget = make_budget(wall_clock_s=1, peak_memory=0.1)
+    results = Judge(store, CLASS, reason="r").judge(TEST, make_run(), budget)
+    assert verdicts(results) == {
+        "wall_clock_s": Verdict.EXCEEDED,
+        "peak_memory_bytes": Verdict.MISSING_BASELINE,
+    }
+    assert store.read(TEST, CLASS) is None
+
+
+def test_a_result_is_json_data_without_nan(judge: Judge, make_run: MakeRun) -> None:
+    (result,) = judge.judge(TEST, make_run([1.0, math.nan, 1.0]), make_budget(max_final_loss=1))
+    assert result.to_json()["observed"] == "nan"
+    assert result.to_json()["verdict"] == "limit exceeded"
+
+
+def test_a_regressed_time_is_inconclusive_when_others_had_the_processor(
+    judge: Judge, make_run: MakeRun, fill: Callable[..., None]
+) -> None:
+    for wall_clock_s in (5.0, 5.1, 4.9, 5.05, 4.95):
+        fill(1, wall_clock_s=wall_clock_s, peak_memory_bytes=50 * 2**20)
+    budget = make_budget(wall_clock=0.1, peak_memory=0.1)
+    quiet = judge.judge(TEST, make_run(waiting_s=0.1), budget)
+    assert verdicts(quiet) == {"wall_clock_s": Verdict.REGRESSED, "peak_memory_bytes": Verdict.REGRESSED}
+    busy = judge.judge(TEST, make_run(waiting_s=4.0), budget)
+    assert verdicts(busy) == {"wall_clock_s": Verdict.INCONCLUSIVE, "peak_memory_bytes": Verdict.REGRESSED}
+    assert "waited 40% of its time" in busy[0].advice
+    assert "inconclusive" in busy[0].message

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.baselines.pools import MAX_LAUNCHES, Launch, PoolStore
+from harness.errors import BaselineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness.record.environment import Environment
+
+    MakeLaunch = Callable[..., Launch]
+
+TEST = "tests/test_a.py::test_a"
+CLASS = "some-class"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PoolStore:
+    return PoolStore(tmp_path)
+
+
+@pytest.fixture
+def extend(store: PoolStore, environment: Environment, make_launch: MakeLaunch) -> Callable[..., None]:
+    def extend(test: str = TEST, *, runner_class: str = CLASS, anew: bool = False, **values: float) -> None:
+        launch = make_launch(**values or {"wall_clock_s": 1.0})
+        store.extend(test, launch, environment, runner_class, anew=anew)
+
+    return extend
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document["harness"])
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_a_test_without_a_file_has_no_pool(store: PoolStore) -> None:
+    assert store.read(TEST, CLASS) is None
+    assert store.find_classes(TEST) == []
+
+
+def test_launches_come_back_in_order(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend(wall_clock_s=1.0)
+    extend(wall_clock_s=2.0, final_loss=0.5)
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.values("wall_clock_s") == [1.0, 2.0]
+    assert pool.values("final_loss") == [0.5]
+
+
+def test_starting_anew_drops_the_launches_before(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend(wall_clock_s=1.0)
+    extend(wall_clock_s=2.0, anew=True)
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.values("wall_clock_s") == [2.0]
+
+
+def test_the_newest_launches_are_kept(store: PoolStore, extend: Callable[..., None]) -> None:
+    for number in range(MAX_LAUNCHES + 2):
+        extend(wall_clock_s=float(number + 1))
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.values("wall_clock_s") == [float(number + 3) for number in range(MAX_LAUNCHES)]
+
+
+def test_the_classes_of_a_test_are_found(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend(runner_class="b")
+    extend(runner_class="a")
+    extend("tests/test_b.py::test_b", runner_class="c")
+    assert store.find_classes(TEST) == ["a", "b"]
+
+
+def test_the_file_is_a_document_of_pytest_benchmark(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend(wall_clock_s=1.0, step_time_s=0.5)
+    extend(wall_clock_s=1.0, step_time_s=0.7)
+    document = json.loads(store.path(TEST, CLASS).read_text(encoding="utf-8"))
+    (benchmark,) = document["benchmarks"]
+    assert benchmark["fullname"] == TEST
+    assert benchmark["stats"]["data"] == [0.5, 0.7]
+    assert benchmark["stats"]["median"] == pytest.approx(0.6)
+    assert {"machine_info", "commit_info", "datetime", "version"} <= set(document)
+
+
+def test_a_common_test_has_a_readable_file_name(store: PoolStore) -> None:
+    assert store.path("tests/a/test_b.py::test_c[cpu-1]", CLASS).name == "tests.a.test_b.py.test_c-cpu-1.json"
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        ("t.py::test_a[1]", "t.py::test_a[-1]"),
+        ("t.py::test_a[a/b]", "t.py::test_a[a.b]"),
+        ("t.py::test_a[x]", "t.py::test_a[X]"),
+        ("t.py::test_a[lr=1]", "t.py::test_a[lr-1]"),
+        ("t.py::test_a[2]", "t.py::test_a#2"),
+        ("t.py::test_a[ü]", "t.py::test_a[é]"),
+        (f"t.py::test_a[{'x' * 5000}]", f"t.py::test_a[{'x' * 5001}]"),
+    ],
+    ids=lambda tests: f"{tests[0][:20]} {tests[1][:20]}",
+)
+def test_tests_with_similar_names_have_pools_of_their_own(
+    store: PoolStore, extend: Callable[..., None], tests: tuple[str, str]
+) -> None:
+    for test in tests:
+        extend(test)
+    for test in tests:
+        pool = store.read(test, CLASS)
+        assert pool is not None
+        assert (pool.test, len(pool.launches)) == (test, 1)
+
+
+def test_a_file_of_another_test_is_refused(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend()
+    edit(store.path(TEST, CLASS), lambda header: header.update(test="other"))
+    with pytest.raises(BaselineError, match=f"belongs to other, not to {TEST}"):
+        store.read(TEST, CLASS)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda header: header.update(schema_version=99), r"has schema 99; .* pip install -U"),
+        (lambda header: header.pop("schema_version"), "no harness.schema_version"),
+        (lambda header: header.update(launches=[]), "holds no launch"),
+        (lambda header: header.pop("launches"), "incomplete: 'launches'"),
+        (lambda header: header.update(launches=["x"]), "incomplete"),
+        (lambda header: header["launches"][0].pop("reason"), "incomplete"),
+        (lambda header: header["launches"][0].update(values=[1]), "incomplete"),
+        (lambda header: header["launches"][0]["values"].update(a="1"), "incomplete: a is '1'"),
+        (lambda header: header["launches"][0]["values"].update(a=float("nan")), "incomplete: a is nan"),
+    ],
+)
+def test_a_file_with_other_content_is_refused_and_left_alone(
+    store: PoolStore, extend: Callable[..., None], change: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    extend()
+    path = store.path(TEST, CLASS)
+    edit(path, change)
+    before = path.read_bytes()
+    with pytest.raises(BaselineError, match=f"(?s){told}") as caught:
+        store.read(TEST, CLASS)
+    assert "Next:" in str(caught.value)
+    with pytest.raises(BaselineError):
+        extend()
+    assert path.read_bytes() == before
+
+
+def extend_often(folder: Path, environment: Environment, launch: Launch) -> None:
+    for _ in range(8):
+        PoolStore(folder).extend(TEST, launch, environment, CLASS, anew=False)
+
+
+def test_two_processes_that_extend_at_once_lose_nothing(
+    tmp_path: Path, environment: Environment, make_launch: MakeLaunch
+) -> None:
+    launch = make_launch(wall_clock_s=1.0)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        for done in [executor.submit(extend_often, tmp_path, environment, launch) for _ in range(2)]:
+            done.result()
+    pool = PoolStore(tmp_path).read(TEST, CLASS)
+    assert pool is not None
+    assert len(pool.launches) == 16
