@@ -68,7 +68,7 @@ def train(num_steps: int, length: int, batch_size: int) -> None:
     for (batch,) in loader:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(batch).flatten(0, 1), batch.flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
 

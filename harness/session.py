@@ -77,14 +77,22 @@ class HarnessSession:
         """Shows the table of runs and what a reader should know although nothing failed."""
         if not self._tests:
             return
-        from harness.report.tables import HEADER, align, build_notes, build_rows  # noqa: PLC0415  late
+        from harness.report.tables import (  # noqa: PLC0415  late
+            FAILED,
+            HEADER,
+            NOT_OBSERVED,
+            align,
+            build_notes,
+            build_rows,
+        )
 
         document = {"tests": self._tests}
         terminalreporter.section("training summary")
         header, *rows = align([HEADER, *build_rows(document)])
         terminalreporter.write_line(header, bold=True)
         for line in rows:
-            terminalreporter.write_line(line)
+            is_failed = FAILED in line or NOT_OBSERVED in line
+            terminalreporter.write_line(line, red=is_failed, bold=is_failed)
         for note in build_notes(document):
             terminalreporter.write_line(f"note: {note}")
         classes = sorted({test["runner_class"] for test in self._tests if test["runner_class"]})

@@ -159,7 +159,9 @@ def _open_run(
     config: TrainConfig, world: World, resumed: dict[str, Any] | None
 ) -> tuple[RunContext, TrainConfig]:
     """The run's directory and the configuration with its id; rank 0 decides and makes the folders."""
-    run_id = world.share(choose_run_id(config.run_id, resumed["run_id"] if resumed else None, config.mode))
+    # A profile of a checkpoint is a run of its own: it must not write over the record of the one it looks at.
+    continued = resumed["run_id"] if resumed and not config.mode.startswith("profile") else None
+    run_id = world.share(choose_run_id(config.run_id, continued, config.mode))
     config = replace(config, run_id=run_id)
     run = RunContext(run_id, config.out / run_id)
     problem = None

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from harness.baselines.pools import Launch
 from harness.record.environment import Environment
 from harness.record.run import Step, TrainingRun
+from harness.settings import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 pytest_plugins = ["pytester"]
+
+settings.register_profile("suite", deadline=None, max_examples=50)
+settings.load_profile("suite")
 
 ENVIRONMENT = Environment(
     python="3.11.9",
@@ -67,3 +72,41 @@ def make_launch() -> Callable[..., Launch]:
         return Launch(values, recorded_at="2026-11-02T10:00:00+00:00", commit=None, is_dirty=None, reason="initial")
 
     return make
+
+
+TRAININGS = """
+import math
+
+
+def train(num_steps=20, start=3.0):
+    return [start * 0.9**step for step in range(num_steps)]
+
+
+def train_timed(step_time_s=0.1, **metrics):
+    return [{"loss": loss, "step_time_s": step_time_s, **metrics} for loss in train()]
+
+
+def diverge():
+    return [*train(10), math.nan]
+
+
+def stall():
+    return [2.0] * 20
+
+
+def crash():
+    raise RuntimeError("out of cheese")
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """An empty project beside a module `trainings`, free of what CI sets; the plugin is installed as ever."""
+    for option in OPTIONS:
+        if option.env:
+            monkeypatch.delenv(option.env, raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = --strict-markers -p no:cacheprovider\n")
+    pytester.makepyfile(trainings=TRAININGS)
+    return pytester

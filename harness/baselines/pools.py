@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MAX_LAUNCHES = 40
 MAX_NAME = 120
-PLAIN_TEST = re.compile(r"[a-z0-9._/:]+(\[[a-z0-9._]+(-[a-z0-9._]+)*\])?")
-"""Tests that no other test shares its file name with: upper case and signs are lost in a file name."""
+WORD = r"[a-z0-9_]+(-[a-z0-9_]+)*"
+PLAIN_TEST = re.compile(rf"({WORD}/)*{WORD}\.py(::{WORD})+(\[[a-z0-9_]+([.-][a-z0-9_]+)*\])?")
+"""A test that shares its file name with no other; of other names, upper case and most signs would be lost."""
 DATA_METRICS = ("step_time_s", "wall_clock_s")
 
 

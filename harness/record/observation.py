@@ -75,7 +75,7 @@ class StepObservation:
         time_s: Seconds from the end of the previous step to the end of this one; None for deep steps and
             for a first step whose start was not seen.
         phase_times_s: Seconds by phase: data, forward, backward, optimizer, other.
-        rss_bytes: Resident set at the end of the step; None outside Linux.
+        rss_bytes: Resident set at the end of every eighth step; None for the others and outside Linux.
         is_deep: Whether it was watched in depth, so that its time says nothing.
         was_skipped: Whether a GradScaler skipped it because of infinite gradients.
         clipping: The clipping calls of the step.
@@ -120,7 +120,8 @@ class StepObservation:
 
 
 def _was_seen(value: object) -> bool:
-    return value is not None and value is not False and value != [] and value != {}
+    is_empty = isinstance(value, (list, dict)) and not value
+    return value is not None and value is not False and not is_empty
 
 
 STEP_FIELDS = tuple(entry.name for entry in fields(StepObservation))

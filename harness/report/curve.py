@@ -17,20 +17,21 @@ def draw_curve(points: Sequence[tuple[int, float]], *, width: int = 60, height: 
     """Draws `(step, value)` points as rows of `*`, with the range of both axes.
 
     More points than columns are averaged; a column with a value that is not finite is marked `x` on the
-    lowest row. No points give an empty string.
+    lowest row. A level series takes one row. No points give an empty string.
     """
     if not points:
         return ""
     values = _resample([value for _, value in points], width)
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    height = height if low < high else 1
     rows = [[" "] * len(values) for _ in range(height)]
     for column, value in enumerate(values):
         if math.isfinite(value):
             rows[height - 1 - _find_level(value, low, high, height)][column] = "*"
         else:
             rows[-1][column] = NOT_FINITE
-    labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
+    labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"][-height:]
     margin = max(len("step"), *(len(label) for label in labels))
     lines = [f"{label:>{margin}} |{''.join(row).rstrip()}" for label, row in zip(labels, rows, strict=True)]
     first, last = str(points[0][0]), str(points[-1][0])

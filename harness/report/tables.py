@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEADER = ("test", "steps", "loss", "step time", "throughput", "peak memory", "verdict")
+FAILED, NOT_OBSERVED = "FAILED", "NOT OBSERVED"
 FAILING_VERDICTS = ("limit exceeded", "missing baseline", "regressed")
 NOTED_VERDICTS = ("inconclusive", "not comparable", "accepted", "improved")
 
@@ -62,7 +63,7 @@ def summarize_verdict(test: dict[str, Any]) -> str:
     if test["outcome"] != "passed":
         codes = sorted(
             {
-                f"{finding['code']} {finding['name']}"
+                finding["code"]
                 for run in test["runs"]
                 for finding in run["findings"]
                 if finding["severity"] == "error"

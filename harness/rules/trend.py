@@ -115,8 +115,9 @@ def _bound_drop(values: Sequence[float]) -> float:
     first, last = ([value / scale for value in part] for part in (values[:third], values[-third:]))
     difference = statistics.fmean(first) - statistics.fmean(last)
     squares = [statistics.variance(part) / third for part in (first, last)]
-    if not sum(squares):
+    total = sum(squares)
+    if not total:
         return scale * difference
-    freedom = sum(squares) ** 2 / sum(square**2 / (third - 1) for square in squares)
+    freedom = (third - 1) / sum((square / total) ** 2 for square in squares)
     quantile = float(stats.t.ppf(1 - STRICT_ALPHA, freedom))
-    return scale * (difference + quantile * math.sqrt(sum(squares)))
+    return scale * (difference + quantile * math.sqrt(total))

@@ -54,7 +54,7 @@ class DataHooks:
         self._session = session
         self._loaders: list[tuple[weakref.ref[DataLoader[Any]], LoaderObservation]] = []
         self._passes: weakref.WeakKeyDictionary[_BaseDataLoaderIter, _Pass] = weakref.WeakKeyDictionary()
-        self._num_inside = 0
+        self._latest: tuple[weakref.ref[_BaseDataLoaderIter], _Pass] | None = None
 
     def install(self) -> None:
         """Starts to listen."""
@@ -69,6 +69,7 @@ class DataHooks:
         # Persistent workers reuse their iterator, and draw for the new epoch before it is handed out.
         if (reused := getattr(args[0], "_iterator", None)) is not None:
             self._passes.pop(reused, None)
+            self._latest = None
         try:
             iterator = call(*args, **kwargs)
         finally:
@@ -98,6 +99,8 @@ class DataHooks:
         return found
 
     def _find_pass(self, iterator: _BaseDataLoaderIter) -> _Pass:
+        if self._latest is not None and self._latest[0]() is iterator:
+            return self._latest[1]
         found = self._passes.get(iterator)
         if found is None:
             sampler = getattr(iterator, "_index_sampler", None)
@@ -110,6 +113,7 @@ class DataHooks:
                 drop_last=bool(getattr(sampler, "drop_last", False)),
             )
             found = self._passes[iterator] = _Pass(stray, self._session.num_steps)
+        self._latest = (weakref.ref(iterator), found)
         return found
 
     def _around_index(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -122,7 +126,8 @@ class DataHooks:
         indices = [drawn] if isinstance(drawn, int) else drawn
         if indices and indices[0] is not None:
             with contextlib.suppress(TypeError, ValueError):
-                self._find_pass(iterator).add_indices([int(index) for index in indices])
+                plain = indices if type(indices[0]) is int else [int(index) for index in indices]
+                self._find_pass(iterator).add_indices(plain)
 
     def _around_next(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         session = self._session
@@ -141,7 +146,7 @@ class DataHooks:
 
     def _note_batch(self, iterator: _BaseDataLoaderIter, batch: object) -> None:
         found = self._find_pass(iterator)
-        if not any(found.loader is known for known in self._session.run.loaders):
+        if not found.epoch.num_batches and all(found.loader is not known for known in self._session.run.loaders):
             self._session.run.loaders.append(found.loader)
         found.epoch.num_batches += 1
         if len(found.loader.fingerprints) < MAX_FINGERPRINTS:
@@ -187,11 +192,11 @@ class BatchSize:
                     self.num_tokens = value.numel()
                     self.sequence_length = shape[1]
             self.shapes.append(shape)
-        elif isinstance(value, Mapping):
-            for part in value.values():
-                self._add(part)
         elif isinstance(value, (list, tuple)):
             for part in value:
+                self._add(part)
+        elif isinstance(value, Mapping):
+            for part in value.values():
                 self._add(part)
 
 

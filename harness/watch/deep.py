@@ -237,7 +237,7 @@ def _read_norms(tensors: list[torch.Tensor]) -> list[float]:
     if not tensors:
         return []
     with torch.no_grad():
-        return torch.stack([norm.float() for norm in measure_norms(tensors)]).tolist()  # type: ignore[no-any-return]
+        return torch.stack([norm.float() for norm in measure_norms(tensors)]).tolist()
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

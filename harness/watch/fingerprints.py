@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import functools
 import random
 import sys
 import zlib
@@ -14,6 +15,7 @@ import torch
 
 SAMPLE_BYTES = 2048
 MAX_PARTS = 64
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 
 def fingerprint_batch(batch: object) -> str | None:
@@ -28,7 +30,7 @@ def fingerprint_batch(batch: object) -> str | None:
     checksum = 0
     for part in parts[:MAX_PARTS]:
         if isinstance(part, torch.Tensor):
-            checksum = zlib.crc32(repr((tuple(part.shape), part.dtype)).encode(), checksum)
+            checksum = zlib.crc32(_describe(part.shape, part.dtype), checksum)
             for sample in _sample(part):
                 checksum = zlib.crc32(sample, checksum)
         else:
@@ -60,37 +62,41 @@ def fingerprint_generators() -> dict[str, str]:
     if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
         found["numpy"] = f"{zlib.crc32(repr(numpy.random.get_state(legacy=False)).encode()):08x}"
     found["torch"] = fingerprint_tensor(torch.get_rng_state()) or ""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda"] = fingerprint_tensor(torch.cuda.get_rng_state()) or ""
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _describe(shape: torch.Size, dtype: torch.dtype) -> bytes:
+    return repr((tuple(shape), dtype)).encode()
 
 
 def _collect(value: Any, parts: list[object]) -> None:
     if isinstance(value, (torch.Tensor, str, bytes, int, float)):
         parts.append(value)
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            _collect(part, parts)
     elif isinstance(value, (list, tuple)):
         for part in value[:MAX_PARTS]:
             _collect(part, parts)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _collect(part, parts)
 
 
-def _sample(tensor: torch.Tensor) -> list[bytes]:
-    if tensor.device.type != "cpu" or tensor.layout is not torch.strided or not tensor.numel():
-        return []
-    if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
-        return []
-    tensor = tensor.detach()
+def _sample(tensor: torch.Tensor) -> tuple[bytes, ...]:
+    if not tensor.is_cpu or tensor.layout is not torch.strided or type(tensor) not in PLAIN_TENSORS:
+        return ()
     if not tensor.is_contiguous():
-        tensor = tensor.reshape(-1)[: SAMPLE_BYTES // tensor.element_size()].contiguous()
-    num_bytes = tensor.numel() * tensor.element_size()
+        tensor = tensor.detach().reshape(-1)[: SAMPLE_BYTES // tensor.element_size()].contiguous()
+    num_bytes = tensor.nbytes
+    if not num_bytes:
+        return ()
     if num_bytes <= 2 * SAMPLE_BYTES:
-        return [_view_bytes(tensor, 0, num_bytes)]
-    return [
+        return (_view_bytes(tensor, 0, num_bytes),)
+    return (
         _view_bytes(tensor, 0, SAMPLE_BYTES),
         _view_bytes(tensor, num_bytes - SAMPLE_BYTES, SAMPLE_BYTES),
-    ]
+    )
 
 
 def _view_bytes(tensor: torch.Tensor, start: int, length: int) -> bytes:

@@ -90,7 +90,12 @@ class LossHooks:
             listener()
         row = session.ledger.open
         if row.num_closure_calls <= 1:
-            tensors = _as_tuple(args[0] if args else kwargs.get("tensors"))
+            tensors = args[0] if args else kwargs.get("tensors")
+            if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
+                row.losses.append(self._read(tensors, None))
+                clock.switch(BACKWARD)
+                return
+            tensors = _as_tuple(tensors)
             given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
             weights = _as_tuple(given) if given is not None else (None,) * len(tensors)
             row.losses.extend(
@@ -104,7 +109,7 @@ class LossHooks:
         if row.num_closure_calls <= 1:
             row.num_micro_batches += 1
 
-    def _read(self, tensor: object, weight: object) -> Reading:
+    def _read(self, tensor: object, weight: Any) -> Reading:
         if not isinstance(tensor, torch.Tensor):
             return None
         found = self._unscaled.get(id(tensor))
@@ -161,7 +166,8 @@ class LossHooks:
 
 def find_classes(base: type) -> list[type]:
     """A class and everything derived from it so far."""
-    return [base, *(found for child in base.__subclasses__() for found in find_classes(child))]
+    children: list[type] = base.__subclasses__()
+    return [base, *(found for child in children for found in find_classes(child))]
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -119,7 +119,7 @@ class LossFunctionHooks:
             if result.numel() == 1:
                 found.value = float(result.detach())
             if result.requires_grad:
-                result.register_hook(_build_scale_hook(found))
+                result.register_hook(_build_scale_hook(found))  # type: ignore[no-untyped-call]
         self._calls.append(found)
 
     def _judge_labels(self, found: LossFunctionObservation, targets: torch.Tensor, ignore_index: int) -> None:

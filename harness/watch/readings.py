@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -46,8 +46,7 @@ class ReadingQueue:
             return float(value)
         if not isinstance(value, torch.Tensor):
             return None
-        if (local := getattr(value, "_local_tensor", None)) is not None:
-            value = local
+        value = cast("torch.Tensor", getattr(value, "_local_tensor", value))
         if value.numel() != 1:
             return None
         if value.device.type == "cpu":
@@ -72,7 +71,7 @@ class ReadingQueue:
             if device.type == "cuda":
                 host = torch.empty(together.shape, dtype=together.dtype, pin_memory=True)
                 host.copy_(together, non_blocking=True)
-                event = torch.cuda.Event()
+                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 event.record(torch.cuda.current_stream(device))
                 self._under_way.append((laters, host, event))
             else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.record.recording import PATTERN, SCHEMA
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.record.deep import DeepObservation
     from harness.record.observation import RunObservation, StepObservation
 

@@ -113,7 +113,7 @@ class StepLedger:
         self._drain()
 
     def _drain(self) -> None:
-        while self._sealed and self._sealed[0].is_known():
+        while self._sealed and (self.readings.is_empty or self._sealed[0].is_known()):
             row = self._sealed.popleft()
             self._emit(build_step(row), row)
 
@@ -121,11 +121,13 @@ class StepLedger:
 def build_step(row: OpenStep) -> StepObservation:
     """The record of a step whose numbers are all there."""
     losses = [loss for reading in row.losses if (loss := number_of(reading)) is not None]
-    clipping = []
-    for call, reading in row.clipping:
-        call.norm = number_of(reading)
-        clipping.append(call)
-    grad_norm, clipped_grad_norm = _find_norms(clipping, [number_of(norm) for norm in row.measured_norms])
+    clipping: list[ClippingCall] = []
+    grad_norm = clipped_grad_norm = None
+    if row.clipping or row.measured_norms:
+        for call, reading in row.clipping:
+            call.norm = number_of(reading)
+            clipping.append(call)
+        grad_norm, clipped_grad_norm = _find_norms(clipping, [number_of(norm) for norm in row.measured_norms])
     found_inf = number_of(row.found_inf)
     is_timed = row.deep is None and not row.is_partly_timed and bool(row.times_s)
     return StepObservation(

@@ -38,10 +38,10 @@ class FunctionPlace:
     def __init__(self, function: types.FunctionType) -> None:
         self._function = function
         self._code = function.__code__
-        self.original = types.FunctionType(
+        self.original: Callable[..., Any] = types.FunctionType(
             self._code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
         )
-        self.original.__kwdefaults__ = function.__kwdefaults__
+        self.original.__kwdefaults__ = function.__kwdefaults__  # type: ignore[attr-defined]
 
     def put(self, entry: Callable[..., Any]) -> None:
         """Sends calls to `entry`, wherever the function was imported to."""
@@ -72,23 +72,30 @@ class MethodPlace:
         self._owner, self._name = owner, name
         self._own = owner.__dict__.get(name)
         self.original = self._own if self._own is not None else self._call_inherited
+        self._entry: list[Callable[..., Any]] = []
+        self._replacement: Callable[..., Any] | None = None
 
     def _call_inherited(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(super(self._owner, instance), self._name)(*args, **kwargs)
 
     def put(self, entry: Callable[..., Any]) -> None:
         """Sends calls to `entry`."""
+        self._entry[:] = [entry]
+        if self._replacement is not None:
+            return
         shown = self._own if self._own is not None else getattr(self._owner, self._name)
+        current = self._entry
 
         @functools.wraps(shown)
         def replacement(*args: Any, **kwargs: Any) -> Any:
-            return entry(*args, **kwargs)
+            return current[0](*args, **kwargs)
 
         self._replacement = replacement
         setattr(self._owner, self._name, replacement)
 
     def restore(self) -> None:
         """Gives the class its own attribute back, unless somebody else has replaced it since."""
+        self._entry[:] = [self.original]
         if self._owner.__dict__.get(self._name) is not self._replacement:
             return
         if self._own is None:
@@ -103,35 +110,30 @@ class Tap:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._listeners: list[Listener] = []
-        self._call = place.original
 
     def add(self, listener: Listener) -> None:
         """Puts a listener around those already there."""
         self._listeners.append(listener)
         self._compose()
-        if len(self._listeners) == 1:
-            self._place.put(self._enter)
 
     def remove(self, listener: Listener) -> bool:
         """Takes a listener out; True when it was the last and the original is back in its place."""
         self._listeners.remove(listener)
-        self._compose()
-        if not self._listeners:
+        if self._listeners:
+            self._compose()
+        else:
             self._place.restore()
         return not self._listeners
 
     def silence(self) -> None:
         """Lets calls through unheard, in a process that was forked from a watched one."""
-        self._call = self._place.original
-
-    def _enter(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
+        self._place.put(self._place.original)
 
     def _compose(self) -> None:
         call = self._place.original
         for listener in self._listeners:
             call = _put_around(listener, call)
-        self._call = call
+        self._place.put(call)
 
 
 def _put_around(listener: Listener, call: Callable[..., Any]) -> Callable[..., Any]:

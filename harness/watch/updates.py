@@ -97,7 +97,10 @@ class OptimizerHooks:
         session = self._session
         session.claim_thread()
         session.clock.switch(OPTIMIZER)
-        return session.attempt("optimizer step", self._prepare, optimizer, args, kwargs)
+        changed: tuple[tuple[Any, ...], dict[str, Any]] | None = session.attempt(
+            "optimizer step", self._prepare, optimizer, args, kwargs
+        )
+        return changed
 
     def _prepare(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import clock
 from harness.errors import ObservationError, UsageError
 from harness.watch.child import TAIL_LINES, run_command
 from harness.watch.launch import RunOptions
@@ -131,8 +132,9 @@ import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = os.fork()
 if child:
-    print(os.getpid(), child, flush=True)
-    open("pids", "w").write(f"{os.getpid()} {child}")
+    with open("pids", "w") as file:
+        file.write(f"{os.getpid()} {child}")
+    os.rename("pids", "ready")
 while True:
     time.sleep(60)
 """
@@ -142,9 +144,11 @@ def test_the_time_limit_ends_the_whole_process_group(
     python: Callable[..., TrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.watch.child.GRACE_S", 0.1)
-    with pytest.raises(ObservationError, match=r"was still running after 1 s and was ended with its process group"):
-        python(FORK_AND_HANG, timeout_s=1)
-    processes = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    # The clock strikes the limit once both processes are there.
+    monkeypatch.setattr(clock, "monotonic_s", lambda: 100.0 if (tmp_path / "ready").exists() else 0.0)
+    with pytest.raises(ObservationError, match=r"was still running after 60 s and was ended with its process group"):
+        python(FORK_AND_HANG, timeout_s=60)
+    processes = [int(word) for word in (tmp_path / "ready").read_text().split()]
     assert len(processes) == 2
     assert all(ends(process) for process in processes)
 
@@ -163,17 +167,16 @@ def test_an_interrupt_of_the_wait_ends_the_group(
     monkeypatch.setattr("harness.watch.child.GRACE_S", 0.1)
 
     def interrupt_once_started() -> None:
-        while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
-            started.wait(0.01)
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    started = threading.Event()
     watcher = threading.Thread(target=interrupt_once_started)
     watcher.start()
     with pytest.raises(KeyboardInterrupt):
         python(FORK_AND_HANG, timeout_s=60)
     watcher.join()
-    assert all(ends(int(word)) for word in (tmp_path / "pids").read_text().split())
+    assert all(ends(int(word)) for word in (tmp_path / "ready").read_text().split())
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,15 @@ def test_evaluation_profile_trains_no_step(make_config: MakeConfig) -> None:
     assert math.isfinite(result.val_loss)
 
 
+def test_profile_of_a_checkpoint_leaves_its_run_alone(make_config: MakeConfig) -> None:
+    first = train(make_config())
+    before = {path: path.read_bytes() for path in first.run_dir.rglob("*.*") if path.is_file()}
+    profiled = train(make_config({"mode": "profile_eval", "resume": first.run_dir}))
+    assert profiled.run_dir != first.run_dir
+    assert profiled.val_loss == first.val_loss
+    assert {path: path.read_bytes() for path in first.run_dir.rglob("*.*") if path.is_file()} == before
+
+
 def test_cuda_is_refused_where_there_is_none(make_config: MakeConfig) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")

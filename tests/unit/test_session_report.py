@@ -98,7 +98,7 @@ def test_a_verdict_tells_the_outcome_and_the_least_good_budget(make_run: MakeRun
         "passed",
         "passed, inconclusive",
         "FAILED: regressed",
-        "FAILED: T101 loss-not-decreasing",
+        "FAILED: T101",
         "NOT OBSERVED",
         "skipped: needs a GPU",
         "xfailed",

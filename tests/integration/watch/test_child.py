@@ -44,7 +44,9 @@ finally:
 PLAIN = {"before": "", "inside": "", "after": ""}
 
 
-def run_script(tmp_path: Path, options: ObserverOptions | None = None, **parts: str) -> subprocess.CompletedProcess[str]:
+def run_script(
+    tmp_path: Path, options: ObserverOptions | None = None, **parts: str
+) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "train.py"
     script.write_text(TRAIN.format(**{**PLAIN, **parts}))
     return run([str(script), "--lr", "3"], tmp_path, options)
@@ -236,3 +238,47 @@ def test_ranks_stop_together(tmp_path: Path, options: ObserverOptions) -> None:
 def test_light_depth_reaches_the_child(tmp_path: Path) -> None:
     run_script(tmp_path, ObserverOptions(depth=Depth.LIGHT))
     assert read_record(tmp_path / "record")[0].deep_steps == []
+
+
+SHARDS = """
+import json, torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
+mesh = init_device_mesh("cpu", (2,))
+for layer in model:
+    fully_shard(layer, mesh=mesh)
+fully_shard(model, mesh=mesh)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+torch.manual_seed(dist.get_rank())
+losses = []
+for step in range(4):
+    loss = model(torch.randn(3, 4)).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    losses.append(loss.item())
+with open(f"losses{dist.get_rank()}.json", "w") as file:
+    json.dump(losses, file)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_sharded_training_is_watched_rank_by_rank(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SHARDS)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    done = run(launch, tmp_path, ObserverOptions(deep_steps=(1,)))
+    assert done.returncode == 0, done.stderr
+    runs = read_record(tmp_path / "record")
+    for found in runs:
+        assert found.losses == json.loads((tmp_path / f"losses{found.rank}.json").read_text())
+        assert found.optimizers[0].groups[0].parameters == ["0.weight", "0.bias", "1.weight", "1.bias"]
+        assert any("shard" in text for text in found.not_seen)
+        assert not any("watcher itself failed" in text for text in found.not_seen)
+    # Each rank changes its own shard.
+    assert all(parameter.update_norm for found in runs for parameter in found.deep_steps[0].parameters)

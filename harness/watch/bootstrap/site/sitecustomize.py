@@ -6,6 +6,7 @@ alone. The folder it lies in is taken off `sys.path`, and a sitecustomize of the
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import os
@@ -35,7 +36,7 @@ class TorchFinder:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = TorchLoader(spec.loader)
+                    spec.loader = TorchLoader(spec.loader)  # type: ignore[assignment]
                 return spec
         return None
 
@@ -77,9 +78,9 @@ def start_watching() -> None:
 def load_package() -> bool:
     """Loads the package by its place, without a change to `sys.path`; False where the program has its own."""
     if "harness" in sys.modules:
-        return getattr(sys.modules["harness"], "__path__", [None])[0] == PACKAGE
+        return PACKAGE in getattr(sys.modules["harness"], "__path__", [])
     spec = importlib.machinery.PathFinder.find_spec("harness")
-    if spec is not None and (spec.submodule_search_locations or [None])[0] != PACKAGE:
+    if spec is not None and PACKAGE not in (spec.submodule_search_locations or []):
         sys.stderr.write(f"harness: this process is not watched: it has a module named harness, {spec.origin}\n")
         return False
     spec = importlib.util.spec_from_file_location(
@@ -97,7 +98,7 @@ def run_users_own() -> None:
     """Runs the sitecustomize that this one hides."""
     mine = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401, PLC0415  another file: this folder is off the path by now
+        importlib.import_module("sitecustomize")  # another file: this folder is off the path by now
     except ImportError as error:
         if error.name != "sitecustomize":
             raise
@@ -107,5 +108,5 @@ def run_users_own() -> None:
 
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]  # noqa: PTH100
 if VARIABLE in os.environ:
-    sys.meta_path.insert(0, TorchFinder())  # type: ignore[arg-type]  a finder needs no base class
+    sys.meta_path.insert(0, TorchFinder())  # type: ignore[arg-type]
 run_users_own()
