@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -80,26 +81,32 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file beside a baseline while it is read, extended and written back.
+    """Keeps other processes of this user and machine off a baseline while it is read, extended and written.
 
     Raises:
         BaselineError: The lock can't be made, or another process holds it for more than 30 s.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  imported late, only when accepting
 
-    lock_path = path.with_name(f".{path.name}.lock")
+    lock = FileLock(find_lock(path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(lock_path)
         lock.acquire(timeout=LOCK_TIMEOUT_S)
     except (OSError, Timeout) as error:
         raise BaselineError(
             f"baseline {path} can't be locked for writing: {error}; nothing was changed.\n"
-            "Next: make the folder writable, wait for the other process, or name another folder with "
-            "--harness-baselines DIR."
+            "Next: wait for the other process that accepts baselines, or end it."
         ) from error
     try:
         yield
     finally:
-        # The file is filelock's to remove: between release and removal another process may hold it.
         lock.release()
+
+
+def find_lock(path: Path) -> Path:
+    """The lock file of a baseline's folder.
+
+    It lies among the temporary files: it can't be removed after its release, as another process may hold it
+    by then, and beside the baselines it would end up in commits.
+    """
+    digest = hashlib.sha256(os.fsencode(path.parent.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"harness-baselines-{os.getuid()}-{digest}.lock"

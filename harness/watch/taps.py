@@ -41,7 +41,7 @@ class FunctionPlace:
         self.original: Callable[..., Any] = types.FunctionType(
             self._code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
         )
-        self.original.__kwdefaults__ = function.__kwdefaults__  # type: ignore[attr-defined]
+        self.original.__kwdefaults__ = function.__kwdefaults__
 
     def put(self, entry: Callable[..., Any]) -> None:
         """Sends calls to `entry`, wherever the function was imported to."""

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from harness.baselines import files
-from harness.baselines.files import locked, read_json, write_json
+from harness.baselines.files import find_lock, locked, read_json, write_json
 from harness.errors import BaselineError
 
 if TYPE_CHECKING:
@@ -114,13 +114,23 @@ def test_an_interrupted_write_leaves_the_old_content_and_no_rubbish(
     assert list_files(tmp_path) == ["a.json"]
 
 
-def test_a_folder_that_is_a_file_can_be_neither_locked_nor_written(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    path = tmp_path / "file/a.json"
-    with pytest.raises(BaselineError, match="can't be locked for writing"), locked(path):
-        pytest.fail("the lock was held")
     with pytest.raises(BaselineError, match="can't be written"):
-        write_json(path, DOCUMENT)
+        write_json(tmp_path / "file/a.json", DOCUMENT)
+
+
+def test_a_lock_leaves_nothing_beside_the_baselines(tmp_path: Path) -> None:
+    with locked(tmp_path / "a.json"):
+        pass
+    assert list_files(tmp_path) == []
+
+
+def test_a_lock_that_can_not_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(BaselineError, match="can't be locked for writing: .*Not a directory"), locked(tmp_path / "a"):
+        pytest.fail("the lock was held")
 
 
 def test_a_lock_held_elsewhere_for_too_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +148,7 @@ def test_a_lock_taken_over_at_its_release_still_locks_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.json"
-    rival = FileLock(tmp_path / ".a.json.lock")
+    rival = FileLock(find_lock(path))
     release = FileLock.release
 
     def release_to_rival(self: FileLock, *, force: bool = False) -> None:
@@ -147,8 +157,6 @@ def test_a_lock_taken_over_at_its_release_still_locks_others_out(
 
     with monkeypatch.context() as patch, locked(path):
         patch.setattr(FileLock, "release", release_to_rival)
-        # Left here, the lock goes over to the rival at once.
-        patch.setattr(files, "LOCK_TIMEOUT_S", 0.0)
     with pytest.raises(Timeout):
-        FileLock(tmp_path / ".a.json.lock").acquire(timeout=0)
+        FileLock(find_lock(path)).acquire(timeout=0)
     rival.release()

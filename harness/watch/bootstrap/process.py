@@ -52,7 +52,7 @@ class WatchedProcess:
         self._is_over = True
         if sys.excepthook == self._note_exception:
             sys.excepthook = self._excepthook
-        if os._exit == self._leave:  # noqa: SLF001  its public name
+        if os._exit == self._leave:
             os._exit = self._exit  # type: ignore[assignment]
         self._observer.__exit__(None if self._error is None else type(self._error), self._error, None)
         self._file.close()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from programs import NUM_STEPS, build_batches, build_model
+from tests.integration.watch.programs import NUM_STEPS, build_batches, build_model
 from torch.nn.functional import cross_entropy
 
 from harness.watch.compilation import count_graphs

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from programs import build_batches, build_model
+from tests.integration.watch.programs import build_batches, build_model
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, softmax
 
-from harness.record.deep import DeepObservation, ParameterObservation
 from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
+
+if TYPE_CHECKING:
+    from harness.record.deep import DeepObservation, ParameterObservation
 
 EVERY = ObserverOptions(deep_steps=tuple(range(20)))
 

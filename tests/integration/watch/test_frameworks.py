@@ -26,12 +26,12 @@ def train_with_lightning(folder: Path) -> tuple[list[float], Any]:
             self.net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
             self.seen: list[float] = []
 
-        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        def training_step(self, batch: Any, _index: int) -> torch.Tensor:
             loss = cross_entropy(self.net(batch[0]), batch[1])
             self.seen.append(loss.item())
             return loss
 
-        def validation_step(self, batch: Any, index: int) -> None:
+        def validation_step(self, batch: Any, _index: int) -> None:
             cross_entropy(self.net(batch[0]), batch[1])
 
         def configure_optimizers(self) -> Any:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import pickle
 from typing import Any
 
 import pytest
 import torch
-from programs import NUM_STEPS, build_batches, build_model, train_plain
+from tests.integration.watch.programs import NUM_STEPS, build_batches, build_model, train_plain
 
 from harness.record.observation import Outcome, RunObservation
 from harness.watch.limits import TrainingStopped
@@ -19,9 +20,13 @@ from harness.watch.taps import count_taps
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
 def test_exception_passes_through_and_is_in_the_record(error: BaseException) -> None:
     observer = Observer()
-    with pytest.raises(type(error)), observer:
+
+    def train() -> None:
         train_plain()
         raise error
+
+    with pytest.raises(type(error)), observer:
+        train()
     run = observer.observation
     assert run.outcome is Outcome.RAISED
     assert run.error == f"{type(error).__name__}: {error}"
@@ -78,19 +83,22 @@ def test_models_pickle_and_copy_while_they_are_watched() -> None:
     assert torch.equal(copy[0].weight, model[0].weight)
 
 
-def test_replacement_put_over_ours_stays_and_lets_calls_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replacement_put_over_ours_stays_and_lets_calls_through() -> None:
     scheduler = torch.optim.lr_scheduler.LRScheduler
-    with Observer():
-        watched = scheduler.step
-        monkeypatch.setattr(scheduler, "step", lambda *args, **kwargs: watched(*args, **kwargs))
-    mine = scheduler.step
-    assert train_plain().learning_rates[1] == pytest.approx(0.045)
-    assert scheduler.step is mine
-    monkeypatch.undo()
-    # Undone, it is our replacement again, which by now only calls the original.
-    monkeypatch.setattr(scheduler, "step", watched.__wrapped__)  # type: ignore[attr-defined]
-    type.__setattr__(scheduler, "step", watched.__wrapped__)  # type: ignore[attr-defined]
-    monkeypatch._setattr.clear()
+    original = scheduler.step
+    try:
+        with Observer() as observer:
+            watched = scheduler.step
+
+            def mine(*args: Any, **kwargs: Any) -> None:
+                watched(*args, **kwargs)
+
+            scheduler.step = mine  # type: ignore[method-assign]
+        assert scheduler.step is mine
+        assert train_plain().learning_rates[1] == pytest.approx(0.045)
+        assert observer.observation.schedulers == []
+    finally:
+        scheduler.step = original  # type: ignore[method-assign]
 
 
 def test_failure_of_the_watcher_is_noted_and_does_not_reach_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,10 +115,8 @@ def test_max_steps_passes_except_exception_and_runs_finally() -> None:
     def train() -> None:
         try:
             while True:
-                try:
+                with contextlib.suppress(Exception):
                     train_plain()
-                except Exception:  # noqa: BLE001, S110  what the program does
-                    pass
         finally:
             ended.append(True)
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from programs import NUM_STEPS, STYLES, train_amp, train_from_loader, train_gan, train_lbfgs, train_plain
-from programs import train_two_optimizers_one_backward as train_two
+from tests.integration.watch.programs import NUM_STEPS, STYLES, train_amp, train_from_loader, train_gan, train_lbfgs, train_plain
+from tests.integration.watch.programs import train_two_optimizers_one_backward as train_two
 
 from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions

@@ -1,3 +1,4 @@
+# noqa: INP001  its folder goes on the path, and is no package
 """Run by Python at the start of a watched process: has the watcher loaded once torch has been imported.
 
 Standard library only, and as little of it as possible: processes that never import torch pay for this file
@@ -108,5 +109,5 @@ def run_users_own() -> None:
 
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]  # noqa: PTH100
 if VARIABLE in os.environ:
-    sys.meta_path.insert(0, TorchFinder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, TorchFinder())
 run_users_own()
