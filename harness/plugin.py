@@ -195,8 +195,12 @@ def _judge(item: pytest.Item, state: TestState) -> None:
             name = item.nodeid if number == 0 else f"{item.nodeid}#{number + 1}"
             state.results += judge.judge(name, run, state.budget)
     except HarnessError as error:
+        problem = str(error)
+    else:
+        problem = ""
+    if problem:  # out of the except block, so that the message is told once and not as a chain
         state.is_not_observed = True
-        pytest.fail(str(error), pytrace=False)
+        pytest.fail(problem, pytrace=False)
     failed = [result for result in state.results if _fails(result, settings)]
     if failed:
         advice = dict.fromkeys(f"Next: {result.advice}" for result in failed if result.advice)

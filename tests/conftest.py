@@ -45,7 +45,9 @@ def environment() -> Environment:
 def make_run() -> Callable[..., TrainingRun]:
     """Makes a run of the given losses that cost 10 s and 100 MiB; other attributes by name."""
 
-    def make(losses: Sequence[float] = (3.0, 2.5, 2.0, 1.8, 1.6, 1.5, 1.4, 1.3), **changes: Any) -> TrainingRun:
+    def make(
+        losses: Sequence[float] = (3.0, 2.5, 2.0, 1.8, 1.6, 1.5, 1.4, 1.3), **changes: Any
+    ) -> TrainingRun:
         run = TrainingRun(
             name="train()",
             steps=[Step(step, {"loss": loss}, time_s=0.5) for step, loss in enumerate(losses)],
@@ -69,7 +71,9 @@ def make_launch() -> Callable[..., Launch]:
     """Makes a launch of a pool with the given values."""
 
     def make(**values: float) -> Launch:
-        return Launch(values, recorded_at="2026-11-02T10:00:00+00:00", commit=None, is_dirty=None, reason="initial")
+        return Launch(
+            values, recorded_at="2026-11-02T10:00:00+00:00", commit=None, is_dirty=None, reason="initial"
+        )
 
     return make
 

@@ -174,7 +174,8 @@ class EpochObservation:
     """One pass of a DataLoader: how many batches and samples it gave, and in which order.
 
     `num_distinct` and `order` come from the sampler: distinct indices drawn, and a fingerprint of their
-    sequence; None for iterable data sets. With workers the sampler runs ahead of the batches given.
+    sequence; None for iterable data sets and when watched less than deep. With workers the sampler runs ahead
+    of the batches given.
     """
 
     after_step: int
@@ -196,7 +197,7 @@ class LoaderObservation:
         sampler: Class of the sampler, which tells shuffling from reading in order.
         drop_last: Whether an incomplete last batch is left out.
         epochs: Its passes, in order.
-        fingerprints: One per batch given, over shapes, types and a sample of the contents.
+        fingerprints: One per batch given, over shapes, types and a sample of the contents; when watched deep.
     """
 
     dataset: str

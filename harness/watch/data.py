@@ -13,6 +13,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from harness.record.observation import EpochObservation, LoaderObservation
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_indices
+from harness.watch.options import Depth
 from harness.watch.timing import DATA, OTHER
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class DataHooks:
         taps = self._session.taps
         taps.on_method(DataLoader, "__iter__", self._around_iter)
         taps.on_method(_BaseDataLoaderIter, "__next__", self._around_next)
-        taps.on_method(_BaseDataLoaderIter, "_next_index", self._around_index)
+        if self._session.options.depth is Depth.DEEP:
+            taps.on_method(_BaseDataLoaderIter, "_next_index", self._around_index)
 
     def _around_iter(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Workers are started in here, and draw their first indices; both belong to waiting for data.
@@ -149,7 +151,7 @@ class DataHooks:
         if not found.epoch.num_batches and all(found.loader is not known for known in self._session.run.loaders):
             self._session.run.loaders.append(found.loader)
         found.epoch.num_batches += 1
-        if len(found.loader.fingerprints) < MAX_FINGERPRINTS:
+        if self._session.options.depth is Depth.DEEP and len(found.loader.fingerprints) < MAX_FINGERPRINTS:
             fingerprint = fingerprint_batch(batch)
             if fingerprint is not None:
                 found.loader.fingerprints.append(fingerprint)

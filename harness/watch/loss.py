@@ -139,8 +139,14 @@ class LossHooks:
 
     def _around_update(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = call(*args, **kwargs)
-        self._scale = self._session.attempt("loss scale", self._session.ledger.readings.read, args[0]._scale)  # noqa: SLF001
+        self._session.attempt("loss scale", self._keep_scale, args[0])
         return result
+
+    def _keep_scale(self, scaler: object) -> None:
+        # A scaler that is switched off has no scale.
+        scale = getattr(scaler, "_scale", None)
+        if scale is not None:
+            self._scale = self._session.ledger.readings.read(scale)
 
     def _around_grad(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._session.num_nested_backwards and not self._is_functional:

@@ -56,6 +56,8 @@ class ModuleHooks:
         """Stops to look; the taps go with the session's."""
         for handle in self._handles:
             handle.remove()
+            # The handle of a global hook forgets this table.
+            getattr(torch.nn.modules.module, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
         self._handles = []
         self._outermost = None
 
@@ -65,7 +67,7 @@ class ModuleHooks:
         if not self._handles and not self._session.run.compilation.is_used:
             self._handles = [
                 register_module_forward_pre_hook(self._before_any),
-                register_module_forward_hook(self._after_any, always_call=True),
+                register_module_forward_hook(self._after_any, with_kwargs=True, always_call=True),
             ]
 
     def find_roots(self) -> list[nn.Module]:
@@ -130,10 +132,14 @@ class ModuleHooks:
             session.attempt("model", self._adopt, module)
             session.attempt("forward", self._begin, module, args, {})
 
-    def _after_any(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        del args, output
+    def _after_any(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        # The rest is keyword arguments and output; after an exception, the output alone.
+        kwargs = rest[0] if len(rest) > 1 else {}
         if self._outermost is module:
             self._outermost = None
+            # The hook before the call is not told keyword arguments, and some models get nothing else.
+            if kwargs and module.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                self._session.attempt("batch", self._note_batch, args, kwargs)
 
     def _adopt(self, module: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule) or any(reference() is module for reference in self._roots):
@@ -170,17 +176,19 @@ class ModuleHooks:
         if row.deep is not None:
             row.deep.note_first_event()
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
-        # Of several calls before one backward the first one's input is the batch: others get losses or features.
-        key = (row.number, session.run.num_backwards)
-        if row.num_closure_calls <= 1 and (key != self._batch_of):
-            self._note_batch(row, args, kwargs)
-            self._batch_of = key
+        self._note_batch(args, kwargs)
 
-    @staticmethod
-    def _note_batch(row: OpenStep, args: object, kwargs: dict[str, Any]) -> None:
-        size = BatchSize((args, kwargs))
+    def _note_batch(self, args: object, kwargs: dict[str, Any]) -> None:
+        """Takes the batch from the first call before a backward: later calls get losses or features."""
+        session = self._session
+        row = session.ledger.open
+        key = (row.number, session.run.num_backwards)
+        if key == self._batch_of or row.num_closure_calls > 1:
+            return
+        size = BatchSize((args, kwargs) if kwargs else args)
         if not size.shapes:
             return
+        self._batch_of = key
         row.has_batch = True
         row.batch_shapes.append(size.shapes)
         row.num_samples += size.num_samples

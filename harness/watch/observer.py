@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # The system takes 5 microseconds to count a process's pages.
 RESIDENT_EVERY = 8
+# Steps 1, 8, 64, ...: describing the run takes as long as many steps are watched.
+LOOK_FACTOR = 8
 
 
 class Sink(Protocol):
@@ -89,6 +91,7 @@ class Observer:
         self._graphs_before = (0, 0)
         self._started_s = 0.0
         self._is_open = False
+        self._next_look = 1
 
     @property
     def observation(self) -> RunObservation:
@@ -177,8 +180,8 @@ class Observer:
             self._deep.close()
             self._deep = None
             self._modules.note_closed(row)
-        number = row.number + 1
-        if number & (number - 1) == 0:
+        if row.number + 1 == self._next_look:
+            self._next_look *= LOOK_FACTOR
             self._look_around()
         self._open_deep()
         # What the watcher did between two steps is no one's time.

@@ -17,7 +17,7 @@ class Depth(StrEnum):
     NORMS = "norms"
     """Light, and the gradient norm of every step."""
     DEEP = "deep"
-    """Light, and in depth on the sampled steps."""
+    """Light, the order and a fingerprint of every batch, and in depth on the sampled steps."""
 
 
 DEEP_STEPS = (0, 1, 10, 50, 100, 200, 500, 1000)

@@ -58,13 +58,16 @@ class ScheduleHooks:
         return result
 
     def _count(self, scheduler: LRScheduler) -> None:
-        run = self._session.run
-        index = next((index for index, seen in enumerate(self._seen) if seen() is scheduler), None)
-        if index is None:
-            index = len(self._seen)
-            self._seen.append(weakref.ref(scheduler))
-            run.schedulers.append(SchedulerObservation(type(scheduler).__name__))
-        found = run.schedulers[index]
+        found = self._find(scheduler)
         found.num_steps += 1
         found.num_before_first_optimizer_step += not self._session.num_steps
         found.last_epoch = int(scheduler.last_epoch)
+
+    def _find(self, scheduler: LRScheduler) -> SchedulerObservation:
+        schedulers = self._session.run.schedulers
+        for index, seen in enumerate(self._seen):
+            if seen() is scheduler:
+                return schedulers[index]
+        self._seen.append(weakref.ref(scheduler))
+        schedulers.append(SchedulerObservation(type(scheduler).__name__))
+        return schedulers[-1]

@@ -70,7 +70,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
 
 
 def run_smoke_test(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", SMOKE_TEST, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+        SMOKE_TEST,
+        *arguments,
+    ]
     environment = os.environ | {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("GITHUB_STEP_SUMMARY", None)
     return subprocess.run(

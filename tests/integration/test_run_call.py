@@ -32,12 +32,18 @@ def call(tmp_path: Path) -> Callable[..., TrainingRun]:
 
 
 def draw() -> list[float]:
-    return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002, S311  the global ones
+    return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002  the global ones
 
 
 def test_a_run_tells_what_it_was_and_what_it_cost(call: Callable[..., TrainingRun]) -> None:
     run = call(lambda: [3.0, 2.0], seed=7, threads=1)
-    assert (run.losses, run.source, run.seed, run.threads, run.device) == ([3.0, 2.0], "return value", 7, 1, "cpu")
+    assert (run.losses, run.source, run.seed, run.threads, run.device) == (
+        [3.0, 2.0],
+        "return value",
+        7,
+        1,
+        "cpu",
+    )
     assert run.result == [3.0, 2.0]
     assert run.wall_clock_s > 0
     assert run.peak_memory_bytes is not None
@@ -45,13 +51,17 @@ def test_a_run_tells_what_it_was_and_what_it_cost(call: Callable[..., TrainingRu
     assert run.environment.torch == torch.__version__
 
 
-def test_one_element_tensors_are_losses_also_while_they_need_a_gradient(call: Callable[..., TrainingRun]) -> None:
+def test_one_element_tensors_are_losses_also_while_they_need_a_gradient(
+    call: Callable[..., TrainingRun],
+) -> None:
     weight = torch.nn.Parameter(torch.tensor([2.0]))
     assert call(lambda: [weight * 2, weight.sum()]).losses == [4.0, 2.0]
     assert call(lambda: torch.tensor([2.0, 1.0])).losses == [2.0, 1.0]
 
 
-def test_a_seed_makes_all_generators_repeat_and_gives_their_states_back(call: Callable[..., TrainingRun]) -> None:
+def test_a_seed_makes_all_generators_repeat_and_gives_their_states_back(
+    call: Callable[..., TrainingRun],
+) -> None:
     seen = []
     for _ in range(2):
         random.seed(1)
@@ -79,7 +89,9 @@ def test_threads_are_given_back_also_after_an_exception(call: Callable[..., Trai
 
 
 def test_what_the_function_raises_is_the_cause_of_the_error(call: Callable[..., TrainingRun]) -> None:
-    with pytest.raises(ObservationError, match=r"train\(\) raised ZeroDivisionError: .*before any step") as caught:
+    with pytest.raises(
+        ObservationError, match=r"train\(\) raised ZeroDivisionError: .*before any step"
+    ) as caught:
         call(lambda: 1 / 0)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -156,7 +168,11 @@ def test_a_history_without_a_loss_names_what_it_holds(call: Callable[..., Traini
         ([], {}, "torch sees none"),
         ([Gpu("NVIDIA H200", 140)], {"name": "h200", "memory_gb": 100}, None),
         ([Gpu("NVIDIA H200", 140)], {"count": 2}, "needs 2 GPUs; this machine has NVIDIA H200 (140 GiB)"),
-        ([Gpu("T4", 15)], {"memory_gb": 40}, "needs 1 GPU with at least 40 GiB; this machine has T4 (15 GiB)"),
+        (
+            [Gpu("T4", 15)],
+            {"memory_gb": 40},
+            "needs 1 GPU with at least 40 GiB; this machine has T4 (15 GiB)",
+        ),
         ([Gpu("T4", 15)], {"name": "A100"}, "needs 1 GPU named like 'A100'; this machine has T4 (15 GiB)"),
     ],
 )

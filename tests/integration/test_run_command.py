@@ -146,7 +146,9 @@ def test_the_time_limit_ends_the_whole_process_group(
     monkeypatch.setattr("harness.watch.child.GRACE_S", 0.1)
     # The clock strikes the limit once both processes are there.
     monkeypatch.setattr(clock, "monotonic_s", lambda: 100.0 if (tmp_path / "ready").exists() else 0.0)
-    with pytest.raises(ObservationError, match=r"was still running after 60 s and was ended with its process group"):
+    with pytest.raises(
+        ObservationError, match=r"was still running after 60 s and was ended with its process group"
+    ):
         python(FORK_AND_HANG, timeout_s=60)
     processes = [int(word) for word in (tmp_path / "ready").read_text().split()]
     assert len(processes) == 2

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.baselines.pools import Launch, PoolStore
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from harness.record.environment import Environment
 
 ACCEPT = ["--accept-baselines", "--reason", "größer"]
 GOOD = """
@@ -52,7 +57,7 @@ FAULTS = {
     "read-only": """
 real = os.open
 def fail(path, flags, *rest, **options):
-    if "baselines" in str(path) and flags & os.O_CREAT:
+    if "/baselines/" in str(path) and flags & os.O_CREAT:
         raise OSError(errno.EROFS, "Read-only file system")
     return real(path, flags, *rest, **options)
 os.open = fail
@@ -61,19 +66,23 @@ os.open = fail
 
 
 def list_baselines(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("baselines/**/*.json*"))
+    return sorted(path for path in folder.glob("baselines/**/*") if path.is_file())
 
 
 def test_accepted_baselines_judge_the_next_session(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=GOOD)
     result = project.runpytest_subprocess(*ACCEPT)
     result.assert_outcomes(passed=4)
-    result.stdout.fnmatch_lines(["test_it.py::test_good *passed, accepted", "note: *accepted as launch 1 of *.json."])
+    result.stdout.fnmatch_lines(
+        ["test_it.py::test_good *passed, accepted", "note: *accepted as launch 1 of *.json."]
+    )
     paths = list_baselines(project.path)
     # Two runs of the first test, and three tests with odd names.
     assert len(paths) == 5
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    assert {launch["reason"] for document in documents for launch in document["harness"]["launches"]} == {"größer"}
+    assert {launch["reason"] for document in documents for launch in document["harness"]["launches"]} == {
+        "größer"
+    }
     again = project.runpytest_subprocess("--harness-inconclusive=fail", *ACCEPT)
     again.assert_outcomes(passed=4)
     again.stdout.fnmatch_lines(["note: *accepted as launch 2 of *.json."])
@@ -90,13 +99,22 @@ def test_nothing_is_accepted_from_a_failing_run(project: pytest.Pytester) -> Non
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_write_that_fails_is_an_error_and_leaves_what_was_there(project: pytest.Pytester, fault: str) -> None:
+def test_a_write_that_fails_is_an_error_and_leaves_what_was_there(
+    project: pytest.Pytester, environment: Environment, make_launch: Callable[..., Launch], fault: str
+) -> None:
     project.makepyfile(test_it=GOOD)
-    project.runpytest_subprocess("-k", "test_good", *ACCEPT).assert_outcomes(passed=1)
+    store = PoolStore(project.path / "baselines")
+    store.extend("test_it.py::test_good", make_launch(step_time_s=0.1), environment, "own-runner", anew=False)
     before = {path: path.read_bytes() for path in list_baselines(project.path)}
     project.makeconftest(f"import errno, os\n{FAULTS[fault]}")
-    result = project.runpytest_subprocess("-k", "test_good", *ACCEPT)
+    result = project.runpytest_subprocess("-k", "test_good", "--harness-runner-class=own-runner", *ACCEPT)
     result.assert_outcomes(failed=1)
     assert result.ret == 2
-    result.stdout.fnmatch_lines(["baseline *.json can't be *", "Next: *make the folder writable*"])
+    result.stdout.fnmatch_lines(
+        [
+            "baseline *.json can't be written: *; what was stored before is untouched.",
+            "Next: free space or make the folder writable*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*During handling of the above exception*")
     assert {path: path.read_bytes() for path in list_baselines(project.path)} == before

@@ -26,7 +26,7 @@ def test_the_markers_and_their_arguments_are_listed(project: pytest.Pytester) ->
             "*smoke_training on test_it.py::test_it: *no argument 'device' (did you mean 'devices'[?])*",
         ),
         ("smoke_training(seed='0')", "*seed='0' must be a whole number of at least 0*"),
-        ("smoke_training(devices='cpu')", "*devices='cpu' must be a list of \"cpu\" and \"cuda\"*"),
+        ("smoke_training(devices='cpu')", '*devices=\'cpu\' must be a list of "cpu" and "cuda"*'),
         ("budget(wall_clock=50)", "*budget on test_it.py::test_it: wall_clock=50 is a tolerance of 5000%*"),
         ("budget()", "*budget() sets nothing*"),
         ("gpu(2)", "*@pytest.mark.gpu on test_it.py::test_it takes keyword arguments only, got (2,)*"),
@@ -50,7 +50,9 @@ def test_a_mistake_on_a_class_names_the_test_it_reaches(project: pytest.Pytester
     )
     result = project.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["*budget on test_it.py::TestIt::test_it: *(did you mean 'wall_clock_s'[?])*"])
+    result.stdout.fnmatch_lines(
+        ["*budget on test_it.py::TestIt::test_it: *(did you mean 'wall_clock_s'[?])*"]
+    )
 
 
 def test_the_marker_nearest_to_the_test_wins_over_its_class(project: pytest.Pytester) -> None:

@@ -34,7 +34,9 @@ def test_collecting_imports_nothing_heavy(project: pytest.Pytester, source: str)
     assert result.ret == (pytest.ExitCode.OK if source else pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
-def test_a_session_without_a_training_imports_nothing_heavy_and_leaves_no_file(project: pytest.Pytester) -> None:
+def test_a_session_without_a_training_imports_nothing_heavy_and_leaves_no_file(
+    project: pytest.Pytester,
+) -> None:
     project.makeconftest(REPORT_HEAVY)
     project.makepyfile(test_it="def test_it(): pass")
     result = project.runpytest_subprocess("-s", "-p", "no:hypothesispytest")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 SOURCE = "the marker"
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=3)
-VALUES = PLAIN | st.lists(PLAIN | st.sampled_from(DEVICES), max_size=3) | st.dictionaries(PLAIN, PLAIN, max_size=2)
+VALUES = (
+    PLAIN | st.lists(PLAIN | st.sampled_from(DEVICES), max_size=3) | st.dictionaries(PLAIN, PLAIN, max_size=2)
+)
 BUDGET_ARGUMENTS = [name for metric in METRICS for name in (metric.limit_name, metric.tolerance_name)]
 PARSERS: list[tuple[Callable[..., Any], list[str]]] = [
     (parse_training, [*TRAINING_ARGUMENTS]),

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from harness.record.environment import Environment
 
-NODEIDS = st.text(st.sampled_from("aA1[]/:.#- üß\\\n_="), min_size=1, max_size=12) | st.text(min_size=1, max_size=400)
+NODEIDS = st.text(st.sampled_from("aA1[]/:.#- üß\\\n_="), min_size=1, max_size=12) | st.text(
+    min_size=1, max_size=400
+)
 VALUES = st.dictionaries(
     st.sampled_from(["wall_clock_s", "step_time_s", "final_loss"]), st.floats(1e-9, 1e9), min_size=1
 )

@@ -47,7 +47,9 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 
 
 @given(rows=ROWS)
-def test_csv_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, float]]) -> None:
+def test_csv_gives_back_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, float]]
+) -> None:
     path = tmp_path_factory.mktemp("csv") / "metrics.csv"
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -63,7 +63,9 @@ def test_a_time_and_its_reciprocal_rate_are_judged_alike(
 
 
 @given(value=TIMES, num_launches=st.integers(5, 30), tolerance=TOLERANCES, is_lower_better=st.booleans())
-def test_an_unchanged_value_passes(value: float, num_launches: int, tolerance: float, *, is_lower_better: bool) -> None:
+def test_an_unchanged_value_passes(
+    value: float, num_launches: int, tolerance: float, *, is_lower_better: bool
+) -> None:
     assert judge(value, [value] * num_launches, tolerance, is_lower_better=is_lower_better) is Verdict.PASS
 
 

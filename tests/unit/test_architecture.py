@@ -52,12 +52,12 @@ def find_imports(package: Path) -> Iterator[Import]:
             for node in ast.walk(statement)
         }
         for node in ast.walk(tree):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            if not isinstance(node, (ast.Import, ast.ImportFrom)):
+                continue
+            names = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{path}:{node.lineno}: relative imports hide the floor they lead to"
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                names = [f"{node.module}.{name}" for name in names]
             for name in names:
                 yield Import(path.relative_to(package).as_posix(), node.lineno, name, id(node) in for_types)
 
@@ -118,7 +118,11 @@ def test_every_room_of_the_harness_has_a_floor() -> None:
         ("record/a.py", "import harness.watch.call", "record imports harness.watch.call"),
         ("rules/a.py", "from harness import plugin", "rules imports harness.plugin"),
         ("rules/a.py", "def f():\n    from harness.watch import call", "rules imports harness.watch.call"),
-        ("watch/a.py", "if TYPE_CHECKING:\n    from harness.report.a import B", "watch imports harness.report.a.B"),
+        (
+            "watch/a.py",
+            "if TYPE_CHECKING:\n    from harness.report.a import B",
+            "watch imports harness.report.a.B",
+        ),
         ("errors.py", "from harness.record.run import Step", "errors imports harness.record.run.Step"),
     ],
 )
@@ -142,7 +146,9 @@ def test_an_arrow_that_runs_up_is_found(tmp_path: Path, path: str, source: str, 
         ("cli.py", "import pytest", 1),
     ],
 )
-def test_a_library_outside_its_rooms_is_found(tmp_path: Path, path: str, source: str, num_strays: int) -> None:
+def test_a_library_outside_its_rooms_is_found(
+    tmp_path: Path, path: str, source: str, num_strays: int
+) -> None:
     file = tmp_path / "harness" / path
     file.parent.mkdir(parents=True)
     file.write_text(source)

@@ -73,7 +73,9 @@ def test_a_run_without_steps_is_no_judgement(make_run: MakeRun) -> None:
             assertion(make_run(steps=[]))
 
 
-def test_promised_files_pass_and_the_defects_of_others_are_all_listed(make_run: MakeRun, tmp_path: Path) -> None:
+def test_promised_files_pass_and_the_defects_of_others_are_all_listed(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     (tmp_path / "metrics.csv").write_text("step,loss\n0,1\n")
     (tmp_path / "config.json").write_text("{")
     run = make_run(run_dir=tmp_path)
@@ -88,7 +90,9 @@ def test_promised_files_pass_and_the_defects_of_others_are_all_listed(make_run: 
     assert "Files there: config.json, metrics.csv." in message
 
 
-def test_files_of_known_kinds_must_parse_and_be_as_many_as_asked_for(make_run: MakeRun, tmp_path: Path) -> None:
+def test_files_of_known_kinds_must_parse_and_be_as_many_as_asked_for(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(AssertionError, match=r"1 artifact problem under .*\n  config\.json: Expecting"):
         assert_artifacts(make_run(run_dir=tmp_path), "config.json")

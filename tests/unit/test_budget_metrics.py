@@ -71,9 +71,15 @@ def test_a_value_is_shown_with_its_unit(metric: Metric, value: float, shown: str
 
 @pytest.mark.parametrize(
     ("metric", "told"),
-    [(THROUGHPUT, "tells no step times"), (PEAK_MEMORY, "could not be read"), (FINAL_LOSS, "the run has none")],
+    [
+        (THROUGHPUT, "tells no step times"),
+        (PEAK_MEMORY, "could not be read"),
+        (FINAL_LOSS, "the run has none"),
+    ],
 )
-def test_a_metric_that_was_not_measured_says_why_and_what_to_do(make_run: MakeRun, metric: Metric, told: str) -> None:
+def test_a_metric_that_was_not_measured_says_why_and_what_to_do(
+    make_run: MakeRun, metric: Metric, told: str
+) -> None:
     explained = explain_unmeasured(make_run(), metric)
     assert told in explained
     assert "Next:" in explained

@@ -23,17 +23,25 @@ def test_a_budget_without_a_wall_clock_limit_has_none() -> None:
     assert parse_budget({"wall_clock": 0.1}, source=SOURCE).wall_clock_limit_s is None
 
 
-@pytest.mark.parametrize("name", [name for metric in METRICS for name in (metric.limit_name, metric.tolerance_name)])
+@pytest.mark.parametrize(
+    "name", [name for metric in METRICS for name in (metric.limit_name, metric.tolerance_name)]
+)
 def test_every_metric_takes_a_limit_and_a_tolerance(name: str) -> None:
     budget = parse_budget({name: 0.5}, source=SOURCE)
     assert len(budget.limits) + len(budget.tolerances) == 1
 
 
-@pytest.mark.parametrize(("name", "suggestion"), [("wallclock_s", "wall_clock_s"), ("troughput", "throughput")])
-def test_an_unknown_argument_is_refused_with_its_source_and_the_nearest_name(name: str, suggestion: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "suggestion"), [("wallclock_s", "wall_clock_s"), ("troughput", "throughput")]
+)
+def test_an_unknown_argument_is_refused_with_its_source_and_the_nearest_name(
+    name: str, suggestion: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         parse_budget({name: 1}, source=SOURCE)
-    assert str(caught.value).startswith(f"{SOURCE}: budget has no argument '{name}' (did you mean '{suggestion}'?)")
+    assert str(caught.value).startswith(
+        f"{SOURCE}: budget has no argument '{name}' (did you mean '{suggestion}'?)"
+    )
 
 
 @pytest.mark.parametrize("value", ["60", None, True, -1, float("nan"), float("inf"), 10**400, [1]])

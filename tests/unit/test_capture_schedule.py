@@ -15,7 +15,8 @@ def test_a_schedule_counts_the_steps_it_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"active": 0}, {"keep": 0}, {"wait": -1}, {"warmup": 1.5}, {"active": True}, {"max_mb": "5"}]
+    "arguments",
+    [{"active": 0}, {"keep": 0}, {"wait": -1}, {"warmup": 1.5}, {"active": True}, {"max_mb": "5"}],
 )
 def test_a_value_out_of_range_is_misuse(arguments: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=f"{SOURCE}: {next(iter(arguments))}=.* must be a "):
@@ -23,7 +24,9 @@ def test_a_value_out_of_range_is_misuse(arguments: dict[str, object]) -> None:
 
 
 def test_an_unknown_argument_is_misuse_with_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match=r"profile_capture has no argument 'warm_up' \(did you mean 'warmup'\?\)"):
+    with pytest.raises(
+        UsageError, match=r"profile_capture has no argument 'warm_up' \(did you mean 'warmup'\?\)"
+    ):
         parse_schedule({"warm_up": 1}, source=SOURCE)
 
 

@@ -34,3 +34,9 @@ def test_no_points_draw_nothing() -> None:
 def test_a_sparkline_shows_the_shape_in_one_line() -> None:
     assert draw_sparkline([3.0, math.nan, 2.0, 1.0]) == "█x▅▁"
     assert len(draw_sparkline([1.0] * 500)) == 12
+
+
+def test_the_largest_numbers_can_be_drawn() -> None:
+    assert draw_sparkline([-1.7e308, 0.0, 1.7e308]) == "▁▅█"
+    assert draw_curve([(0, -1.7e308), (1, 1.7e308)]).count("*") == 2
+    assert draw_sparkline([math.inf, -math.inf] * 20, width=4) == "xxxx"

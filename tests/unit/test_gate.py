@@ -60,7 +60,12 @@ def test_an_unchanged_value_passes_a_pool_without_spread_at_tolerance_0(
 
 @pytest.mark.parametrize(
     ("observed", "verdict"),
-    [(2.2, Verdict.PASS), (2.2001, Verdict.REGRESSED), (2 / 1.1, Verdict.PASS), (2 / 1.1001, Verdict.IMPROVED)],
+    [
+        (2.2, Verdict.PASS),
+        (2.2001, Verdict.REGRESSED),
+        (2 / 1.1, Verdict.PASS),
+        (2 / 1.1001, Verdict.IMPROVED),
+    ],
 )
 def test_the_tolerance_itself_still_passes(observed: float, verdict: Verdict) -> None:
     assert judge(observed, EVEN, tolerance=0.1) is verdict
@@ -98,7 +103,8 @@ def test_a_slowdown_of_a_quarter_is_found_through_three_percent_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("observed", "pool"), [(1.0, []), (0.0, POOL), (-1.0, POOL), (math.nan, POOL), (math.inf, POOL), (1.0, [0.0])]
+    ("observed", "pool"),
+    [(1.0, []), (0.0, POOL), (-1.0, POOL), (math.nan, POOL), (math.inf, POOL), (1.0, [0.0])],
 )
 def test_numbers_that_have_no_logarithm_are_refused(observed: float, pool: list[float]) -> None:
     with pytest.raises(ValueError, match="a comparison needs a pool"):

@@ -79,7 +79,9 @@ def test_rows_of_one_step_are_merged_and_the_later_value_wins() -> None:
 
 
 def test_values_that_are_no_numbers_are_passed_over_and_rows_without_any_too() -> None:
-    (step,) = build_steps([{"step": 0, "split": "train", "run": None}, {"step": 1, "split": "train", "loss": 2}])
+    (step,) = build_steps(
+        [{"step": 0, "split": "train", "run": None}, {"step": 1, "split": "train", "loss": 2}]
+    )
     assert (step.step, step.metrics) == (1, {"loss": 2.0})
 
 

@@ -16,7 +16,9 @@ RECORDED = [Step(0, {"loss": 1.0})]
 RETURNED = [2.0]
 
 
-def find(run_dir: Path, *, metrics: str | None = None, recorded: list[Step], result: object) -> tuple[float, str]:
+def find(
+    run_dir: Path, *, metrics: str | None = None, recorded: list[Step], result: object
+) -> tuple[float, str]:
     options = RunOptions(name="train()", run_dir=run_dir, metrics=metrics)
     steps, source = find_history(options, recorded=recorded, result=result, before={})
     return steps[0].metrics["loss"], source

@@ -42,7 +42,9 @@ def judge(store: PoolStore) -> Judge:
 
 @pytest.fixture
 def fill(store: PoolStore, environment: Environment, make_launch: MakeLaunch) -> Callable[..., None]:
-    def fill(count: int, *, runner_class: str = CLASS, recorded_at: str = "2026-11-02", **values: float) -> None:
+    def fill(
+        count: int, *, runner_class: str = CLASS, recorded_at: str = "2026-11-02", **values: float
+    ) -> None:
         launch = replace(make_launch(**values), recorded_at=recorded_at)
         for _ in range(count):
             store.extend(TEST, launch, environment, runner_class, anew=False)
@@ -164,7 +166,9 @@ def test_a_pool_with_a_time_of_0_is_a_damaged_baseline(
         judge.judge(TEST, make_run(), make_budget(wall_clock=0.1))
 
 
-def test_accepting_stores_what_was_measured_with_reason_and_commit(store: PoolStore, make_run: MakeRun) -> None:
+def test_accepting_stores_what_was_measured_with_reason_and_commit(
+    store: PoolStore, make_run: MakeRun
+) -> None:
     (result,) = Judge(store, CLASS, reason="new data").judge(TEST, make_run(), make_budget(wall_clock=0.1))
     assert result.verdict is Verdict.ACCEPTED
     assert "accepted as launch 1 of" in result.message

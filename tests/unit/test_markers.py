@@ -44,10 +44,14 @@ def test_an_unknown_argument_is_misuse_with_the_known_ones() -> None:
 
 def test_a_gpu_marker_is_taken_over() -> None:
     assert parse_gpu({}, source=SOURCE) == GpuRequest(1, 0.0, "")
-    assert parse_gpu({"count": 2, "memory_gb": 40.5, "name": "H200"}, source=SOURCE) == GpuRequest(2, 40.5, "H200")
+    assert parse_gpu({"count": 2, "memory_gb": 40.5, "name": "H200"}, source=SOURCE) == GpuRequest(
+        2, 40.5, "H200"
+    )
 
 
-@pytest.mark.parametrize("arguments", [{"count": 0}, {"count": 1.5}, {"memory_gb": -1}, {"name": 3}, {"names": "a"}])
+@pytest.mark.parametrize(
+    "arguments", [{"count": 0}, {"count": 1.5}, {"memory_gb": -1}, {"name": 3}, {"names": "a"}]
+)
 def test_a_gpu_marker_out_of_range_is_misuse(arguments: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=SOURCE):
         parse_gpu(arguments, source=SOURCE)

@@ -41,7 +41,9 @@ def test_a_pattern_without_a_match_is_an_error_that_names_it(tmp_path: Path) -> 
 def test_several_files_are_an_error_that_names_them_and_the_marker(tmp_path: Path) -> None:
     write(tmp_path / "a/metrics.csv", "loss\n1\n")
     write(tmp_path / "b/metrics.jsonl", "{}")
-    with pytest.raises(MetricsFileError, match=r"2 metrics files match .*a/metrics\.csv, b/metrics\.jsonl") as caught:
+    with pytest.raises(
+        MetricsFileError, match=r"2 metrics files match .*a/metrics\.csv, b/metrics\.jsonl"
+    ) as caught:
         find(tmp_path)
     assert "smoke_training(metrics=" in str(caught.value)
 
@@ -126,7 +128,11 @@ def test_numbers_that_are_not_finite_stay_what_they_are(tmp_path: Path, name: st
     ("name", "text", "told"),
     [
         ("metrics.csv", "step,loss\n0,2.5\n1\n", "at line 3: 1 cells under 2 column names"),
-        ("metrics.csv", "step,loss\n0,2.5\n1,2.5.1\n", r"at line 3: '2\.5\.1' in column 'loss' is not a number"),
+        (
+            "metrics.csv",
+            "step,loss\n0,2.5\n1,2.5.1\n",
+            r"at line 3: '2\.5\.1' in column 'loss' is not a number",
+        ),
         ("metrics.jsonl", '{"loss": 1}\n\n{"loss": ', "at line 3: Expecting value"),
         ("metrics.jsonl", "[1]", "at line 1: a JSON object is needed, not list"),
         ("metrics.csv", "", "holds no row with a number"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,8 @@ def test_starting_again_forgets_earlier_steps_and_keeps_those_handed_out(recorde
 
 
 def test_any_number_is_a_metric_and_nan_too(recorder: Recorder) -> None:
-    recorder.record(step=np.int64(3), loss=np.float32(0.5), ok=True, norm=math.nan)
+    step_number: Any = np.int64(3)
+    recorder.record(step=step_number, loss=np.float32(0.5), ok=True, norm=math.nan)
     (step,) = recorder.steps
     assert (step.step, step.metrics["loss"], step.metrics["ok"]) == (3, 0.5, 1.0)
     assert math.isnan(step.metrics["norm"])
@@ -68,9 +70,9 @@ def test_a_call_without_a_metric_is_misuse(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize("step", ["one", 0.5, math.nan, math.inf, [1]])
-def test_a_step_that_is_no_whole_number_is_misuse(recorder: Recorder, step: object) -> None:
+def test_a_step_that_is_no_whole_number_is_misuse(recorder: Recorder, step: Any) -> None:
     with pytest.raises(UsageError, match="is not a whole number"):
-        recorder.record(step=step, loss=1.0)  # type: ignore[arg-type]  # what users pass
+        recorder.record(step=step, loss=1.0)
 
 
 @pytest.mark.parametrize("step", [3, 2])

@@ -23,7 +23,9 @@ def test_the_step_time_is_the_median_after_the_first_fifth(make_run: MakeRun) ->
 
 
 @pytest.mark.parametrize("times", [[], [None] * 9, [1.0, 1.0, 1.0]], ids=str)
-def test_fewer_than_three_steady_steps_have_no_step_time(make_run: MakeRun, times: list[float | None]) -> None:
+def test_fewer_than_three_steady_steps_have_no_step_time(
+    make_run: MakeRun, times: list[float | None]
+) -> None:
     run = make_run(steps=time_steps(times))
     assert (run.step_time_s, run.throughput) == (None, None)
 

@@ -28,7 +28,9 @@ def describe(
     message: str = "",
     verdict: Verdict | None = None,
 ) -> dict[str, Any]:
-    result = BudgetResult("wall_clock_s", verdict or Verdict.PASS, 1.0, None, None, "the message.", "the advice.")
+    result = BudgetResult(
+        "wall_clock_s", verdict or Verdict.PASS, 1.0, None, None, "the message.", "the advice."
+    )
     return describe_test(
         nodeid,
         runner_class="some-class" if runs else None,

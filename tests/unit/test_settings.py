@@ -25,7 +25,9 @@ class FakeConfig:
         return self._ini.get(name)
 
 
-def read_settings(*, flags: Mapping[str, object] | None = None, ini: Mapping[str, str] | None = None) -> Settings:
+def read_settings(
+    *, flags: Mapping[str, object] | None = None, ini: Mapping[str, str] | None = None
+) -> Settings:
     config: Any = FakeConfig(flags or {}, ini or {})
     return Settings(config)
 
@@ -60,10 +62,16 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
         if option.env:
             monkeypatch.setenv(option.env, "")
     settings = read_settings(ini={"harness_threads": "2"})
-    assert (settings["threads"], settings["baselines"], settings["report"]) == (2, "baselines", "harness-report")
+    assert (settings["threads"], settings["baselines"], settings["report"]) == (
+        2,
+        "baselines",
+        "harness-report",
+    )
 
 
-@pytest.mark.parametrize(("text", "value"), [("1", True), ("Yes", True), ("true", True), ("0", False), ("no", False)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", True), ("Yes", True), ("true", True), ("0", False), ("no", False)]
+)
 def test_a_switch_is_read_from_words(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
     monkeypatch.setenv("HARNESS_REQUIRE_GPU", text)
     assert read_settings()["require_gpu"] is value

@@ -56,5 +56,7 @@ def _nothing_left_behind() -> Iterator[None]:
         assert owner.__dict__.get(name) is before
     assert not module._global_forward_hooks
     assert not module._global_forward_pre_hooks
+    assert not module._global_forward_hooks_with_kwargs
+    assert not module._global_forward_hooks_always_called
     assert not optimizer._global_optimizer_pre_hooks
     assert not optimizer._global_optimizer_post_hooks

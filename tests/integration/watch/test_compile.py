@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.integration.watch.programs import NUM_STEPS, build_batches, build_model
 from torch.nn.functional import cross_entropy
 
 from harness.watch.compilation import count_graphs
 from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
+from tests.integration.watch.programs import NUM_STEPS, build_batches, build_model
 
 pytestmark = [
     pytest.mark.slow,

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tests.integration.watch.programs import build_batches, build_model
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, softmax
 
 from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
+from tests.integration.watch.programs import build_batches, build_model
 
 if TYPE_CHECKING:
     from harness.record.deep import DeepObservation, ParameterObservation

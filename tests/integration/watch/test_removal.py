@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.integration.watch.programs import NUM_STEPS, build_batches, build_model, train_plain
 
 from harness.record.observation import Outcome, RunObservation
 from harness.watch.limits import TrainingStopped
 from harness.watch.observer import Observer, observe_call
 from harness.watch.options import Depth, ObserverOptions
 from harness.watch.taps import count_taps
+from tests.integration.watch.programs import NUM_STEPS, build_batches, build_model, train_plain
 
 # The fixture of conftest.py checks after every test that nothing is left behind.
 
@@ -56,7 +56,7 @@ def test_exception_inside_a_forward_and_a_backward_leaves_nothing_behind() -> No
 
 
 @pytest.mark.parametrize("inner_first", [True, False])
-def test_two_observers_see_the_same_and_may_leave_in_any_order(inner_first: bool) -> None:  # noqa: FBT001
+def test_two_observers_see_the_same_and_may_leave_in_any_order(inner_first: bool) -> None:
     outer, inner = Observer(ObserverOptions(deep_steps=(1, 3))), Observer(ObserverOptions(depth=Depth.NORMS))
     outer.__enter__()
     inner.__enter__()

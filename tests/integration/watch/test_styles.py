@@ -2,11 +2,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.integration.watch.programs import NUM_STEPS, STYLES, train_amp, train_from_loader, train_gan, train_lbfgs, train_plain
-from tests.integration.watch.programs import train_two_optimizers_one_backward as train_two
 
 from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
+from tests.integration.watch.programs import (
+    NUM_STEPS,
+    STYLES,
+    train_amp,
+    train_from_loader,
+    train_gan,
+    train_lbfgs,
+    train_plain,
+)
+from tests.integration.watch.programs import train_two_optimizers_one_backward as train_two
 
 DEEP_ALWAYS = ObserverOptions(depth=Depth.DEEP, deep_steps=tuple(range(100)))
 NORMS = ObserverOptions(depth=Depth.NORMS)
@@ -76,7 +84,7 @@ def test_lbfgs_counts_closure_calls_and_takes_the_loss_of_the_first() -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_step_skipped_by_grad_scaler_keeps_its_loss_to_itself(fused: bool) -> None:  # noqa: FBT001
+def test_step_skipped_by_grad_scaler_keeps_its_loss_to_itself(fused: bool) -> None:
     with Observer() as observer:
         facts = train_amp(fused=fused, overflow_at=2)
     run = observer.observation
@@ -150,7 +158,7 @@ def test_steps_without_backward_have_no_loss_and_say_why() -> None:
         for _ in range(3):
             loss = model(torch.ones(2, 4)).sum()
             for parameter, gradient in zip(
-                model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True
+                model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True,
             ):
                 parameter.grad = gradient
             optimizer.step()
@@ -172,6 +180,25 @@ def test_token_batches_tell_tokens_and_sequence_length() -> None:
     assert step.batch_shapes == [[(3, 7)]]
 
 
+def test_batch_given_by_keyword_is_seen_from_the_first_step_on() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(4, 1)
+
+        def forward(self, *, features: torch.Tensor) -> torch.Tensor:
+            outputs: torch.Tensor = self.net(features)
+            return outputs.sum()
+
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Observer() as observer:
+        for _ in range(3):
+            model(features=torch.ones(5, 4)).backward()
+            optimizer.step()
+    assert [step.batch_shapes for step in observer.observation.steps] == [[[(5, 4)]]] * 3
+
+
 def test_scheduler_steps_are_counted_apart_from_its_constructor() -> None:
     with Observer() as observer:
         train_plain()
@@ -179,3 +206,17 @@ def test_scheduler_steps_are_counted_apart_from_its_constructor() -> None:
     assert (scheduler.name, scheduler.num_steps, scheduler.num_before_first_optimizer_step) == (
         "ExponentialLR", NUM_STEPS, 0,
     )  # fmt: skip
+
+
+def test_a_grad_scaler_that_is_switched_off_is_let_be() -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    with Observer() as observer:
+        for _ in range(2):
+            optimizer.zero_grad()
+            scaler.scale(model(torch.ones(4, 2)).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert len(observer.observation.losses) == 2
+    assert observer.observation.scaler is None

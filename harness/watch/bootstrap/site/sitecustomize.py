@@ -1,4 +1,3 @@
-# noqa: INP001  its folder goes on the path, and is no package
 """Run by Python at the start of a watched process: has the watcher loaded once torch has been imported.
 
 Standard library only, and as little of it as possible: processes that never import torch pay for this file
