@@ -36,7 +36,7 @@ class RecordFile:
 
     def write_run(self, run: RunObservation, *, is_last: bool) -> None:
         """Takes what is known of the run; a process that trained nothing speaks only if no other did."""
-        if self._num_steps or (is_last and not any(self._folder.glob(PATTERN))):
+        if not is_last or self._num_steps or not any(self._folder.glob(PATTERN)):
             self._write({"run": run.to_json(with_steps=False), "is_last": is_last, "schema": SCHEMA})
 
     def close(self) -> None:
