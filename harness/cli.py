@@ -1,16 +1,17 @@
-"""The command line: `harness check` runs a training command, applies the rules and explains."""
+"""The command line: `harness check` runs a training command, watches it, applies the rules and explains."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness import clock
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, ObservationError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     )
     options = _build_parser().parse_args(own)
+    # A SIGTERM unwinds like Ctrl-C, so that the program we run is ended with us.
+    signal.signal(signal.SIGTERM, _leave)
     try:
         return _check(options, command)
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)  # noqa: T201  the command line speaks by printing
+        _say(f"harness: {error}", is_error=True)
         if options.json is not None:
-            _write_json(options.json, {"outcome": "not observed", "message": str(error), "command": command})
+            seen = [run.to_json() for run in error.seen] if isinstance(error, ObservationError) else []
+            facts = {"outcome": "not observed", "message": str(error), "command": command, "observed": seen}
+            return _write_json(options.json, facts, EXIT_NOT_OBSERVED)
         return EXIT_NOT_OBSERVED
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -49,20 +58,30 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser(
         "check",
-        help="run a training command, apply the rules, explain",
+        help="run a training command, watch it, apply the rules, explain",
         usage="harness check [options] -- command [argument ...]",
     )
-    check.add_argument("--json", type=Path, metavar="FILE", help="write the same facts as one JSON document")
-    check.add_argument(
-        "--run-dir", type=Path, default=Path(), metavar="DIR", help="where the program writes; default: ."
+    add = check.add_argument
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the same facts, and all that was seen, as one document",
     )
-    check.add_argument(
-        "--metrics", metavar="GLOB", help="metrics file under the run directory; default: **/metrics.csv"
+    add("--max-steps", type=int, metavar="N", help="end the program after N optimizer steps")
+    add("--max-seconds", type=float, metavar="S", help="end the program after S seconds of training")
+    add("--ranks", type=int, metavar="N", help="launch the command in N processes with torchrun")
+    add(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="end the command and its children after S seconds: it hangs",
     )
-    check.add_argument("--loss", metavar="NAME", help="name of the metric that is the training loss")
-    check.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="end the command and its children after this"
-    )
+    depths = ("light", "norms", "deep", "off")
+    add("--watch", choices=depths, default="deep", help="how closely to watch; default: deep")
+    add("--run-dir", type=Path, default=Path(), metavar="DIR", help="where the program writes; default: .")
+    add("--metrics", metavar="GLOB", help="metrics file under the run directory that has to be there")
+    add("--loss", metavar="NAME", help="logged metric that is the loss, instead of what reaches backward")
     return parser
 
 
@@ -70,6 +89,7 @@ def _check(options: argparse.Namespace, command: list[str]) -> int:
     from harness.rules.catalogue import diagnose  # noqa: PLC0415  late
     from harness.watch.child import run_command  # noqa: PLC0415
     from harness.watch.launch import RunOptions  # noqa: PLC0415
+    from harness.watch.options import build_observer_options  # noqa: PLC0415
 
     if not command:
         raise UsageError("no command to check.\nNext: harness check -- python train.py --mode ci")
@@ -82,29 +102,41 @@ def _check(options: argparse.Namespace, command: list[str]) -> int:
         run_dir=options.run_dir.resolve(),
         metrics=options.metrics,
         loss=options.loss,
+        watch=build_observer_options(
+            options.watch, max_steps=options.max_steps, max_seconds=options.max_seconds
+        ),
     )
-    run = run_command(command, options=run_options, timeout_s=options.timeout)
+    run = run_command(command, options=run_options, timeout_s=options.timeout, ranks=options.ranks)
     diagnosis = diagnose(run)
     if not diagnosis.applied:
         reasons = "\n".join(f"{code}: {reason}" for code, reason in diagnosis.not_applied.items())
-        raise HarnessError(f"no rule applies to {run.name}, so nothing was judged:\n{reasons}")
-    print(_explain(run, diagnosis))  # noqa: T201
-    if options.json is not None:
-        _write_json(options.json, _describe(run, diagnosis))
-    return EXIT_FINDING if diagnosis.errors else EXIT_GOOD
+        raise ObservationError(
+            f"no rule applies to {run.name}, so nothing was judged:\n{reasons}", seen=run.ranks
+        )
+    _say(_explain(run, diagnosis))
+    exit_code = EXIT_FINDING if diagnosis.errors else EXIT_GOOD
+    return (
+        exit_code if options.json is None else _write_json(options.json, _describe(run, diagnosis), exit_code)
+    )
 
 
 def _explain(run: TrainingRun, diagnosis: Diagnosis) -> str:
     from harness.report.curve import draw_curve  # noqa: PLC0415  late
+    from harness.report.watched import tell_watched  # noqa: PLC0415
 
     losses = run.losses
     lines = [
-        f"harness: {len(run.steps)} steps of {run.source} in {run.wall_clock_s:.1f} s; "
-        f"{run.loss_name} {losses[0]:.4g} -> {losses[-1]:.4g}",
-        draw_curve(run.metric(run.loss_name or "")),
+        f"harness: {len(run.steps)} {run.source} in {run.wall_clock_s:.1f} s"
+        if run.observed
+        else f"harness: {len(run.steps)} steps of {run.source} in {run.wall_clock_s:.1f} s",
+        *tell_watched(run),
     ]
+    if losses:
+        lines[0] += f"; {run.loss_name} {losses[0]:.4g} -> {losses[-1]:.4g}"
+        lines.append(draw_curve(run.metric(run.loss_name or "")))
     lines += [f"{finding.severity}: {finding}" for finding in diagnosis.findings]
     lines += [f"not applied: {code}: {reason}" for code, reason in diagnosis.not_applied.items()]
+    lines += [f"note: {note}" for note in run.notes]
     if not diagnosis.findings:
         lines.append(f"{len(diagnosis.applied)} rules applied, no finding.")
     return "\n".join(lines)
@@ -117,11 +149,13 @@ def _describe(run: TrainingRun, diagnosis: Diagnosis) -> dict[str, Any]:
         "outcome": "failed" if diagnosis.errors else "passed",
         "message": "",
         "run": describe_run(run, diagnosis),
+        "observed": [rank.to_json() for rank in run.ranks],
     }
 
 
-def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    from harness.report.document import SCHEMA_VERSION  # noqa: PLC0415  late
+def _write_json(path: Path, facts: dict[str, Any], exit_code: int) -> int:
+    """Writes the document and returns the exit code, which is 2 where it can't be written."""
+    from harness.report.document import SCHEMA_VERSION, replace_non_finite  # noqa: PLC0415  late
     from harness.session import find_version  # noqa: PLC0415
 
     header = {
@@ -130,6 +164,13 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
         "created_at": clock.now_utc(),
     }
     try:
-        path.write_text(json.dumps(header | facts, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(replace_non_finite(header | facts), indent=1, default=str)
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--json {path} can't be written: {error}.\nNext: name a writable file.") from error
+        _say(f"harness: --json {path} can't be written: {error}.\nNext: name a writable file.", is_error=True)
+        return EXIT_NOT_OBSERVED
+    return exit_code
+
+
+def _say(text: str, *, is_error: bool = False) -> None:
+    print(text, file=sys.stderr if is_error else sys.stdout)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class HarnessError(Exception):
     """The harness was used wrongly, or the run could not be observed; exit code 2.
@@ -16,7 +21,15 @@ class UsageError(HarnessError):
 
 
 class ObservationError(HarnessError):
-    """The program ran, but gave nothing to judge: it crashed, hung, trained no step or logged no loss."""
+    """The program ran, but gave nothing to judge: it crashed, hung, trained no step or had no loss.
+
+    Attributes:
+        seen: Records of what was seen up to then, one per process; empty when nothing was.
+    """
+
+    def __init__(self, message: str, *, seen: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.seen = tuple(seen)
 
 
 class MetricsFileError(ObservationError):

@@ -89,29 +89,40 @@ class SmokeTraining:
         run_dir: str | os.PathLike[str] | None = None,
         metrics: str | None = None,
         loss: str | None = None,
+        max_steps: int | None = None,
+        max_seconds: float | None = None,
     ) -> SmokeTraining:
         """The same fixture with other options: `smoke_training.options(run_dir=d)(train, config)`.
 
         Args:
             run_dir: Where the program writes; the test's `tmp_path` otherwise. Artifact globs start here.
             metrics: Glob of the metrics file under it.
-            loss: Name of the metric that is the training loss.
+            loss: Name of the logged metric that is the training loss, instead of what reaches backward.
+            max_steps: Optimizer steps after which the program is ended from outside.
+            max_seconds: Seconds of training after which it is.
+
+        Raises:
+            UsageError: A limit is not above 0.
         """
+        from harness.watch.launch import with_limits  # noqa: PLC0415  late
+
         folder = None if run_dir is None else Path(run_dir).resolve()
         changes: dict[str, Any] = {"metrics": metrics, "loss": loss, "run_dir": folder}
         given = {name: value for name, value in changes.items() if value is not None}
-        return SmokeTraining(self._item, dataclasses.replace(self._options, **given), self._recorder)
+        options = dataclasses.replace(self._options, **given)
+        options = with_limits(options, max_steps=max_steps, max_seconds=max_seconds)
+        return SmokeTraining(self._item, options, self._recorder)
 
     def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TrainingRun:
         """Calls a training function in this process and returns the record of what it did.
 
-        The function is called with `args` and `kwargs` untouched. Its history is taken from the metrics file
-        the marker names, the `record` callback, its return value, or a `metrics.csv` or `metrics.jsonl` under
-        the run directory, whichever comes first.
+        The function is called with `args` and `kwargs` untouched, and its optimizer steps are watched. What
+        it logs itself is read beside them: the metrics file the marker names, the `record` callback, its
+        return value, or a `metrics.csv` or `metrics.jsonl` under the run directory, whichever comes first.
 
         Raises:
             UsageError: `function` can't be called.
-            ObservationError: The function raised, or left no history with a loss.
+            ObservationError: The function raised, or trained nothing that could be seen.
         """
         __tracebackhide__ = True
         if not callable(function):
@@ -121,11 +132,14 @@ class SmokeTraining:
                 "smoke_training.command([...])."
             )
         from harness.watch.call import run_call  # noqa: PLC0415  imports torch
+        from harness.watch.options import lighten  # noqa: PLC0415
 
         name = getattr(function, "__qualname__", repr(function))
         options = dataclasses.replace(self._options, name=f"{name}()")
         try:
             with self._capture() as capture:
+                if capture is not None:
+                    options = dataclasses.replace(options, watch=lighten(options.watch))
                 call = functools.partial(function, *args, **kwargs)
                 run = run_call(call, options=options, recorder=self._recorder)
         except HarnessError as error:
@@ -141,6 +155,7 @@ class SmokeTraining:
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         timeout_s: float | None = None,
+        ranks: int | None = None,
     ) -> TrainingRun:
         """Runs a training command in a child process and returns the record of what it did.
 
@@ -150,10 +165,11 @@ class SmokeTraining:
             cwd: Working directory; the current one by default.
             timeout_s: Seconds after which the child and its children are ended; the wall-clock budget of the
                 test when left out.
+            ranks: Processes to launch it in with torchrun on this machine; each gives a record.
 
         Raises:
             UsageError: The command is empty or its program does not exist, or a capture was asked for.
-            ObservationError: It exited non-zero, hung, or left no history with a loss.
+            ObservationError: It exited non-zero, hung, or trained nothing that could be seen.
         """
         __tracebackhide__ = True
         from harness.watch.child import run_command  # noqa: PLC0415  imports torch
@@ -172,6 +188,7 @@ class SmokeTraining:
                 env=env,
                 cwd=Path(cwd) if cwd is not None else None,
                 timeout_s=timeout_s,
+                ranks=ranks,
             )
         except HarnessError as error:
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
@@ -220,9 +237,11 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
     """Runs a training and returns its record: a called function, or `.command([...])` for a script."""
     from harness.markers import TrainingRequest  # noqa: PLC0415  late, so that pytest starts without it
     from harness.watch.launch import RunOptions  # noqa: PLC0415
+    from harness.watch.options import build_observer_options  # noqa: PLC0415
     from harness.watch.recorder import Recorder  # noqa: PLC0415
 
     item: pytest.Item = request.node
+    settings = item.config.stash[SETTINGS]
     # Asked for by request.getfixturevalue(): collection could not see it, and there is no marker either.
     unseen = TestState(training=TrainingRequest(), gpu=None, budget=None, schedule=None)
     training = item.stash.setdefault(STATE, unseen).training
@@ -233,6 +252,9 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
         loss=training.loss,
         device=getattr(request, "param", "cpu"),
         seed=training.seed,
-        threads=item.config.stash[SETTINGS]["threads"],
+        threads=settings["threads"],
+        watch=build_observer_options(
+            settings["watch"], max_steps=training.max_steps, max_seconds=training.max_seconds
+        ),
     )
     return SmokeTraining(item, options, Recorder())

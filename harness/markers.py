@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEVICES = ("cpu", "cuda")
-TRAINING_ARGUMENTS = ("devices", "seed", "metrics", "loss")
+TRAINING_ARGUMENTS = ("devices", "seed", "max_steps", "max_seconds", "metrics", "loss")
 GPU_ARGUMENTS = ("count", "memory_gb", "name")
 MAX_SEED = 2**63 - 1
 
@@ -24,12 +24,16 @@ class TrainingRequest:
     Attributes:
         devices: Devices the test runs on, one after the other; empty runs it once, on the CPU.
         seed: Seed set before a called function; None leaves the generators alone.
+        max_steps: Optimizer steps after which the program is ended from outside.
+        max_seconds: Seconds of training after which it is.
         metrics: Glob of the metrics file under the run directory.
         loss: Name of the metric that is the training loss.
     """
 
     devices: tuple[str, ...] = ()
     seed: int | None = None
+    max_steps: int | None = None
+    max_seconds: float | None = None
     metrics: str | None = None
     loss: str | None = None
 
@@ -60,10 +64,17 @@ def parse_training(arguments: Mapping[str, Any], *, source: str) -> TrainingRequ
     seed = arguments.get("seed")
     if seed is not None:
         check_number("seed", seed, source=source, least=0, most=MAX_SEED, whole=True)
+    limits = {
+        name: arguments[name] for name in ("max_steps", "max_seconds") if arguments.get(name) is not None
+    }
+    if "max_steps" in limits:
+        check_number("max_steps", limits["max_steps"], source=source, least=1, whole=True)
+    if "max_seconds" in limits:
+        check_number("max_seconds", limits["max_seconds"], source=source, least=0.001)
     texts = {name: arguments[name] for name in ("metrics", "loss") if arguments.get(name) is not None}
     for name, value in texts.items():
         check_text(name, value, source=source)
-    return TrainingRequest(devices=tuple(devices), seed=seed, **texts)
+    return TrainingRequest(devices=tuple(devices), seed=seed, **limits, **texts)
 
 
 def parse_gpu(arguments: Mapping[str, Any], *, source: str) -> GpuRequest:

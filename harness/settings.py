@@ -153,6 +153,17 @@ OPTIONS = (
         is_switch=True,
     ),
     Option(
+        name="watch",
+        flag="--harness-watch",
+        help="How closely programs are watched: `light` (loss, learning rate, times), `norms` (and the gradient norm "
+        "of every step), `deep` (and everything on a few sampled steps), or `off`.",
+        default="deep",
+        parse=_parse_choice("light", "norms", "deep", "off"),
+        ini="harness_watch",
+        env="HARNESS_WATCH_DEPTH",
+        metavar="light|norms|deep|off",
+    ),
+    Option(
         name="profile",
         flag="--harness-profile",
         help="When `profile_capture` captures: `auto` on GPU runners, `always`, or `never`.",

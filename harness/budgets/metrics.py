@@ -88,7 +88,8 @@ def explain_unmeasured(run: TrainingRun, metric: Metric) -> str:
     if metric in (STEP_TIME, THROUGHPUT):
         return (
             f"the {run.source} tells no step times (three steady steps are needed).\n"
-            "Next: call smoke_training.record(step=..., loss=...) in the loop, or log time/step_s."
+            "Next: train more steps; one that is not watched can call smoke_training.record(step=..., loss=...) "
+            "in its loop, or log time/step_s."
         )
     if metric is PEAK_MEMORY:
         return (

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.record.environment import Environment
+    from harness.record.observation import RunObservation
 
 LOSS_NAMES = ("loss", "train/loss", "train_loss", "training_loss")
 STEP_TIME_NAMES = ("time/step_s", "step_time_s", "step_time")
@@ -47,8 +48,9 @@ class TrainingRun:
 
     Attributes:
         name: The test or command that ran it.
-        steps: Logged steps, in the order they were seen.
-        source: Where the steps came from, for messages: "record() callback", "return value", or a file.
+        steps: Its steps in order: the optimizer steps that were watched, or else those the program logged.
+        source: Where the steps came from, for messages: "optimizer steps that were watched", "record()
+            callback", "return value", or a metrics file.
         loss_name: Which metric is the loss; None when the history has none.
         run_dir: Directory that artifact globs are relative to.
         device: "cpu" or "cuda".
@@ -60,6 +62,10 @@ class TrainingRun:
         waiting_s: Seconds of the wall clock in which the program was ready to run and had no processor,
             because others had it; None where the platform does not tell.
         environment: Machine and library versions.
+        logged: Steps that the program logged itself; empty when it logs none.
+        logged_source: Where those came from.
+        observed: What the watcher saw; of rank 0 where there are several. None when nothing was watched.
+        ranks: What it saw of every process, in the order of their ranks.
         result: What a called function returned; None for a command.
         command: The argument list of a command; None for a called function.
         is_profiled: Whether a profiler watched, so that times say nothing about the program.
@@ -78,6 +84,10 @@ class TrainingRun:
     peak_memory_bytes: int | None
     environment: Environment
     waiting_s: float | None = None
+    logged: list[Step] = field(default_factory=list)
+    logged_source: str = ""
+    observed: RunObservation | None = None
+    ranks: Sequence[RunObservation] = ()
     result: Any = None
     command: Sequence[str] | None = None
     is_profiled: bool = False
@@ -92,11 +102,12 @@ class TrainingRun:
     @property
     def metric_names(self) -> list[str]:
         """Names of all metrics seen, in order of first appearance."""
-        return list(dict.fromkeys(name for step in self.steps for name in step.metrics))
+        return list(dict.fromkeys(name for step in [*self.steps, *self.logged] for name in step.metrics))
 
     def metric(self, name: str) -> list[tuple[int, float]]:
-        """The `(step, value)` pairs of one metric; empty when it was never logged."""
-        return [(step.step, step.metrics[name]) for step in self.steps if name in step.metrics]
+        """The `(step, value)` pairs of one metric, watched or else logged; empty when there are none."""
+        watched = [(step.step, step.metrics[name]) for step in self.steps if name in step.metrics]
+        return watched or [(step.step, step.metrics[name]) for step in self.logged if name in step.metrics]
 
     @property
     def step_time_s(self) -> float | None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from harness.budgets.metrics import measure
+from harness.record.watched import find_phase_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,15 +33,36 @@ def describe_run(run: TrainingRun, diagnosis: Diagnosis) -> dict[str, Any]:
         "threads": run.threads,
         "num_steps": len(run.steps),
         "loss_name": run.loss_name,
-        "loss": [[step, _finite(value)] for step, value in run.metric(run.loss_name or "")],
-        "measured": {name: _finite(value) for name, value in measure(run).items()},
+        "loss": [[step, replace_non_finite(value)] for step, value in run.metric(run.loss_name or "")],
+        "measured": {name: replace_non_finite(value) for name, value in measure(run).items()},
         "throughput_unit": run.throughput_unit,
+        "watched": _describe_watched(run),
         "is_profiled": run.is_profiled,
         "trace": str(run.trace) if run.trace else None,
         "notes": list(run.notes),
         "findings": [finding.to_json() for finding in diagnosis.findings],
         "rules_not_applied": diagnosis.not_applied,
         "environment": run.environment.to_json(),
+    }
+
+
+def _describe_watched(run: TrainingRun) -> dict[str, Any] | None:
+    """What was watched, in short: the whole is in `RunObservation.to_json`."""
+    observed = run.observed
+    if observed is None:
+        return None
+    shares = find_phase_shares(observed)
+    return {
+        "num_steps": len(observed.steps),
+        "outcome": str(observed.outcome),
+        "num_ranks": len(run.ranks),
+        "optimizers": [
+            {"name": optimizer.name, "num_groups": len(optimizer.groups), "num_steps": optimizer.num_steps}
+            for optimizer in observed.optimizers
+        ],
+        "num_trainable_parameters": sum(observed.trainable_parameters.values()),
+        "phase_shares": {phase: round(share, 4) for phase, share in shares.items()},
+        "not_seen": list(observed.not_seen),
     }
 
 
@@ -74,5 +96,10 @@ def build_session(tests: Sequence[dict[str, Any]], *, version: str, created_at: 
     }
 
 
-def _finite(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
+def replace_non_finite(value: Any) -> Any:
+    """`value` with every NaN and infinity in it as text, since JSON has none."""
+    if isinstance(value, dict):
+        return {key: replace_non_finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [replace_non_finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

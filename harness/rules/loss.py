@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from harness.record.watched import has_several_optimizers
 from harness.rules.finding import Finding, Rule, Severity
 from harness.rules.trend import ALPHA, MIN_CHANGE, MIN_VALUES, measure_trend
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 def _find_obstacle_to_trend(run: TrainingRun) -> str | None:
     losses = run.losses
+    if run.observed is not None and has_several_optimizers(run.observed):
+        return "several optimizers take turns, and what one of them gains another may lose"
     if len(losses) < MIN_VALUES:
         return f"it needs {MIN_VALUES} logged losses, the run has {len(losses)}"
     if not all(math.isfinite(loss) for loss in losses):
@@ -37,7 +40,9 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
         )
     elif trend.is_rising:
         seen = f"the loss rises from {trend.start:.6g} to {trend.end:.6g} ({-trend.drop:+.1%})"
-        cause = "Likely: learning rate too high, sign of the loss turned round, or labels and inputs out of step."
+        cause = (
+            "Likely: learning rate too high, sign of the loss turned round, or labels and inputs out of step."
+        )
     elif trend.is_level:
         seen = (
             f"the loss does not fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end; a drop of "

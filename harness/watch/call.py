@@ -11,8 +11,9 @@ from harness.errors import HarnessError, ObservationError
 from harness.record.metrics_files import stamp_metrics_files
 from harness.watch.contention import read_waiting_s
 from harness.watch.devices import limited_threads, seeded
-from harness.watch.launch import Cost, RunOptions, build_run, find_history
+from harness.watch.launch import Cost, RunOptions, build_run, find_logged, tell_progress
 from harness.watch.memory import read_peak_memory_bytes, reset_peak_memory
+from harness.watch.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,39 +46,39 @@ def run_call(
         _reset_peak(options.device)
         recorder.start()
         start_s, waited_s = clock.monotonic_s(), read_waiting_s()
+        observer = Observer(options.watch) if options.watch else None
         try:
-            result = _call(call)
+            result = _call(call, observer)
         except HarnessError:
             raise
         except (Exception, SystemExit) as error:
+            seen = [observer.observation] if observer else []
             raise ObservationError(
                 f"{options.name} raised {type(error).__name__}: {error}"
-                f"{_tell_progress(recorder)}\n"
-                "Next: see the program's own traceback above; the training could not be judged."
+                f"{tell_progress(seen, recorder.steps)}\n"
+                "Next: see the program's own traceback above; the training could not be judged.",
+                seen=seen,
             ) from error
         wall_clock_s = _end_of_work(options.device) - start_s
         waiting_s = None if waited_s is None else (read_waiting_s() or waited_s) - waited_s
         cost = Cost(wall_clock_s, _read_peak(options.device), waiting_s)
-    steps, source = find_history(options, recorded=recorder.steps, result=result, before=before)
-    return build_run(options, steps, source, cost, result=result)
+    seen = [observer.observation] if observer else []
+    is_watched = any(observation.steps for observation in seen)
+    logged = find_logged(
+        options, recorded=recorder.steps, result=result, before=before, is_watched=is_watched
+    )
+    return build_run(options, logged, seen, cost, result=result)
 
 
-def _call(call: Callable[[], Any]) -> Any:
-    """What the program returned; None when it ended itself with exit code 0, as a script's main may."""
+def _call(call: Callable[[], Any], observer: Observer | None) -> Any:
+    """What the program returned; None when it was ended, or ended itself with exit code 0 as a main may."""
     try:
-        return call()
+        with observer or contextlib.nullcontext():
+            return call()
     except SystemExit as ending:
         if ending.code not in (None, 0):
             raise
-        return None
-
-
-def _tell_progress(recorder: Recorder) -> str:
-    if not recorder.steps:
-        return " (before any step was recorded)"
-    last = recorder.steps[-1]
-    metrics = ", ".join(f"{name} {value:.6g}" for name, value in last.metrics.items())
-    return f" (after step {last.step}: {metrics})"
+    return None
 
 
 def _reset_peak(device: str) -> None:

@@ -75,7 +75,9 @@ class CheckpointHooks:
             num_bytes = Path(shown).stat().st_size
         keys = list_keys(content)
         if len(keys) > MAX_KEYS:
-            self._session.add_blind_spot(f"checkpoint {shown}: only {MAX_KEYS} of its {len(keys)} keys are kept")
+            self._session.add_blind_spot(
+                f"checkpoint {shown}: only {MAX_KEYS} of its {len(keys)} keys are kept"
+            )
         self._session.run.checkpoints.append(
             CheckpointObservation(
                 path=None if shown is None else str(Path(str(shown)).absolute()),

@@ -9,21 +9,26 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from harness import clock
 from harness.errors import ObservationError, UsageError
 from harness.record.metrics_files import stamp_metrics_files
+from harness.record.recording import read_record
+from harness.watch.bootstrap import watch_environment
 from harness.watch.contention import read_waiting_s
-from harness.watch.launch import Cost, RunOptions, build_run, find_history
+from harness.watch.launch import Cost, RunOptions, build_run, find_logged, tell_progress
 from harness.watch.memory import read_peak_memory_bytes
+from harness.watch.torchrun import build_torchrun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
+    from harness.record.observation import RunObservation
     from harness.record.run import TrainingRun
 
 TAIL_LINES = 30
@@ -50,6 +55,7 @@ def run_command(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout_s: float | None = None,
+    ranks: int | None = None,
 ) -> TrainingRun:
     """Runs a training command and returns the record of what it did.
 
@@ -60,6 +66,7 @@ def run_command(
         env: Variables added to this process's environment.
         cwd: Working directory; the caller's by default.
         timeout_s: Seconds after which the child's whole process group is ended; None waits for ever.
+        ranks: Processes to launch the command in with torchrun on this machine; None starts it as it is.
 
     Raises:
         UsageError: The command is empty or no list of texts, or its program does not exist.
@@ -67,23 +74,40 @@ def run_command(
             tail of its output.
     """
     words = _read_words(command)
+    if ranks is not None:
+        words = build_torchrun(words, ranks)
     before = stamp_metrics_files(options.run_dir, options.metrics)
-    outcome = run_child(words, env=_build_environment(env, options.threads), cwd=cwd, timeout_s=timeout_s)
-    shown = shlex.join(words)
+    environment = _build_environment(env, options.threads)
+    with tempfile.TemporaryDirectory(prefix="harness-watch-") as folder:
+        if options.watch is not None:
+            environment |= watch_environment(Path(folder), options.watch, environment)
+        outcome = run_child(words, env=environment, cwd=cwd, timeout_s=timeout_s)
+        seen = read_record(Path(folder))
+    _refuse_failed(shlex.join(words), outcome, seen, timeout_s)
+    is_watched = any(observation.steps for observation in seen)
+    logged = find_logged(options, recorded=[], result=None, before=before, is_watched=is_watched)
+    peaks = [observation.peak_memory_bytes for observation in seen if observation.peak_memory_bytes]
+    cost = replace(outcome.cost, peak_memory_bytes=max(peaks, default=outcome.cost.peak_memory_bytes))
+    return build_run(options, logged, seen, cost, command=tuple(words))
+
+
+def _refuse_failed(
+    shown: str, outcome: ChildOutcome, seen: Sequence[RunObservation], timeout_s: float | None
+) -> None:
     if outcome.timed_out:
         raise ObservationError(
-            f"{shown} was still running after {timeout_s:g} s and was ended with its process group.\n"
-            f"{outcome.output_tail}\n"
-            "Next: find where it hangs in the output above, or raise the wall-clock budget."
+            f"{shown} was still running after {timeout_s:g} s{tell_progress(seen)} and was ended with its "
+            f"process group.\n{outcome.output_tail}\n"
+            "Next: find where it hangs in the output above, or raise the wall-clock budget.",
+            seen=seen,
         )
     if outcome.exit_code != 0:
         raise ObservationError(
-            f"{shown} {_explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s.\n"
-            f"{outcome.output_tail}\n"
-            "Next: run the command by hand; the training could not be judged."
+            f"{shown} {_explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s"
+            f"{tell_progress(seen)}.\n{outcome.output_tail}\n"
+            "Next: run the command by hand; the training could not be judged.",
+            seen=seen,
         )
-    steps, source = find_history(options, recorded=[], result=None, before=before)
-    return build_run(options, steps, source, outcome.cost, command=tuple(words))
 
 
 def run_child(
@@ -117,12 +141,17 @@ def run_child(
     reaper = _Reaper(child)
     peak_memory_bytes: int | None = None
     waiting_s: float | None = None
+    has_ended = False
     try:
         while not (has_ended := reaper.wait(POLL_S)):
             peak_memory_bytes = read_peak_memory_bytes(child.pid) or peak_memory_bytes
             waiting_s = read_waiting_s(child.pid) or waiting_s
             if timeout_s is not None and clock.monotonic_s() - start_s > timeout_s:
                 break
+    except KeyboardInterrupt:
+        # The child is in a session of its own: Ctrl-C reaches it only through us.
+        _signal_group(child.pid, signal.SIGINT, reaper)
+        raise
     finally:
         wall_clock_s = clock.monotonic_s() - start_s
         _end_group(child.pid, reaper)
@@ -175,11 +204,15 @@ def _start_pump(source: IO[bytes] | None, sink: TextIO, tail: collections.deque[
 
 def _end_group(group: int, reaper: _Reaper) -> None:
     """Ends what is left of a process group: a request first, then without mercy."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(group, number)
-        except (ProcessLookupError, PermissionError):  # macOS denies signals to a group of ended processes
-            return
+    _signal_group(group, signal.SIGTERM, reaper)
+    _signal_group(group, signal.SIGKILL, reaper)
+
+
+def _signal_group(group: int, number: signal.Signals, reaper: _Reaper) -> None:
+    """Sends a signal to a group where there is one left, and gives its leader time to act on it."""
+    # macOS denies signals to a group of ended processes.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
         reaper.wait(GRACE_S)
 
 

@@ -148,7 +148,9 @@ class DataHooks:
 
     def _note_batch(self, iterator: _BaseDataLoaderIter, batch: object) -> None:
         found = self._find_pass(iterator)
-        if not found.epoch.num_batches and all(found.loader is not known for known in self._session.run.loaders):
+        if not found.epoch.num_batches and all(
+            found.loader is not known for known in self._session.run.loaders
+        ):
             self._session.run.loaders.append(found.loader)
         found.epoch.num_batches += 1
         if self._session.options.depth is Depth.DEEP and len(found.loader.fingerprints) < MAX_FINGERPRINTS:

@@ -83,8 +83,11 @@ class DeepStep:
         """Whether a tensor holds exactly what the model was called with."""
         return any(
             value is tensor
-            or (value.numel() == tensor.numel() and value.dtype == tensor.dtype
-                and bool(torch.equal(value.detach().reshape(-1), tensor.detach().reshape(-1))))
+            or (
+                value.numel() == tensor.numel()
+                and value.dtype == tensor.dtype
+                and bool(torch.equal(value.detach().reshape(-1), tensor.detach().reshape(-1)))
+            )
             for value in self._inputs
         )
 
@@ -225,7 +228,10 @@ def find_autocast() -> str | None:
 
 def _list_parameters(optimizers: list[Optimizer]) -> list[torch.Tensor]:
     return [
-        parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
+        parameter
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
     ]
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from harness.errors import ObservationError
+from harness.errors import MetricsFileError, ObservationError
 from harness.record.history import read_returned
 from harness.record.metrics_files import Stamp, find_metrics_file, read_metrics_file
 from harness.record.run import TrainingRun, find_loss_name
+from harness.record.watched import build_watched_steps
 from harness.watch.environment import capture_environment
+from harness.watch.options import ObserverOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from harness.record.observation import RunObservation
     from harness.record.run import Step
+
+WATCHED = "optimizer steps that were watched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +31,11 @@ class RunOptions:
         name: What messages and reports call the run.
         run_dir: Where the program writes; metrics files are searched and artifact globs start here.
         metrics: Glob of the metrics file, relative to `run_dir`; None looks for the usual names.
-        loss: Name of the metric that is the training loss; None takes the first well-known name.
+        loss: Name of the logged metric that is the training loss; None takes what reached backward.
         device: "cpu" or "cuda": which clock and memory count.
         seed: Seed for a called function; None leaves the generators alone.
         threads: Threads torch may use; None leaves them alone.
+        watch: How the program is watched, and when it is ended; None runs it unwatched.
     """
 
     name: str
@@ -39,6 +45,7 @@ class RunOptions:
     device: str = "cpu"
     seed: int | None = None
     threads: int | None = None
+    watch: ObserverOptions | None = field(default_factory=ObserverOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,24 @@ class Cost:
     waiting_s: float | None
 
 
-def find_history(
-    options: RunOptions, *, recorded: Sequence[Step], result: object, before: Mapping[Path, Stamp]
-) -> tuple[list[Step], str]:
-    """The steps of a run and where they came from.
+@dataclass(slots=True)
+class Logged:
+    """The steps that a program logged itself, where they came from, and what was odd about finding them."""
+
+    steps: list[Step]
+    source: str
+    note: str = ""
+
+
+def find_logged(
+    options: RunOptions,
+    *,
+    recorded: Sequence[Step],
+    result: object,
+    before: Mapping[Path, Stamp],
+    is_watched: bool,
+) -> Logged:
+    """The history that a program left itself; without steps when it left none.
 
     A metrics file that was asked for comes first, then the record() callback, then the return value, then a
     metrics file of a usual name.
@@ -69,46 +90,58 @@ def find_history(
         recorded: Steps that came through the callback.
         result: What a called function returned; None for a command.
         before: The metrics files that were there before the run; where unchanged, they are another run's.
+        is_watched: Whether optimizer steps were seen, so that a broken file nobody asked for is only noted.
 
     Raises:
         MetricsFileError: A metrics file is ambiguous, missing or can't be parsed.
-        ObservationError: There is no history anywhere, or it is empty.
+        ObservationError: A returned history can't be told apart into steps.
     """
     if options.metrics is None:
         if recorded:
-            return list(recorded), "record() callback"
-        if (steps := read_returned(result)) is not None:
-            if not steps:
-                raise ObservationError(
-                    f"{options.name} returned an empty history: no step was trained or logged.\n"
-                    "Next: check the number of steps and that the data set is not empty."
-                )
-            return steps, "return value"
-    path = find_metrics_file(options.run_dir, options.metrics, before=before)
-    if path is None:
-        raise ObservationError(_explain_no_history(options, result))
-    return read_metrics_file(path), f"metrics file {path}"
+            return Logged(list(recorded), "record() callback")
+        if steps := read_returned(result):
+            return Logged(steps, "return value")
+    try:
+        path = find_metrics_file(options.run_dir, options.metrics, before=before)
+        return Logged(read_metrics_file(path), f"metrics file {path}") if path else Logged([], "")
+    except MetricsFileError as error:
+        if not is_watched or options.metrics is not None:
+            raise
+        return Logged([], "", note=str(error).partition("\n")[0])
 
 
-def build_run(options: RunOptions, steps: list[Step], source: str, cost: Cost, **details: Any) -> TrainingRun:
-    """The record of a run whose history was found.
+def build_run(
+    options: RunOptions,
+    logged: Logged,
+    seen: Sequence[RunObservation],
+    cost: Cost,
+    *,
+    result: object = None,
+    command: Sequence[str] | None = None,
+) -> TrainingRun:
+    """The record of a run: what was watched, with what the program logged beside it.
+
+    Watched steps come first; the logged history takes their place where no loss was seen to reach backward, or
+    where `options.loss` names a logged metric.
 
     Raises:
-        ObservationError: The history holds no loss; names what it holds.
+        ObservationError: Nothing tells what was trained, or there is no loss; says what there is instead.
     """
-    loss_name = find_loss_name(steps, options.loss)
-    if loss_name is None:
-        names = sorted({name for step in steps for name in step.metrics})
-        raise ObservationError(
-            f"no loss in the {source}: {f'no metric {options.loss!r}; ' if options.loss else ''}"
-            f"it holds {', '.join(names)}.\n"
-            'Next: name the one that is the loss, for example @pytest.mark.smoke_training(loss="my_loss").'
-        )
+    observed = seen[0] if seen else None
+    watched = build_watched_steps(observed) if observed else []
+    watched_loss = next((name for step in watched for name in step.metrics if name.startswith("loss")), None)
+    if not watched and not logged.steps:
+        raise ObservationError(_explain_nothing(options, observed, result), seen=seen)
+    logged_loss = find_loss_name(logged.steps, options.loss)
+    must_log_loss = options.loss is not None or options.metrics is not None or watched_loss is None
+    if logged_loss is None and must_log_loss:
+        raise ObservationError(_explain_no_loss(options, logged, watched), seen=seen)
+    is_from_log = options.loss is not None or watched_loss is None
     return TrainingRun(
         name=options.name,
-        steps=steps,
-        source=source,
-        loss_name=loss_name,
+        steps=logged.steps if is_from_log else watched,
+        source=logged.source if is_from_log else WATCHED,
+        loss_name=logged_loss if is_from_log else watched_loss,
         run_dir=options.run_dir,
         device=options.device,
         seed=options.seed,
@@ -117,16 +150,67 @@ def build_run(options: RunOptions, steps: list[Step], source: str, cost: Cost, *
         peak_memory_bytes=cost.peak_memory_bytes,
         waiting_s=cost.waiting_s,
         environment=capture_environment(),
-        **details,
+        logged=logged.steps,
+        logged_source=logged.source,
+        observed=observed,
+        ranks=tuple(seen),
+        result=result,
+        command=command,
+        notes=[*([logged.note] if logged.note else []), *(observed.notes if observed else [])],
     )
 
 
-def _explain_no_history(options: RunOptions, result: object) -> str:
+def tell_progress(seen: Sequence[RunObservation], recorded: Sequence[Step] = ()) -> str:
+    """How far a run came, in words to put behind what ended it."""
+    steps = (build_watched_steps(seen[0]) if seen else []) or list(recorded)
+    if not steps:
+        return " (before any optimizer step)"
+    metrics = ", ".join(f"{name} {value:.6g}" for name, value in steps[-1].metrics.items())
+    return f" (after step {steps[-1].step}: {metrics})"
+
+
+def with_limits(options: RunOptions, *, max_steps: int | None, max_seconds: float | None) -> RunOptions:
+    """The options with limits that end the program from outside; None keeps what was set.
+
+    Raises:
+        UsageError: A limit is not above 0.
+    """
+    if max_steps is None and max_seconds is None:
+        return options
+    watch = options.watch or ObserverOptions()
+    changed = replace(
+        watch,
+        max_steps=watch.max_steps if max_steps is None else max_steps,
+        max_seconds=watch.max_seconds if max_seconds is None else max_seconds,
+    )
+    return replace(options, watch=changed)
+
+
+def _explain_nothing(options: RunOptions, observed: RunObservation | None, result: object) -> str:
+    instead = ["no record() call"]
+    if observed is not None:
+        passes = f"{observed.num_forwards or 0} forward and {observed.num_backwards} backward passes"
+        instead = [f"{passes} were seen", *instead, *observed.not_seen]
     returned = "" if result is None else f" (the return value, {type(result).__name__}, holds no history)"
+    instead.append(f"no returned history{returned}")
+    instead.append(f"no metrics.csv or metrics.jsonl under {options.run_dir}")
     return (
-        f"nothing tells what {options.name} trained: no record() call, no returned history{returned}, "
-        f"and no metrics.csv or metrics.jsonl under {options.run_dir}.\n"
-        "Next: do one of these: let the program write its metrics under the run directory "
-        '(or say where: @pytest.mark.smoke_training(metrics="logs/*.csv")), return the losses, '
-        "or call smoke_training.record(step=..., loss=...) in the loop."
+        f"no optimizer step was seen in {options.name}: {'; '.join(instead)}.\n"
+        "Next: check that the program trains at all in this mode. One that updates its parameters without an "
+        "optimizer of torch can return its losses, call smoke_training.record(step=..., loss=...), or write a "
+        'metrics file: @pytest.mark.smoke_training(metrics="logs/*.csv").'
+    )
+
+
+def _explain_no_loss(options: RunOptions, logged: Logged, watched: Sequence[Step]) -> str:
+    names = sorted({name for step in logged.steps for name in step.metrics})
+    if not names:
+        return (
+            f"{len(watched)} optimizer steps were seen in {options.name}, but no loss that reached backward.\n"
+            "Next: return the losses, or call smoke_training.record(step=..., loss=...) in the loop."
+        )
+    missing = f"no metric {options.loss!r}; " if options.loss else ""
+    return (
+        f"no loss in the {logged.source}: {missing}it holds {', '.join(names)}.\n"
+        'Next: name the one that is the loss, for example @pytest.mark.smoke_training(loss="my_loss").'
     )

@@ -142,7 +142,9 @@ class ModuleHooks:
                 self._session.attempt("batch", self._note_batch, args, kwargs)
 
     def _adopt(self, module: nn.Module) -> None:
-        if isinstance(module, torch.jit.ScriptModule) or any(reference() is module for reference in self._roots):
+        if isinstance(module, torch.jit.ScriptModule) or any(
+            reference() is module for reference in self._roots
+        ):
             return
         self._roots.append(weakref.ref(module))
         self._session.sees_forward = True
@@ -234,7 +236,9 @@ class ModuleHooks:
         if kind is not None and not self._session.taps.is_on((kind, "__call__")):
             self._session.taps.on_method(kind, "__call__", self._around_compiled)
 
-    def _around_compiled(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _around_compiled(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         session = self._session
         if not session.run.compilation.is_used:
             session.attempt("torch.compile", self._give_way_to_compiler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -60,3 +60,28 @@ class ObserverOptions:
         """The options that `to_json` wrote."""
         deep_steps = tuple(int(step) for step in value["deep_steps"])
         return cls(**{**value, "depth": Depth(value["depth"]), "deep_steps": deep_steps})
+
+
+OFF = "off"
+
+
+def build_observer_options(
+    depth: str, *, max_steps: int | None = None, max_seconds: float | None = None
+) -> ObserverOptions | None:
+    """The options for a depth by name; None for `off`.
+
+    Raises:
+        UsageError: A limit is not above 0, or is set although nothing is watched.
+    """
+    if depth == OFF and (max_steps is not None or max_seconds is not None):
+        raise UsageError(
+            "max_steps and max_seconds count what is watched, and watching is off.\nNext: --harness-watch=light."
+        )
+    if depth == OFF:
+        return None
+    return ObserverOptions(depth=Depth(depth), max_steps=max_steps, max_seconds=max_seconds)
+
+
+def lighten(options: ObserverOptions | None) -> ObserverOptions | None:
+    """The same limits at the least depth, for a run whose trace should show the program alone."""
+    return None if options is None else replace(options, depth=Depth.LIGHT)

@@ -129,7 +129,9 @@ class OptimizerHooks:
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
             row.found_inf = self._session.ledger.readings.read(found_inf)
 
-    def _wrap_closure(self, optimizer: Optimizer, closure: Callable[[], Any], row: OpenStep) -> Callable[[], Any]:
+    def _wrap_closure(
+        self, optimizer: Optimizer, closure: Callable[[], Any], row: OpenStep
+    ) -> Callable[[], Any]:
         """The closure, counted; of its calls only the first belongs to the parameters the step began with."""
         session = self._session
 
@@ -200,7 +202,9 @@ class OptimizerHooks:
 def _describe_groups(optimizer: Optimizer) -> tuple[list[OptimizerGroup], list[list[int]]]:
     groups, ids = [], []
     for group in optimizer.param_groups:
-        hyperparameters = {name: found for name, value in group.items() if (found := _as_plain(value)) is not None}
+        hyperparameters = {
+            name: found for name, value in group.items() if (found := _as_plain(value)) is not None
+        }
         members = group["params"]
         num_elements = sum(parameter.numel() for parameter in members)
         groups.append(OptimizerGroup(hyperparameters, [], num_elements))

@@ -36,7 +36,9 @@ def watch_environment(
         UsageError: The folder already holds records.
     """
     if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty, and holds the record of another run.\nNext: give a new folder.")
+        raise UsageError(
+            f"{folder} is not empty, and holds the record of another run.\nNext: give a new folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     before = (os.environ if base is None else base).get("PYTHONPATH")
     return {

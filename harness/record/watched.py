@@ -1,0 +1,55 @@
+"""Turns what the watcher saw of a run into its steps."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from harness.record.run import Step
+
+if TYPE_CHECKING:
+    from harness.record.observation import RunObservation, StepObservation
+
+LOSS = "loss"
+
+
+def build_watched_steps(observation: RunObservation) -> list[Step]:
+    """One `Step` per optimizer step that was watched.
+
+    Its metrics are `loss`, `learning_rate` (of the first group), `grad_norm`, `num_samples` and `num_tokens`, as
+    far as they were seen. Where several optimizers take turns, as in a GAN, each has a loss of its own:
+    `loss/0`, `loss/1`. A step that a GradScaler skipped has no gradient norm: it was infinite on purpose.
+    """
+    takes_turns = has_several_optimizers(observation)
+    return [
+        Step(step=step.step, metrics=_read_metrics(step, takes_turns=takes_turns), time_s=step.time_s)
+        for step in observation.steps
+    ]
+
+
+def has_several_optimizers(observation: RunObservation) -> bool:
+    """Whether several optimizers took turns, so that there is no one loss."""
+    return len({tuple(step.optimizers) for step in observation.steps if not step.was_skipped}) > 1
+
+
+def find_phase_shares(observation: RunObservation) -> dict[str, float]:
+    """Share of the median step that each phase takes, by phase; empty when no step was timed."""
+    timed = [step.phase_times_s for step in observation.steps if step.phase_times_s and step.time_s]
+    medians = {
+        phase: statistics.median(times.get(phase, 0.0) for times in timed)
+        for phase in (timed[0] if timed else ())
+    }
+    total_s = sum(medians.values())
+    return {phase: time_s / total_s for phase, time_s in medians.items()} if total_s else {}
+
+
+def _read_metrics(step: StepObservation, *, takes_turns: bool) -> dict[str, float]:
+    loss_name = f"{LOSS}/{step.optimizers[0]}" if takes_turns and step.optimizers else LOSS
+    seen: dict[str, float | None] = {
+        loss_name: step.loss,
+        "learning_rate": next((rate for group in step.learning_rates for rate in group), None),
+        "grad_norm": None if step.was_skipped else step.grad_norm,
+        "num_samples": step.num_samples,
+        "num_tokens": step.num_tokens,
+    }
+    return {name: float(value) for name, value in seen.items() if value is not None}
