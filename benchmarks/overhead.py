@@ -67,7 +67,9 @@ def train(num_steps: int, length: int, batch_size: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     tokens = torch.randint(0, VOCABULARY, (num_steps * batch_size, length))
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(tokens), batch_size=batch_size, shuffle=True)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(tokens), batch_size=batch_size, shuffle=True
+    )
     for (batch,) in loader:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(batch).flatten(0, 1), batch.flatten())
@@ -110,7 +112,9 @@ def measure_memory(depth: str, num_steps: int) -> int:
 
 def main() -> None:
     """Measures, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=200, help="steps per run")
     parser.add_argument("--pairs", type=int, default=12, help="pairs of runs per figure")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
@@ -127,7 +131,9 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     figures: list[dict[str, object]] = []
     num_parameters = sum(parameter.numel() for parameter in Model(2).parameters())
-    print(f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.pairs} pairs, one thread")
+    print(
+        f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.pairs} pairs, one thread"
+    )
     print(f"{'step':>8}  {'depth':<6}  {'overhead':>8}  {'quartiles':>16}  {'us/step':>8}  limit at 5 ms")
     for size in options.sizes:
         time_run(None, options.steps, SIZES[size])

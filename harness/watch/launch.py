@@ -164,7 +164,7 @@ def tell_progress(seen: Sequence[RunObservation], recorded: Sequence[Step] = ())
     """How far a run came, in words to put behind what ended it."""
     steps = (build_watched_steps(seen[0]) if seen else []) or list(recorded)
     if not steps:
-        return " (before any optimizer step)"
+        return " (before any step was seen)"
     metrics = ", ".join(f"{name} {value:.6g}" for name, value in steps[-1].metrics.items())
     return f" (after step {steps[-1].step}: {metrics})"
 
@@ -191,8 +191,11 @@ def _explain_nothing(options: RunOptions, observed: RunObservation | None, resul
     if observed is not None:
         passes = f"{observed.num_forwards or 0} forward and {observed.num_backwards} backward passes"
         instead = [f"{passes} were seen", *instead, *observed.not_seen]
-    returned = "" if result is None else f" (the return value, {type(result).__name__}, holds no history)"
-    instead.append(f"no returned history{returned}")
+    if read_returned(result) == []:
+        instead.append("an empty returned history")
+    else:
+        holds = "" if result is None else f" (the return value, {type(result).__name__}, holds none)"
+        instead.append(f"no returned history{holds}")
     instead.append(f"no metrics.csv or metrics.jsonl under {options.run_dir}")
     return (
         f"no optimizer step was seen in {options.name}: {'; '.join(instead)}.\n"

@@ -26,14 +26,16 @@ BREAKS = {
     ),
     "learning rate 0": (
         "state.scaler.step(state.optimizer)\n",
-        'state.optimizer.param_groups[0]["lr"] = state.optimizer.param_groups[-1]["lr"] = 0.0\n'
-        "            state.scaler.step(state.optimizer)\n",
+        (
+            'state.optimizer.param_groups[0]["lr"] = state.optimizer.param_groups[-1]["lr"] = 0.0\n'
+            "            state.scaler.step(state.optimizer)\n"
+        ),
         "*T101 loss-not-decreasing: *",
     ),
     "NaN injected": (
         "loss = loss * weight\n",
         'loss = loss * weight * (float("nan") if self.state.progress.step == 20 else 1.0)\n',
-        "*T201 non-finite-metric: train/loss is nan at step 21*",
+        "*T201 non-finite-metric: loss is nan at step 20*",
     ),
     "metrics not written": (
         'self.metrics.write(progress.step, "train", values)\n',

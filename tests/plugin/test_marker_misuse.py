@@ -9,7 +9,7 @@ def test_the_markers_and_their_arguments_are_listed(project: pytest.Pytester) ->
     result = project.runpytest_inprocess("--markers")
     result.stdout.fnmatch_lines(
         [
-            "@pytest.mark.smoke_training(devices=None, seed=None, metrics=None, loss=None): *",
+            "@pytest.mark.smoke_training(devices=None, seed=None, max_steps=None, max_seconds=None, metrics=None, loss=None): *",
             "@pytest.mark.budget(wall_clock_s, *",
             "@pytest.mark.gpu(count=1, memory_gb=0, name=''): *",
             "@pytest.mark.profile_capture(wait=1, warmup=1, active=3, max_mb=50, keep=5): *",
@@ -26,6 +26,7 @@ def test_the_markers_and_their_arguments_are_listed(project: pytest.Pytester) ->
             "*smoke_training on test_it.py::test_it: *no argument 'device' (did you mean 'devices'[?])*",
         ),
         ("smoke_training(seed='0')", "*seed='0' must be a whole number of at least 0*"),
+        ("smoke_training(max_steps=0)", "*max_steps=0 must be a whole number of at least 1*"),
         ("smoke_training(devices='cpu')", '*devices=\'cpu\' must be a list of "cpu" and "cuda"*'),
         ("budget(wall_clock=50)", "*budget on test_it.py::test_it: wall_clock=50 is a tolerance of 5000%*"),
         ("budget()", "*budget() sets nothing*"),

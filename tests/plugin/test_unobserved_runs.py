@@ -67,10 +67,10 @@ def test_runs_that_can_not_be_judged_say_why_and_exit_with_2(project: pytest.Pyt
     result.stdout.fnmatch_lines(
         [
             "*RuntimeError: out of cheese",
-            "*ObservationError: crash() raised RuntimeError: out of cheese (before any step was recorded)",
+            "*ObservationError: crash() raised RuntimeError: out of cheese (before any step was seen)",
             "*raised SystemExit: no data*",
-            "*train() returned an empty history: no step was trained or logged.",
-            "*nothing tells what *() trained: * (the return value, str, holds no history)*",
+            "*no optimizer step was seen in train(): *an empty returned history*",
+            "*no optimizer step was seen in *(): * (the return value, str, holds none)*",
             "*no loss in the return value: it holds acc.",
             "*metrics file *metrics.csv can't be parsed at line 3: 'oops' in column 'loss' is not a number.",
             "*UsageError: smoke_training([[]3.0*) can't be called.",

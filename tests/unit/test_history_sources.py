@@ -7,7 +7,7 @@ import pytest
 from harness.errors import MetricsFileError, ObservationError
 from harness.record.metrics_files import stamp_metrics_files
 from harness.record.run import Step
-from harness.watch.launch import RunOptions, find_history
+from harness.watch.launch import Cost, RunOptions, build_run, find_logged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,9 @@ def find(
     run_dir: Path, *, metrics: str | None = None, recorded: list[Step], result: object
 ) -> tuple[float, str]:
     options = RunOptions(name="train()", run_dir=run_dir, metrics=metrics)
-    steps, source = find_history(options, recorded=recorded, result=result, before={})
-    return steps[0].metrics["loss"], source
+    logged = find_logged(options, recorded=recorded, result=result, before={}, is_watched=False)
+    run = build_run(options, logged, [], Cost(1.0, None, None), result=result)
+    return run.losses[0], run.source
 
 
 @pytest.fixture
@@ -40,24 +41,26 @@ def test_sources_come_in_the_order_they_were_meant(run_dir: Path) -> None:
     assert find(run_dir, recorded=[], result=(0.3, 0.9)) == (3.0, f"metrics file {run_dir / 'metrics.csv'}")
 
 
-def test_an_empty_returned_history_is_an_error_also_beside_a_file(run_dir: Path) -> None:
-    with pytest.raises(ObservationError, match=r"train\(\) returned an empty history: no step was trained"):
-        find(run_dir, recorded=[], result=[])
+def test_an_empty_returned_history_alone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        ObservationError, match=r"no optimizer step was seen in train\(\): .*an empty returned history"
+    ):
+        find(tmp_path, recorded=[], result=[])
 
 
 def test_no_history_anywhere_is_an_error_that_lists_the_ways(tmp_path: Path) -> None:
     with pytest.raises(ObservationError) as caught:
         find(tmp_path, recorded=[], result=0.5)
     message = str(caught.value)
-    assert "the return value, float, holds no history" in message
+    assert "the return value, float, holds none" in message
     assert f"no metrics.csv or metrics.jsonl under {tmp_path}" in message
     assert "smoke_training.record(step=..., loss=...)" in message
 
 
 def test_a_file_of_an_earlier_run_is_not_this_runs_history(run_dir: Path) -> None:
     options = RunOptions(name="train()", run_dir=run_dir)
-    with pytest.raises(ObservationError, match="nothing tells what train"):
-        find_history(options, recorded=[], result=None, before=stamp_metrics_files(run_dir, None))
+    before = stamp_metrics_files(run_dir, None)
+    assert not find_logged(options, recorded=[], result=None, before=before, is_watched=False).steps
 
 
 def test_a_file_that_was_asked_for_and_is_missing_is_an_error_whatever_else_there_is(run_dir: Path) -> None:

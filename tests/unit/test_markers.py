@@ -14,8 +14,13 @@ def test_a_bare_marker_asks_for_nothing_special(arguments: dict[str, object]) ->
 
 
 def test_a_full_marker_is_taken_over() -> None:
-    arguments = {"devices": ["cpu", "cuda"], "seed": 3, "metrics": "*.csv", "loss": "ce"}
-    assert parse_training(arguments, source=SOURCE) == TrainingRequest(("cpu", "cuda"), 3, "*.csv", "ce")
+    arguments = {"devices": ["cpu", "cuda"], "seed": 3, "metrics": "*.csv", "loss": "ce"} | {
+        "max_steps": 30,
+        "max_seconds": 9.5,
+    }
+    assert parse_training(arguments, source=SOURCE) == TrainingRequest(
+        ("cpu", "cuda"), 3, 30, 9.5, "*.csv", "ce"
+    )
 
 
 @pytest.mark.parametrize("devices", ["cpu", ["gpu"], ["cuda:0"], [["cpu"]], 5, {"cpu": 1}])
@@ -38,7 +43,10 @@ def test_a_name_that_is_no_text_is_misuse(name: str, value: object) -> None:
 
 
 def test_an_unknown_argument_is_misuse_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"(?s)no argument 'zzz'\.\nNext: use devices, seed, metrics, loss"):
+    with pytest.raises(
+        UsageError,
+        match=r"(?s)no argument 'zzz'\.\nNext: use devices, seed, max_steps, max_seconds, metrics, loss",
+    ):
         parse_training({"zzz": 1}, source=SOURCE)
 
 

@@ -210,7 +210,10 @@ def train_from_loader(num_workers: int = 0, num_epochs: int = 2) -> Facts:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     inputs, targets = zip(*build_batches(3), strict=True)
     loader = DataLoader(
-        TensorDataset(torch.cat(inputs), torch.cat(targets)), batch_size=8, shuffle=True, num_workers=num_workers
+        TensorDataset(torch.cat(inputs), torch.cat(targets)),
+        batch_size=8,
+        shuffle=True,
+        num_workers=num_workers,
     )
     facts = Facts()
     for _ in range(num_epochs):

@@ -69,7 +69,12 @@ def test_compiled_programs_give_the_same_losses_and_no_graph_more(compiled: str,
     timed = [step for step in run.steps if step.time_s is not None]
     assert all(step.phase_times_s["forward"] > 0 for step in timed)
     if compiled == "model":
-        assert run.optimizers[0].groups[0].parameters == ["net.0.weight", "net.0.bias", "net.3.weight", "net.3.bias"]
+        assert run.optimizers[0].groups[0].parameters == [
+            "net.0.weight",
+            "net.0.bias",
+            "net.3.weight",
+            "net.3.bias",
+        ]
         assert [step.num_samples for step in run.steps] == [8] * NUM_STEPS
 
 

@@ -38,15 +38,24 @@ def test_norms_per_tensor_are_those_the_program_can_compute() -> None:
             optimizer.zero_grad()
             cross_entropy(model(inputs), targets).backward()
             before = [parameter.detach().clone() for parameter in model.parameters()]
-            gradients = [float(parameter.grad.norm()) for parameter in model.parameters() if parameter.grad is not None]
+            gradients = [
+                float(parameter.grad.norm()) for parameter in model.parameters() if parameter.grad is not None
+            ]
             optimizer.step()
-            changes = [float((p.detach() - old).norm()) for p, old in zip(model.parameters(), before, strict=True)]
+            changes = [
+                float((p.detach() - old).norm()) for p, old in zip(model.parameters(), before, strict=True)
+            ]
             facts.append((gradients, [float(old.norm()) for old in before], changes))
 
     deep_steps = watch(train)
     assert len(deep_steps) == 3
     for deep, (gradients, weights, changes) in zip(deep_steps, facts, strict=True):
-        assert [parameter.name for parameter in deep.parameters] == ["0.weight", "0.bias", "3.weight", "3.bias"]
+        assert [parameter.name for parameter in deep.parameters] == [
+            "0.weight",
+            "0.bias",
+            "3.weight",
+            "3.bias",
+        ]
         assert [parameter.grad_norm for parameter in deep.parameters] == pytest.approx(gradients)
         assert [parameter.weight_norm for parameter in deep.parameters] == pytest.approx(weights)
         assert [parameter.update_norm for parameter in deep.parameters] == pytest.approx(changes)
@@ -134,7 +143,10 @@ def test_targets_that_are_the_inputs_are_told() -> None:
         cross_entropy(model(tokens).flatten(0, 1), tokens.roll(shift, 1).flatten()).backward()
         optimizer.step()
 
-    assert [watch(train, shift=shift)[0].loss_functions[0].target_equals_input for shift in (0, 1)] == [True, False]
+    assert [watch(train, shift=shift)[0].loss_functions[0].target_equals_input for shift in (0, 1)] == [
+        True,
+        False,
+    ]
 
 
 def test_modules_in_eval_mode_and_first_non_finite_module_are_named() -> None:

@@ -59,7 +59,9 @@ def test_lightning_is_watched(tmp_path: Path) -> None:
     assert not run.not_seen
     pairs = zip(watched[::2], watched[1::2], strict=True)
     assert run.losses == pytest.approx([(first + second) / 2 for first, second in pairs])
-    assert {(step.num_micro_batches, step.num_samples, step.num_closure_calls) for step in run.steps} == {(2, 16, 1)}
+    assert {(step.num_micro_batches, step.num_samples, step.num_closure_calls) for step in run.steps} == {
+        (2, 16, 1)
+    }
     assert all(step.grad_norm for step in run.steps)
     assert run.schedulers[0].num_steps == len(run.steps) == 12
     assert [seen.after_step for seen in run.evaluations] == [0, 4, 8, 12]
@@ -156,6 +158,8 @@ def test_accelerate_is_watched() -> None:
         watched = train_with_accelerate()
     assert watched == unwatched
     run = observer.observation
-    assert run.losses == pytest.approx([(a + b) / 2 for a, b in zip(watched[::2], watched[1::2], strict=True)])
+    assert run.losses == pytest.approx(
+        [(a + b) / 2 for a, b in zip(watched[::2], watched[1::2], strict=True)]
+    )
     assert all(step.grad_norm and step.num_samples == 8 for step in run.steps)
     assert run.schedulers[0].num_steps == 4

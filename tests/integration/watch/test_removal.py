@@ -101,7 +101,9 @@ def test_replacement_put_over_ours_stays_and_lets_calls_through() -> None:
         scheduler.step = original  # type: ignore[method-assign]
 
 
-def test_failure_of_the_watcher_is_noted_and_does_not_reach_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_the_watcher_is_noted_and_does_not_reach_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("harness.watch.data.BatchSize._add", lambda *_: 1 / 0)
     with Observer() as observer:
         facts = train_plain()

@@ -21,7 +21,9 @@ NORMS = ObserverOptions(depth=Depth.NORMS)
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("options", [ObserverOptions(depth=Depth.LIGHT), NORMS, DEEP_ALWAYS], ids=lambda o: o.depth)
+@pytest.mark.parametrize(
+    "options", [ObserverOptions(depth=Depth.LIGHT), NORMS, DEEP_ALWAYS], ids=lambda o: o.depth
+)
 def test_losses_are_those_of_the_unwatched_program_bit_by_bit(style: str, options: ObserverOptions) -> None:
     unwatched = STYLES[style]()
     state = torch.get_rng_state()
@@ -158,7 +160,9 @@ def test_steps_without_backward_have_no_loss_and_say_why() -> None:
         for _ in range(3):
             loss = model(torch.ones(2, 4)).sum()
             for parameter, gradient in zip(
-                model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True,
+                model.parameters(),
+                torch.autograd.grad(loss, list(model.parameters())),
+                strict=True,
             ):
                 parameter.grad = gradient
             optimizer.step()

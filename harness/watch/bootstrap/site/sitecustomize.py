@@ -81,10 +81,14 @@ def load_package() -> bool:
         return PACKAGE in getattr(sys.modules["harness"], "__path__", [])
     spec = importlib.machinery.PathFinder.find_spec("harness")
     if spec is not None and PACKAGE not in (spec.submodule_search_locations or []):
-        sys.stderr.write(f"harness: this process is not watched: it has a module named harness, {spec.origin}\n")
+        sys.stderr.write(
+            f"harness: this process is not watched: it has a module named harness, {spec.origin}\n"
+        )
         return False
     spec = importlib.util.spec_from_file_location(
-        "harness", os.path.join(PACKAGE, "__init__.py"), submodule_search_locations=[PACKAGE]  # noqa: PTH118
+        "harness",
+        os.path.join(PACKAGE, "__init__.py"),
+        submodule_search_locations=[PACKAGE],  # noqa: PTH118
     )
     if spec is None or spec.loader is None:
         return False
