@@ -5,6 +5,7 @@ Each fails with an `AssertionError` that names values and the likely cause.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from harness.errors import ObservationError, UsageError
@@ -34,8 +35,8 @@ def assert_loss_decreases(run: TrainingRun, *, min_drop: float = 0.0) -> None:
     Stricter than the rule T101, which finds no error in a run that is too short or noisy to tell.
 
     Raises:
-        AssertionError: The loss is not shown to fall, or falls by less than `min_drop`.
-        ObservationError: There are too few losses to tell, or they are not finite.
+        AssertionError: The loss is not shown to fall, falls by less than `min_drop`, or is not finite.
+        ObservationError: There are too few losses to tell.
         UsageError: `min_drop` is not a share.
 
     Source: see `harness.rules.trend.measure_trend` for the test.
@@ -45,6 +46,8 @@ def assert_loss_decreases(run: TrainingRun, *, min_drop: float = 0.0) -> None:
         raise UsageError(
             f"min_drop={min_drop!r} is not a share of the loss.\nNext: min_drop=0.2 asks for 20 %."
         )
+    if not all(math.isfinite(loss) for loss in run.losses):
+        _fail_on(NON_FINITE_METRIC.check(run, NON_FINITE_METRIC), run)
     _require(LOSS_NOT_DECREASING, run)
     _fail_on(LOSS_NOT_DECREASING.check(run, LOSS_NOT_DECREASING), run)
     trend = measure_trend(run.losses)

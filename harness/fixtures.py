@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from harness.watch.recorder import Recorder
 
 
+COMMAND_SLACK_S = 20.0
+"""Less than the slack of the whole test, so that a command that hangs is ended with its output at hand."""
+
+
 @dataclass(slots=True)
 class TestState:
     """What a test with a marker of ours asks for, and what came of it.
@@ -163,8 +167,8 @@ class SmokeTraining:
             command: Program and arguments, such as `[sys.executable, "train.py"]`; no shell is involved.
             env: Variables added to the environment.
             cwd: Working directory; the current one by default.
-            timeout_s: Seconds after which the child and its children are ended; the wall-clock budget of the
-                test when left out.
+            timeout_s: Seconds after which the child and its children are ended; when left out, 20 s after
+                the wall-clock limit of the test, so that a slow command is told from one that hangs.
             ranks: Processes to launch it in with torchrun on this machine; each gives a record.
 
         Raises:
@@ -180,7 +184,8 @@ class SmokeTraining:
                 "Next: smoke_training(train, config), or let the program write its own trace."
             )
         if timeout_s is None and self._state.budget is not None:
-            timeout_s = self._state.budget.wall_clock_limit_s
+            limit_s = self._state.budget.wall_clock_limit_s
+            timeout_s = None if limit_s is None else limit_s + COMMAND_SLACK_S
         try:
             run = run_command(
                 command,

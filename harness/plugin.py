@@ -193,9 +193,8 @@ def _judge(item: pytest.Item, state: TestState) -> None:
     )
     assert state.budget is not None  # noqa: S101  the caller checked it
     try:
-        for number, run in enumerate(state.runs):
-            name = item.nodeid if number == 0 else f"{item.nodeid}#{number + 1}"
-            state.results += judge.judge(name, run, state.budget)
+        names = [item.nodeid, *(f"{item.nodeid}#{number + 2}" for number in range(len(state.runs) - 1))]
+        state.results += judge.judge_all(dict(zip(names, state.runs, strict=True)), state.budget)
     except HarnessError as error:
         problem = str(error)
     else:

@@ -21,6 +21,8 @@ from harness.budgets.metrics import METRICS, Scope, explain_unmeasured, measure
 from harness.errors import BaselineError, ObservationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.baselines.pools import Pool, PoolStore
     from harness.budgets.metrics import Metric
     from harness.budgets.spec import Budget
@@ -75,6 +77,22 @@ class Judge:
     store: PoolStore
     runner_class: str
     reason: str | None = None
+
+    def judge_all(self, runs: Mapping[str, TrainingRun], budget: Budget) -> list[BudgetResult]:
+        """Judges the runs of one test, by the name of their baselines; accepts all of them or none.
+
+        Raises:
+            ObservationError: A metric of the budget could not be read off a run.
+            BaselineError: A baseline can't be read or written.
+        """
+        if self.reason is not None:
+            only_judge = replace(self, reason=None)
+            results = [result for name, run in runs.items() for result in only_judge.judge(name, run, budget)]
+            if any(
+                result.verdict is Verdict.EXCEEDED or not math.isfinite(result.observed) for result in results
+            ):
+                return results
+        return [result for name, run in runs.items() for result in self.judge(name, run, budget)]
 
     def judge(self, test: str, run: TrainingRun, budget: Budget) -> list[BudgetResult]:
         """Judges every line of a budget; accepts the run as baseline where that was asked for.
@@ -134,12 +152,9 @@ class Judge:
             observed = values[metric.name]
             elsewhere = self._read_portable(test, others, metric)
             if elsewhere is not None:
-                pool, comparison = (
-                    elsewhere,
-                    compare_quality(observed, elsewhere.values(metric.name), tolerance=tolerance),
-                )
+                comparison = compare_quality(observed, elsewhere.values(metric.name), tolerance=tolerance)
                 results.append(
-                    _tell(metric, observed, comparison, tolerance, budget, unit, pool.runner_class)
+                    _tell(metric, observed, comparison, tolerance, budget, unit, elsewhere.runner_class)
                 )
             else:
                 message = (

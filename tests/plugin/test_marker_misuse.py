@@ -9,7 +9,7 @@ def test_the_markers_and_their_arguments_are_listed(project: pytest.Pytester) ->
     result = project.runpytest_inprocess("--markers")
     result.stdout.fnmatch_lines(
         [
-            "@pytest.mark.smoke_training(devices=None, seed=None, max_steps=None, max_seconds=None, metrics=None, loss=None): *",
+            "@pytest.mark.smoke_training(devices=None, seed=None, max_steps=None, *",
             "@pytest.mark.budget(wall_clock_s, *",
             "@pytest.mark.gpu(count=1, memory_gb=0, name=''): *",
             "@pytest.mark.profile_capture(wait=1, warmup=1, active=3, max_mb=50, keep=5): *",

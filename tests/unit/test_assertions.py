@@ -57,6 +57,8 @@ def test_too_few_losses_are_no_judgement(make_run: MakeRun) -> None:
 
 def test_nan_fails_finite_and_healthy_and_names_the_step(make_run: MakeRun) -> None:
     run = make_run([*FALLING[:7], math.nan])
+    with pytest.raises(AssertionError, match="T201 non-finite-metric: loss is nan at step 7"):
+        assert_loss_decreases(run)
     for assertion in (assert_finite, assert_healthy):
         with pytest.raises(AssertionError, match="T201 non-finite-metric: loss is nan at step 7"):
             assertion(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def _nothing_left_behind() -> Iterator[None]:
         torch.save,
         torch.nn.functional.cross_entropy,
         torch.nn.functional.mse_loss,
-        torch.nn.utils.clip_grad_norm_.__wrapped__,
+        inspect.unwrap(torch.nn.utils.clip_grad_norm_),
     )
     codes = [function.__code__ for function in functions]
     methods = [

@@ -188,7 +188,9 @@ def train_checkpointed() -> Facts:
 
 def train_optimizer_in_backward() -> Facts:
     model = build_model()
-    optimizers = {p: torch.optim.SGD([p], lr=0.05) for p in model.parameters()}
+    optimizers: dict[torch.Tensor, torch.optim.Optimizer] = {
+        parameter: torch.optim.SGD([parameter], lr=0.05) for parameter in model.parameters()
+    }
 
     def step_one(parameter: torch.Tensor) -> None:
         optimizers[parameter].step()

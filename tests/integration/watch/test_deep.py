@@ -155,7 +155,7 @@ def test_modules_in_eval_mode_and_first_non_finite_module_are_named() -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 4), nn.ReLU())
         model[1].eval()
         with torch.no_grad():
-            model[2].weight[0, 0] = float("inf")
+            list(model.parameters())[2][0, 0] = float("inf")
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         model(torch.ones(2, 4)).sum().backward()
         optimizer.step()

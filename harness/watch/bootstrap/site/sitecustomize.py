@@ -87,8 +87,8 @@ def load_package() -> bool:
         return False
     spec = importlib.util.spec_from_file_location(
         "harness",
-        os.path.join(PACKAGE, "__init__.py"),
-        submodule_search_locations=[PACKAGE],  # noqa: PTH118
+        os.path.join(PACKAGE, "__init__.py"),  # noqa: PTH118  pathlib is not worth loading here
+        submodule_search_locations=[PACKAGE],
     )
     if spec is None or spec.loader is None:
         return False
