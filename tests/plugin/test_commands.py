@@ -42,6 +42,7 @@ def run(training, *arguments, **options):
 @pytest.fixture(autouse=True)
 def _import_from_here(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(SCRIPT.parent))
+    monkeypatch.setattr("harness.fixtures.COMMAND_SLACK_S", 0)
 
 
 @pytest.mark.budget(wall_clock_s=60)
@@ -90,7 +91,7 @@ def test_a_command_is_judged_or_says_why_it_can_not_be(project: pytest.Pytester)
     assert result.ret == 2
     result.stdout.fnmatch_lines(
         [
-            "*ObservationError: * --fault=exit exited with code 1 after *s.",
+            "*ObservationError: * --fault=exit exited with code 1 after *s (before any step was seen).",
             "*training with 1 threads",
             "*no data",
             "*no optimizer step was seen in test_it.py::test_silent: *",
