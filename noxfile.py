@@ -50,14 +50,14 @@ def typecheck(session: nox.Session) -> None:
 @nox.session
 def ci_cpu(session: nox.Session) -> None:
     """Train the reference model on the CPU, check it and compare it with its baselines."""
-    install(session)
+    install(session, "--group", "test")
     smoke(session, "-m", "smoke_training and not gpu")
 
 
 @nox.session
 def ci_gpu(session: nox.Session) -> None:
     """Train the reference model on a GPU and capture a trace; a machine without a GPU fails."""
-    install(session)
+    install(session, "--group", "test")
     smoke(session, "-m", "gpu", "--harness-require-gpu")
 
 
@@ -71,7 +71,7 @@ def refresh_baselines(session: nox.Session) -> None:
     if launches and not launches[0].isdigit():
         session.error(f"{launches[0]!r} is no number of launches: nox -s refresh_baselines -- 20 'reason'")
     reason = " ".join(session.posargs[1:]) or "scheduled refresh"
-    install(session)
+    install(session, "--group", "test")
     for _ in range(int(launches[0]) if launches else DEFAULT_LAUNCHES):
         smoke(
             session, "-m", "smoke_training and budget and not gpu", "--accept-baselines", "--reason", reason

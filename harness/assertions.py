@@ -29,7 +29,7 @@ def assert_loss_decreases(run: TrainingRun, *, min_drop: float = 0.0) -> None:
     """Fails unless the loss falls over the run, beyond its noise.
 
     Args:
-        run: A run of at least six logged losses.
+        run: A run of at least six losses.
         min_drop: How far it must fall at least, as a share of its size at the start: 0.2 asks for 20 %.
 
     Stricter than the rule T101, which finds no error in a run that is too short or noisy to tell.
@@ -63,7 +63,7 @@ def assert_finite(run: TrainingRun) -> None:
 
     Raises:
         AssertionError: A value is not finite. Rule T201.
-        ObservationError: The run has no logged step.
+        ObservationError: The run has no step.
     """
     __tracebackhide__ = True
     _require(NON_FINITE_METRIC, run)

@@ -68,7 +68,7 @@ METRICS = (WALL_CLOCK, STEP_TIME, THROUGHPUT, PEAK_MEMORY, FINAL_LOSS)
 def measure(run: TrainingRun) -> dict[str, float]:
     """Every measurement that can be read off a run, by metric name; times are left out of a profiled run.
 
-    `final_loss` is the mean of the last tenth of the logged losses, and of no fewer than three; it may be
+    `final_loss` is the mean of the last tenth of the losses, and of no fewer than three; it may be
     NaN or infinite. Any other measurement is above 0, or it is left out.
     """
     values: dict[str, float | None] = {PEAK_MEMORY.name: run.peak_memory_bytes}

@@ -49,7 +49,7 @@ class TrainingRun:
     Attributes:
         name: The test or command that ran it.
         steps: Its steps in order: the optimizer steps that were watched, or else those the program logged.
-        source: Where the steps came from, for messages: "optimizer steps that were watched", "record()
+        source: Where the steps came from, for messages: "watched optimizer steps", "record()
             callback", "return value", or a metrics file.
         loss_name: Which metric is the loss; None when the history has none.
         run_dir: Directory that artifact globs are relative to.

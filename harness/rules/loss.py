@@ -20,7 +20,7 @@ def _find_obstacle_to_trend(run: TrainingRun) -> str | None:
     if run.observed is not None and has_several_optimizers(run.observed):
         return "several optimizers take turns, and what one of them gains another may lose"
     if len(losses) < MIN_VALUES:
-        return f"it needs {MIN_VALUES} logged losses, the run has {len(losses)}"
+        return f"it needs {MIN_VALUES} losses, the run has {len(losses)}"
     if not all(math.isfinite(loss) for loss in losses):
         return "the loss is not finite throughout"
     return None
@@ -33,7 +33,7 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
         return
     severity = rule.severity
     if len(set(losses)) == 1:
-        seen = f"every one of the {len(losses)} logged losses is {losses[0]:.6g}"
+        seen = f"every one of the {len(losses)} losses is {losses[0]:.6g}"
         cause = (
             "Likely: nothing is learned at all: learning rate 0, parameters not in the optimizer, "
             "no optimizer.step(), or a loss cut off from the parameters."
@@ -63,7 +63,7 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
         code=rule.code,
         name=rule.name,
         severity=severity,
-        message=f"{seen}, over {len(losses)} logged steps of {run.source}.",
+        message=f"{seen}, over {len(losses)} steps ({run.source}).",
         cause=cause,
         subject=run.loss_name or "loss",
     )
@@ -82,7 +82,7 @@ def _check_finite(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
             name=rule.name,
             severity=rule.severity,
             message=f"{name} is {value} at step {step.step}{also}, for the first time; "
-            f"{num_broken} of {len(run.metric(name))} logged values are not finite ({run.source}).",
+            f"{num_broken} of {len(run.metric(name))} values are not finite ({run.source}).",
             cause="Likely: overflow, division by zero, log or sqrt of zero, or a learning rate that is too high. "
             "Look at the batch and the gradient norm of that step, and run once under "
             "torch.autograd.set_detect_anomaly(True).",
@@ -106,6 +106,6 @@ NON_FINITE_METRIC = Rule(
     name="non-finite-metric",
     severity=Severity.ERROR,
     summary="Every logged number is finite.",
-    find_obstacle=lambda run: None if run.steps else "the run has no logged step",
+    find_obstacle=lambda run: None if run.steps else "the run has no step",
     check=_check_finite,
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.record.observation import RunObservation
     from harness.record.run import Step
 
-WATCHED = "optimizer steps that were watched"
+WATCHED = "watched optimizer steps"
 
 
 @dataclass(frozen=True, slots=True)

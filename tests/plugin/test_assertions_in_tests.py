@@ -44,11 +44,11 @@ def test_a_finding_fails_with_its_values_and_likely_cause(project: pytest.Pytest
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "*T101 loss-not-decreasing: every one of the 20 logged losses is 2, over 20 logged steps of return value.",
+            "*T101 loss-not-decreasing: every one of the 20 losses is 2, over 20 steps (return value).",
             "*Likely: nothing is learned at all: learning rate 0*",
             "*|********************",
             "*the loss falls by *%, from * at least 95.0% is asked for (min_drop).",
-            "*T201 non-finite-metric: loss is nan at step 10, for the first time; 1 of 11 logged values*",
+            "*T201 non-finite-metric: loss is nan at step 10, for the first time; 1 of 11 values*",
             "*not applied: T101: the loss is not finite throughout",
             "*checkpoints/[*].pt: 0 files, at least 1 asked for",
         ]

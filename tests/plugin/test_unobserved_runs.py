@@ -74,7 +74,7 @@ def test_runs_that_can_not_be_judged_say_why_and_exit_with_2(project: pytest.Pyt
             "*no loss in the return value: it holds acc.",
             "*metrics file *metrics.csv can't be parsed at line 3: 'oops' in column 'loss' is not a number.",
             "*UsageError: smoke_training([[]3.0*) can't be called.",
-            "*T101 loss-not-decreasing can't be judged for train(): it needs 6 logged losses, the run has 5.",
+            "*T101 loss-not-decreasing can't be judged for train(): it needs 6 losses, the run has 5.",
             "*assert_artifacts(run) names no file.",
             "*the budget of test_it.py::test_no_run compared nothing: the test ran no smoke_training.",
             "*the budget on step_time_s compared nothing: the return value tells no step times*",

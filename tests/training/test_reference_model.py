@@ -26,7 +26,7 @@ ARTIFACTS = (
 
 
 @pytest.mark.smoke_training(devices=["cpu", "cuda"], seed=0)
-@pytest.mark.budget(wall_clock_s=60, step_time=0.5, throughput=0.5, final_loss=0.02)
+@pytest.mark.budget(wall_clock_s=60, step_time=0.4, throughput=0.4, final_loss=0.02)
 def test_reference_model_trains(smoke_training: SmokeTraining, tmp_path: Path) -> None:
     config = build_config({"mode": "ci", "out": tmp_path, "run_id": "ci", "device": smoke_training.device})
     run = smoke_training.options(run_dir=tmp_path / "ci", metrics="metrics.csv")(train, config)
@@ -37,7 +37,7 @@ def test_reference_model_trains(smoke_training: SmokeTraining, tmp_path: Path) -
 
 
 @pytest.mark.smoke_training
-@pytest.mark.budget(wall_clock_s=90, step_time=0.5, peak_memory=0.25, final_loss=0.02)
+@pytest.mark.budget(wall_clock_s=90, step_time=0.4, peak_memory=0.25, final_loss=0.02)
 def test_reference_model_trains_as_a_command(smoke_training: SmokeTraining, tmp_path: Path) -> None:
     training = smoke_training.options(run_dir=tmp_path / "ci", metrics="metrics.csv")
     command = [sys.executable, "-m", "reference_model", "--mode", "ci", "--device", smoke_training.device]

@@ -27,7 +27,7 @@ def test_a_healthy_run_passes_every_assertion(make_run: MakeRun) -> None:
 
 
 def test_a_flat_loss_fails_with_its_value_and_a_curve(make_run: MakeRun) -> None:
-    with pytest.raises(AssertionError, match=r"T101 .*every one of the 8 logged losses is 2") as caught:
+    with pytest.raises(AssertionError, match=r"T101 .*every one of the 8 losses is 2") as caught:
         assert_loss_decreases(make_run([2.0] * 8))
     assert "|********" in str(caught.value)
 
@@ -51,7 +51,7 @@ def test_a_min_drop_that_is_no_share_is_misuse(make_run: MakeRun, min_drop: floa
 
 
 def test_too_few_losses_are_no_judgement(make_run: MakeRun) -> None:
-    with pytest.raises(ObservationError, match=r"can't be judged for train\(\): it needs 6 logged losses"):
+    with pytest.raises(ObservationError, match=r"can't be judged for train\(\): it needs 6 losses"):
         assert_loss_decreases(make_run(FALLING[:5]))
 
 
@@ -71,7 +71,7 @@ def test_healthy_lists_the_rules_it_could_not_apply(make_run: MakeRun) -> None:
 
 def test_a_run_without_steps_is_no_judgement(make_run: MakeRun) -> None:
     for assertion in (assert_finite, assert_healthy):
-        with pytest.raises(ObservationError, match="the run has no logged step"):
+        with pytest.raises(ObservationError, match="the run has no step"):
             assertion(make_run(steps=[]))
 
 

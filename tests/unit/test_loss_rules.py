@@ -23,7 +23,7 @@ FALLING = [3 * 0.9**step for step in range(20)]
 @pytest.mark.parametrize(
     ("losses", "message", "cause"),
     [
-        ([2.3] * 12, "every one of the 12 logged losses is 2.3", "learning rate 0"),
+        ([2.3] * 12, "every one of the 12 losses is 2.3", "learning rate 0"),
         ([1.0 + step for step in range(12)], "the loss rises from", "learning rate too high"),
         ([2.3 + NOISE.gauss(0, 1e-3) for _ in range(30)], "the loss does not fall", "parameters frozen"),
     ],
@@ -60,7 +60,7 @@ def test_the_first_number_that_is_not_finite_is_named_with_its_step(make_run: Ma
     (finding,) = diagnosis.errors
     assert (finding.code, finding.subject, finding.step) == ("T201", "grad_norm", 30)
     assert f"grad_norm is {value} at step 30" in finding.message
-    assert "2 of 20 logged values" in finding.message
+    assert "2 of 20 values" in finding.message
     assert diagnosis.not_applied == {"T101": "the loss is not finite throughout"}
 
 
@@ -71,7 +71,7 @@ def test_other_metrics_that_break_at_the_same_step_are_named_too(make_run: MakeR
 
 def test_five_losses_are_too_few_to_judge(make_run: MakeRun) -> None:
     diagnosis = diagnose(make_run(FALLING[:5]))
-    assert diagnosis.not_applied == {"T101": "it needs 6 logged losses, the run has 5"}
+    assert diagnosis.not_applied == {"T101": "it needs 6 losses, the run has 5"}
 
 
 def test_a_run_without_a_step_has_no_rule_that_applies(make_run: MakeRun) -> None:
