@@ -25,7 +25,8 @@ def read_pools(folder: Path) -> list[list[float]]:
     """The values of every metric of every stored pool, one list each."""
     pools = []
     for path in sorted(folder.glob("budgets/*/*.json")):
-        launches = read_json(path, schema_version=SCHEMA_VERSION)["harness"]["launches"]
+        document = read_json(path, schema_version=SCHEMA_VERSION)
+        launches = document["harness"]["launches"] if document else []
         pools += [[launch["values"][metric] for launch in launches] for metric in METRICS]
     return pools
 

@@ -34,7 +34,7 @@ def test_a_loss_that_does_not_fall_is_an_error_that_says_how_and_why(
     (finding,) = diagnose(make_run(losses)).errors
     assert (finding.code, finding.name, finding.subject) == ("T101", "loss-not-decreasing", "loss")
     assert message in finding.message
-    assert "of return value" in finding.message
+    assert "(return value)" in finding.message
     assert cause in finding.cause
 
 
