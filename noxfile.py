@@ -20,7 +20,7 @@ DEFAULT_LAUNCHES = 20
 def tests(session: nox.Session) -> None:
     """Run the whole test suite; arguments after -- go to pytest."""
     install(session, "--group", "test", "--group", "lint")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", f"--junitxml={REPORT}/junit-tests.xml", *session.posargs)
 
 
 @nox.session

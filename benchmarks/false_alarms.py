@@ -12,19 +12,24 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from harness.record.run import Step, TrainingRun
+from harness.record.run import TrainingRun
+from harness.record.watched import build_watched_steps
 from harness.rules.catalogue import diagnose
 from harness.watch.environment import capture_environment
+from harness.watch.observer import Observer
 
-Batches = Callable[[int], Iterator[tuple[torch.Tensor, torch.Tensor]]]
+if TYPE_CHECKING:
+    from harness.record.observation import RunObservation
+
 Program = tuple[nn.Module, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]
 
 STEPS = (10, 30, 100)
@@ -83,27 +88,28 @@ PROGRAMS = {
 }
 
 
-def train(build: Callable[[], Program], *, steps: int, batch_size: int, lr: float, seed: int) -> list[float]:
-    """The losses of one clean training with AdamW; `lr=0` makes it one that learns nothing."""
+def train(
+    build: Callable[[], Program], *, steps: int, batch_size: int, lr: float, seed: int
+) -> RunObservation:
+    """What is watched of one clean training with AdamW; `lr=0` makes it one that learns nothing."""
     torch.manual_seed(seed)
     model, compute_loss = build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    losses = []
-    for _ in range(steps):
-        batch = torch.randint(len(IMAGES), (batch_size,))
-        loss = compute_loss(IMAGES[batch], LABELS[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+    with Observer() as observer:
+        for _ in range(steps):
+            batch = torch.randint(len(IMAGES), (batch_size,))
+            loss = compute_loss(IMAGES[batch], LABELS[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return observer.observation
 
 
-def judge(losses: list[float]) -> tuple[bool, bool]:
-    """Whether a run with these losses has an error finding, and whether its loss is not shown to fall."""
+def judge(observation: RunObservation) -> tuple[bool, bool]:
+    """Whether a watched run has an error finding, and whether its loss is not shown to fall."""
     run = TrainingRun(
         name="benchmark",
-        steps=[Step(step, {"loss": loss}) for step, loss in enumerate(losses)],
+        steps=build_watched_steps(observation),
         source="benchmark",
         loss_name="loss",
         run_dir=Path(),
@@ -113,6 +119,7 @@ def judge(losses: list[float]) -> tuple[bool, bool]:
         wall_clock_s=0.0,
         peak_memory_bytes=None,
         environment=capture_environment(),
+        observed=observation,
     )
     diagnosis = diagnose(run)
     return bool(diagnosis.errors), bool(diagnosis.findings)

@@ -54,7 +54,7 @@ def assert_loss_decreases(run: TrainingRun, *, min_drop: float = 0.0) -> None:
     if trend.drop < min_drop:
         raise AssertionError(
             f"the loss falls by {trend.drop:.1%}, from {trend.start:.6g} to {trend.end:.6g}; at least "
-            f"{min_drop:.1%} is asked for (min_drop).\n{draw_curve(run.metric(run.loss_name or ''))}"
+            f"{min_drop:.1%} is asked for (min_drop).\n{draw_curve(run.loss_curve)}"
         )
 
 
@@ -145,5 +145,5 @@ def _fail_on(findings: Iterable[Finding], run: TrainingRun, addition: str = "") 
     __tracebackhide__ = True
     messages = [str(finding) for finding in findings]
     if messages:
-        curve = draw_curve(run.metric(run.loss_name)) if run.loss_name else ""
+        curve = draw_curve(run.loss_curve)
         raise AssertionError("\n".join([*messages, curve]).rstrip() + addition)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.rules.catalogue import Diagnosis
 
 EXIT_GOOD, EXIT_FINDING, EXIT_NOT_OBSERVED = 0, 1, 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)
     try:
         return _check(options, command)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except HarnessError as error:
         _say(f"harness: {error}", is_error=True)
         if options.json is not None:
@@ -133,7 +136,7 @@ def _explain(run: TrainingRun, diagnosis: Diagnosis) -> str:
     ]
     if losses:
         lines[0] += f"; {run.loss_name} {losses[0]:.4g} -> {losses[-1]:.4g}"
-        lines.append(draw_curve(run.metric(run.loss_name or "")))
+        lines.append(draw_curve(run.loss_curve))
     lines += [f"{finding.severity}: {finding}" for finding in diagnosis.findings]
     lines += [f"not applied: {code}: {reason}" for code, reason in diagnosis.not_applied.items()]
     lines += [f"note: {note}" for note in run.notes]

@@ -58,6 +58,11 @@ class TestState:
     runner_class: str | None = None
     is_not_observed: bool = False
 
+    def forget_runs(self) -> None:
+        """Forgets an earlier attempt at the same test."""
+        self.runs, self.results = [], []
+        self.runner_class, self.is_not_observed = None, False
+
 
 STATE: pytest.StashKey[TestState] = pytest.StashKey()
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
@@ -224,7 +229,7 @@ class SmokeTraining:
         run.notes += [capture.note] if capture.note else []
         if capture.trace is not None and self._state.schedule is not None:
             folder = self._item.config.rootpath / self._settings["report"]
-            name = slug(self._item.name)
+            name = slug(self._item.nodeid.replace("/", ".").replace("::", "."))
             publish_trace(capture.trace, folder, name=name, keep=self._state.schedule.keep)
 
     def _keep(self, run: TrainingRun) -> TrainingRun:

@@ -126,9 +126,12 @@ def read_state(item: pytest.Item) -> TestState | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips a test whose GPU is missing, or fails it where a GPU is required."""
+    """Starts a test, or a rerun of it, without runs; skips it where its GPU is missing, or fails it."""
     state = item.stash.get(STATE, None)
-    if state is None or state.gpu is None:
+    if state is None:
+        return
+    state.forget_runs()
+    if state.gpu is None:
         return
     from harness.watch.devices import explain_missing_gpu, find_gpus  # noqa: PLC0415  imports torch
 
@@ -190,6 +193,7 @@ def _judge(item: pytest.Item, state: TestState) -> None:
         store=PoolStore(item.config.rootpath / settings["baselines"]),
         runner_class=state.runner_class or "",
         reason=settings["reason"] if settings["accept"] else None,
+        is_crowded=getattr(item.config, "workerinput", {}).get("workercount", 1) > 1,
     )
     assert state.budget is not None  # noqa: S101  the caller checked it
     try:

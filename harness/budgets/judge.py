@@ -72,11 +72,13 @@ class Judge:
         store: Where the pools lie.
         runner_class: The class of this machine.
         reason: Why baselines are being accepted; None when they are only compared.
+        is_crowded: Whether other tests run beside this one, so that its times say nothing.
     """
 
     store: PoolStore
     runner_class: str
     reason: str | None = None
+    is_crowded: bool = False
 
     def judge_all(self, runs: Mapping[str, TrainingRun], budget: Budget) -> list[BudgetResult]:
         """Judges the runs of one test, by the name of their baselines; accepts all of them or none.
@@ -121,13 +123,33 @@ class Judge:
         pool = self.store.read(test, self.runner_class)
         if pool is not None:
             compared = [
-                _excuse(result, run) for result in _compare_all(values, pool, budget, unit, self.runner_class)
+                self._excuse(result, run)
+                for result in _compare_all(values, pool, budget, unit, self.runner_class)
             ]
         else:
             compared = self._judge_without_pool(test, values, budget, unit)
         if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
             return results + self._accept(test, run, values, compared, self.reason)
         return results + compared
+
+    def _excuse(self, result: BudgetResult, run: TrainingRun) -> BudgetResult:
+        """A regressed time is inconclusive when others had the processor meanwhile."""
+        is_time = result.metric in {metric.name for metric in METRICS if metric.is_time}
+        is_busy = run.waiting_share > MAX_WAITING_SHARE
+        if result.verdict is not Verdict.REGRESSED or not is_time or not (is_busy or self.is_crowded):
+            return result
+        advice = "other tests ran beside it; judge times without pytest-xdist (-n 0)."
+        if is_busy:
+            advice = (
+                f"the machine was busy: the program waited {run.waiting_share:.0%} of its time for a processor; "
+                "run it again when nothing else runs."
+            )
+        return replace(
+            result,
+            verdict=Verdict.INCONCLUSIVE,
+            message=result.message.replace(str(Verdict.REGRESSED), str(Verdict.INCONCLUSIVE), 1),
+            advice=advice,
+        )
 
     def _judge_without_pool(
         self, test: str, values: dict[str, float], budget: Budget, unit: str
@@ -207,20 +229,6 @@ def _refuse(metric: Metric, observed: float, budget: Budget) -> BudgetResult:
     message = f"{metric.name} is {observed}, which is neither compared nor accepted ({budget.source})."
     advice = "assert_finite(run) in the test names the first such value."
     return BudgetResult(metric.name, Verdict.REGRESSED, observed, None, None, message, advice)
-
-
-def _excuse(result: BudgetResult, run: TrainingRun) -> BudgetResult:
-    """A regressed time is inconclusive when other programs had the processor meanwhile."""
-    is_time = result.metric in {metric.name for metric in METRICS if metric.is_time}
-    if result.verdict is not Verdict.REGRESSED or not is_time or run.waiting_share <= MAX_WAITING_SHARE:
-        return result
-    return replace(
-        result,
-        verdict=Verdict.INCONCLUSIVE,
-        message=result.message.replace(str(Verdict.REGRESSED), str(Verdict.INCONCLUSIVE), 1),
-        advice=f"the machine was busy: the program waited {run.waiting_share:.0%} of its time for a processor; "
-        "run it again when nothing else runs.",
-    )
 
 
 def _judge_limit(metric: Metric, observed: float, limit: float, budget: Budget, unit: str) -> BudgetResult:

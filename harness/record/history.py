@@ -44,13 +44,21 @@ def read_returned(value: object) -> list[Step] | None:
     numbers is no history: most often it is a final loss and a score.
     """
     for name in HISTORY_ATTRIBUTES:
-        inner = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        inner = value.get(name) if isinstance(value, Mapping) else _read_attribute(value, name)
         if inner is not None and (steps := _read_history(inner)) is not None:
             return steps
     if isinstance(value, tuple):
         found = [steps for element in value if (steps := read_returned(element)) is not None]
         return found[0] if len(found) == 1 else None
     return _read_history(value)
+
+
+def _read_attribute(value: object, name: str) -> object:
+    """An attribute, or None where reading it raises: a property of a stranger may do anything."""
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001  whatever it is, it is no history
+        return None
 
 
 def _read_history(value: object) -> list[Step] | None:
@@ -88,13 +96,16 @@ def _read_columns(columns: Mapping[Any, Any]) -> list[Step] | None:
 
 
 def _as_list(value: object) -> list[Any] | None:
-    """The elements of a sequence, an array or a tensor; None for text, for one number, and for all else."""
+    """The elements of a sequence, or of an array or tensor of one dimension; None for all else.
+
+    Arrays of more dimensions are weights or images, and too large to be looked at number by number.
+    """
     if isinstance(value, (str, bytes, bytearray)):
         return None
     if isinstance(value, Sequence):
         return list(value)
     to_list = getattr(value, "tolist", None)
-    elements = to_list() if callable(to_list) else None
+    elements = to_list() if callable(to_list) and getattr(value, "ndim", None) == 1 else None
     return elements if isinstance(elements, list) else None
 
 

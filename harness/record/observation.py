@@ -62,7 +62,8 @@ class StepObservation:
         num_micro_batches: Backward passes of the step; of a closure's first call only.
         num_closure_calls: How often the optimizer called its closure; 0 without one.
         optimizers: Indices of the optimizers that stepped, into `RunObservation.optimizers`.
-        learning_rates: Learning rate per group, of each optimizer that stepped, in that order.
+        learning_rates: Learning rate per group, of each optimizer that stepped, in that order; None where a
+            group has none that is a number.
         grad_norm: Norm of the gradients before clipping; None where neither the program clipped nor norms
             were asked for.
         clipped_grad_norm: Norm the optimizer was given.
@@ -87,7 +88,7 @@ class StepObservation:
     num_micro_batches: int = 0
     num_closure_calls: int = 0
     optimizers: list[int] = field(default_factory=list)
-    learning_rates: list[list[float]] = field(default_factory=list)
+    learning_rates: list[list[float | None]] = field(default_factory=list)
     grad_norm: float | None = None
     clipped_grad_norm: float | None = None
     update_norm: float | None = None
@@ -276,6 +277,7 @@ class RunObservation:
         autocast: How often autocast was entered, by device and type, such as "cpu bfloat16".
         num_backwards: Backward passes, those after the last step too.
         num_forwards: Calls of outermost modules that recorded a graph; None where modules were not watched.
+        environments: Imported libraries of environments to act in, which tell reinforcement learning.
         not_seen: What could not be observed, and why, in whole sentences.
         notes: What the watcher did that the reader should know, such as ending the run.
         peak_memory_bytes: Peak resident set of the process.
@@ -302,6 +304,7 @@ class RunObservation:
     trainable_parameters: dict[str, int] = field(default_factory=dict)
     num_backwards: int = 0
     num_forwards: int | None = None
+    environments: list[str] = field(default_factory=list)
     not_seen: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     peak_memory_bytes: int | None = None

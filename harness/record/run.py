@@ -97,7 +97,15 @@ class TrainingRun:
     @property
     def losses(self) -> list[float]:
         """The loss of each step that logged one; empty when the history has no loss."""
-        return [] if self.loss_name is None else [value for _, value in self.metric(self.loss_name)]
+        return [value for _, value in self.loss_curve]
+
+    @property
+    def loss_curve(self) -> list[tuple[int, float]]:
+        """The `(step, loss)` pairs: of the watched steps, or of the logged ones where those are the source."""
+        if self.loss_name is None:
+            return []
+        is_logged = self.logged_source != "" and self.source == self.logged_source
+        return _select(self.logged if is_logged else self.steps, self.loss_name)
 
     @property
     def metric_names(self) -> list[str]:
@@ -106,8 +114,8 @@ class TrainingRun:
 
     def metric(self, name: str) -> list[tuple[int, float]]:
         """The `(step, value)` pairs of one metric, watched or else logged; empty when there are none."""
-        watched = [(step.step, step.metrics[name]) for step in self.steps if name in step.metrics]
-        return watched or [(step.step, step.metrics[name]) for step in self.logged if name in step.metrics]
+        watched = _select(self.steps, name)
+        return watched or _select(self.logged, name)
 
     @property
     def step_time_s(self) -> float | None:
@@ -156,6 +164,10 @@ class TrainingRun:
         from harness.record.frames import build_frame  # noqa: PLC0415  pandas is imported late
 
         return build_frame(self.steps)
+
+
+def _select(steps: Sequence[Step], name: str) -> list[tuple[int, float]]:
+    return [(step.step, step.metrics[name]) for step in steps if name in step.metrics]
 
 
 def find_loss_name(steps: Sequence[Step], wanted: str | None = None) -> str | None:

@@ -28,8 +28,21 @@ def build_watched_steps(observation: RunObservation) -> list[Step]:
 
 
 def has_several_optimizers(observation: RunObservation) -> bool:
-    """Whether several optimizers took turns, so that there is no one loss."""
-    return len({tuple(step.optimizers) for step in observation.steps if not step.was_skipped}) > 1
+    """Whether several optimizers took turns, so that there is no one loss.
+
+    They do when one that shares no step with another steps again after it: a, b, a. One after the other, as in
+    two stages of one training, and one that steps more rarely beside another, are a single series.
+    """
+    turns = [
+        frozenset(step.optimizers) for step in observation.steps if step.optimizers and not step.was_skipped
+    ]
+    changes = [
+        turn for turn, before in zip(turns, [frozenset[int](), *turns], strict=False) if turn != before
+    ]
+    return any(
+        first == third and not (first & second)
+        for first, second, third in zip(changes, changes[1:], changes[2:], strict=False)
+    )
 
 
 def find_phase_shares(observation: RunObservation) -> dict[str, float]:
@@ -47,7 +60,9 @@ def _read_metrics(step: StepObservation, *, takes_turns: bool) -> dict[str, floa
     loss_name = f"{LOSS}/{step.optimizers[0]}" if takes_turns and step.optimizers else LOSS
     seen: dict[str, float | None] = {
         loss_name: step.loss,
-        "learning_rate": next((rate for group in step.learning_rates for rate in group), None),
+        "learning_rate": next(
+            (rate for group in step.learning_rates for rate in group if rate is not None), None
+        ),
         "grad_norm": None if step.was_skipped else step.grad_norm,
         "num_samples": step.num_samples,
         "num_tokens": step.num_tokens,

@@ -33,7 +33,7 @@ def describe_run(run: TrainingRun, diagnosis: Diagnosis) -> dict[str, Any]:
         "threads": run.threads,
         "num_steps": len(run.steps),
         "loss_name": run.loss_name,
-        "loss": [[step, replace_non_finite(value)] for step, value in run.metric(run.loss_name or "")],
+        "loss": [[step, replace_non_finite(value)] for step, value in run.loss_curve],
         "measured": {name: replace_non_finite(value) for name, value in measure(run).items()},
         "throughput_unit": run.throughput_unit,
         "watched": _describe_watched(run),

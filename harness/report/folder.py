@@ -32,5 +32,5 @@ def publish_trace(trace: Path, folder: Path, *, name: str, keep: int) -> Path:
     traces.mkdir(exist_ok=True)
     copy = traces / f"{name}-{trace.name}"
     shutil.copyfile(trace, copy)
-    keep_newest(traces, f"{name}-*", keep)
+    keep_newest(traces, f"{name}-harness-*", keep)
     return copy

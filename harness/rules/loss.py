@@ -19,6 +19,8 @@ def _find_obstacle_to_trend(run: TrainingRun) -> str | None:
     losses = run.losses
     if run.observed is not None and has_several_optimizers(run.observed):
         return "several optimizers take turns, and what one of them gains another may lose"
+    if run.observed is not None and run.observed.environments:
+        return f"the program uses {run.observed.environments[0]}, and the loss of reinforcement learning need not fall"
     if len(losses) < MIN_VALUES:
         return f"it needs {MIN_VALUES} losses, the run has {len(losses)}"
     if not all(math.isfinite(loss) for loss in losses):
@@ -32,8 +34,9 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
     if trend.is_falling:
         return
     severity = rule.severity
-    if len(set(losses)) == 1:
-        seen = f"every one of the {len(losses)} losses is {losses[0]:.6g}"
+    stillness = _find_stillness(run)
+    if stillness is not None:
+        seen = f"the loss does not fall ({trend.start:.6g} at the start, {trend.end:.6g} at the end), and {stillness}"
         cause = (
             "Likely: nothing is learned at all: learning rate 0, parameters not in the optimizer, "
             "no optimizer.step(), or a loss cut off from the parameters."
@@ -43,22 +46,15 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
         cause = (
             "Likely: learning rate too high, sign of the loss turned round, or labels and inputs out of step."
         )
-    elif trend.is_level:
-        seen = (
-            f"the loss does not fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end; a drop of "
-            f"{MIN_CHANGE:.0%} would have been seen through its noise"
-        )
-        cause = (
-            "Likely: learning rate 0 or far too small, parameters frozen or not in the optimizer, or labels "
-            "that have nothing to do with the inputs."
-        )
     else:
         severity = Severity.NOTE
-        seen = (
-            f"the loss is not shown to fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end, within "
-            f"its noise (p = {trend.p_fall:.2g}, needed {ALPHA:g}; the drop may be up to {trend.max_drop:.1%})"
-        )
-        cause = "Too short or too noisy to tell: train more steps, or on larger batches."
+        seen = f"the loss is not shown to fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end"
+        if trend.is_level:
+            seen += f"; a drop of {MIN_CHANGE:.0%} would have been seen through its noise"
+            cause = "A training from scratch should fall; one that starts near its floor, as a resumed one, need not."
+        else:
+            seen += f", within its noise (p = {trend.p_fall:.2g}, needed {ALPHA:g}; it may drop {trend.max_drop:.1%})"
+            cause = "Too short or too noisy to tell: train more steps, or on larger batches."
     yield Finding(
         code=rule.code,
         name=rule.name,
@@ -69,8 +65,24 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
     )
 
 
+def _find_stillness(run: TrainingRun) -> str | None:
+    """What shows that nothing moves in a run, apart from its curve; None when nothing does."""
+    if len(set(run.losses)) == 1:
+        return f"every one of the {len(run.losses)} losses is {run.losses[0]:.6g}"
+    steps = run.observed.steps if run.observed else []
+    rates = [rate for step in steps for group in step.learning_rates for rate in group if rate is not None]
+    if rates and not any(rates):
+        return f"the learning rate is 0 in all {len(steps)} steps"
+    updates = [step.update_norm for step in steps if step.update_norm is not None]
+    if updates and not any(updates):
+        return f"no parameter changes in the {len(updates)} steps that were watched in depth"
+    return None
+
+
 def _check_finite(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
-    for step in run.steps:
+    logged = [] if run.logged is run.steps else run.logged
+    sources = [(step, run.source) for step in run.steps] + [(step, run.logged_source) for step in logged]
+    for step, source in sources:
         broken = {name: value for name, value in step.metrics.items() if not math.isfinite(value)}
         if not broken:
             continue
@@ -82,7 +94,7 @@ def _check_finite(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
             name=rule.name,
             severity=rule.severity,
             message=f"{name} is {value} at step {step.step}{also}, for the first time; "
-            f"{num_broken} of {len(run.metric(name))} values are not finite ({run.source}).",
+            f"{num_broken} of {len(run.metric(name))} values are not finite ({source}).",
             cause="Likely: overflow, division by zero, log or sqrt of zero, or a learning rate that is too high. "
             "Look at the batch and the gradient norm of that step, and run once under "
             "torch.autograd.set_detect_anomaly(True).",

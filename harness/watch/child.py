@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
@@ -26,7 +27,7 @@ from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.torchrun import build_torchrun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from harness.record.observation import RunObservation
     from harness.record.run import TrainingRun
@@ -86,9 +87,17 @@ def run_command(
     _refuse_failed(shlex.join(words), outcome, seen, timeout_s)
     is_watched = any(observation.steps for observation in seen)
     logged = find_logged(options, recorded=[], result=None, before=before, is_watched=is_watched)
-    peaks = [observation.peak_memory_bytes for observation in seen if observation.peak_memory_bytes]
-    cost = replace(outcome.cost, peak_memory_bytes=max(peaks, default=outcome.cost.peak_memory_bytes))
+    cost = replace(outcome.cost, peak_memory_bytes=_find_peak(options.device, seen, outcome.cost))
     return build_run(options, logged, seen, cost, command=tuple(words))
+
+
+def _find_peak(device: str, seen: Sequence[RunObservation], cost: Cost) -> int | None:
+    """The highest peak of a process: allocated bytes on CUDA, else its resident set."""
+    if device == "cuda":
+        return max((run.cuda_peak_bytes for run in seen if run.cuda_peak_bytes), default=None)
+    return max(
+        (run.peak_memory_bytes for run in seen if run.peak_memory_bytes), default=cost.peak_memory_bytes
+    )
 
 
 def _refuse_failed(
@@ -217,13 +226,14 @@ def _signal_group(group: int, number: signal.Signals, reaper: _Reaper) -> None:
 
 
 def _read_words(command: Sequence[str | os.PathLike[str]]) -> list[str]:
-    is_list = not isinstance(command, (str, bytes))
-    if not is_list or not command or not all(isinstance(word, (str, os.PathLike)) for word in command):
+    given: object = command
+    words = list(given) if isinstance(given, Sequence) and not isinstance(given, (str, bytes)) else []
+    if not words or not all(isinstance(word, (str, os.PathLike)) for word in words):
         raise UsageError(
             f"the command {command!r} is not a list of texts and paths.\n"
             "Next: smoke_training.command([sys.executable, 'train.py', '--steps', '30'])."
         )
-    return [os.fsdecode(word) for word in command]
+    return [os.fsdecode(word) for word in words]
 
 
 def _build_environment(extra: Mapping[str, str] | None, threads: int | None) -> dict[str, str]:

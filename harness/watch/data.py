@@ -164,14 +164,23 @@ def _describe_loader(loader: DataLoader[Any]) -> LoaderObservation:
         num_samples: int | None = len(loader.dataset)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):
         num_samples = None
+    # With a batch sampler of the program's own, what the loader itself says of these is not in force.
+    batches = loader.batch_sampler if loader.batch_size is None else loader
     return LoaderObservation(
         dataset=type(loader.dataset).__name__,
         num_samples=num_samples,
-        batch_size=loader.batch_size,
+        batch_size=getattr(batches, "batch_size", None),
         num_workers=loader.num_workers,
-        sampler=type(loader.sampler).__name__,
-        drop_last=bool(loader.drop_last),
+        sampler=type(_find_sampler(batches or loader)).__name__,
+        drop_last=bool(getattr(batches, "drop_last", False)),
     )
+
+
+def _find_sampler(batches: object) -> object:
+    """The sampler that decides the order; batch samplers, which may wrap one another, only group it."""
+    while (inner := getattr(batches, "sampler", None) or getattr(batches, "batch_sampler", None)) is not None:
+        batches = inner
+    return batches
 
 
 class BatchSize:

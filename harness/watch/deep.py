@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from harness.record.deep import DeepObservation, ModuleObservation, ParameterObs
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_tensor
 from harness.watch.gradients import measure_norms
 from harness.watch.loss_inputs import LossFunctionHooks
-from harness.watch.modules import clean_name
+from harness.watch.modules import clean_name, unwrap
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MAX_COPIED_BYTES = 8 * 2**20
 MAX_FINGERPRINT_BYTES = 256 * 2**20
 SAMPLE_ELEMENTS = 4096
+LABELS = ("label", "target")
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class DeepStep:
@@ -72,15 +75,14 @@ class DeepStep:
             self.record.rng_fingerprints = fingerprint_generators()
             self.record.autocast = find_autocast()
 
-    def note_batch(self, args: object, kwargs: dict[str, Any]) -> None:
+    def note_batch(self, module: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> None:
         """Takes the fingerprint of what the model is called with."""
         fingerprint = fingerprint_batch((args, kwargs))
         self.record.batch_fingerprints.append(fingerprint or "")
-        found = (*args, *kwargs.values()) if isinstance(args, (list, tuple)) else ()
-        self._inputs = [value for value in found if isinstance(value, torch.Tensor)]
+        self._inputs = _list_inputs(module, args, kwargs)
 
     def is_model_input(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor holds exactly what the model was called with."""
+        """Whether a tensor holds exactly what the model was called with, its labels aside."""
         return any(
             value is tensor
             or (
@@ -158,7 +160,9 @@ class DeepStep:
         }
         for position, (identity, parameter) in enumerate(self._parameters.items()):
             parameter.name = names.get(identity, f"?{position}")
-            parameter.took_part = identity in took_part if self._modules else None
+            # Some are used without a call of their module, as those of an attention's output projection.
+            has_gradient = bool(parameter.grad_norm) and not parameter.is_stale
+            parameter.took_part = (identity in took_part or has_gradient) if self._modules else None
             record.parameters.append(parameter)
         self._name_modules()
         record.modules_in_eval_mode = [module.name for module in record.modules if not module.is_training]
@@ -233,6 +237,26 @@ def _list_parameters(optimizers: list[Optimizer]) -> list[torch.Tensor]:
         for group in optimizer.param_groups
         for parameter in group["params"]
     ]
+
+
+def _list_inputs(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors a model is called with, without those that its forward calls labels.
+
+    Of positional ones whose names can't be told, the first alone.
+    """
+    positional = list(args) if isinstance(args, (list, tuple)) else [args]
+    try:
+        parameters = inspect.signature(unwrap(module).forward).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()  # type: ignore[assignment]
+    names = [parameter.name for parameter in parameters if parameter.kind in POSITIONAL]
+    names += ["", *[LABELS[0]] * len(positional)][bool(names) :]
+    named = [*zip(names, positional, strict=False), *((name, value) for name, value in kwargs.items())]
+    return [value for name, value in named if isinstance(value, torch.Tensor) and not _is_label(name)]
+
+
+def _is_label(name: str) -> bool:
+    return name == "y" or any(word in name.lower() for word in LABELS)
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:

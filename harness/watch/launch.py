@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from harness.errors import MetricsFileError, ObservationError
+from harness.errors import ObservationError, UsageError
 from harness.record.history import read_returned
 from harness.record.metrics_files import Stamp, find_metrics_file, read_metrics_file
 from harness.record.run import TrainingRun, find_loss_name
 from harness.record.watched import build_watched_steps
 from harness.watch.environment import capture_environment
-from harness.watch.options import ObserverOptions
+from harness.watch.options import LIMITS_NEED_WATCHING, ObserverOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,15 +96,14 @@ def find_logged(
         MetricsFileError: A metrics file is ambiguous, missing or can't be parsed.
         ObservationError: A returned history can't be told apart into steps.
     """
-    if options.metrics is None:
-        if recorded:
-            return Logged(list(recorded), "record() callback")
-        if steps := read_returned(result):
-            return Logged(steps, "return value")
+    if options.metrics is None and recorded:
+        return Logged(list(recorded), "record() callback")
     try:
+        if options.metrics is None and (steps := read_returned(result)):
+            return Logged(steps, "return value")
         path = find_metrics_file(options.run_dir, options.metrics, before=before)
         return Logged(read_metrics_file(path), f"metrics file {path}") if path else Logged([], "")
-    except MetricsFileError as error:
+    except ObservationError as error:
         if not is_watched or options.metrics is not None:
             raise
         return Logged([], "", note=str(error).partition("\n")[0])
@@ -127,6 +126,7 @@ def build_run(
     Raises:
         ObservationError: Nothing tells what was trained, or there is no loss; says what there is instead.
     """
+    _refuse_incomplete(options, seen)
     observed = seen[0] if seen else None
     watched = build_watched_steps(observed) if observed else []
     watched_loss = next((name for step in watched for name in step.metrics if name.startswith("loss")), None)
@@ -139,7 +139,7 @@ def build_run(
     is_from_log = options.loss is not None or watched_loss is None
     return TrainingRun(
         name=options.name,
-        steps=logged.steps if is_from_log else watched,
+        steps=watched or logged.steps,
         source=logged.source if is_from_log else WATCHED,
         loss_name=logged_loss if is_from_log else watched_loss,
         run_dir=options.run_dir,
@@ -173,11 +173,13 @@ def with_limits(options: RunOptions, *, max_steps: int | None, max_seconds: floa
     """The options with limits that end the program from outside; None keeps what was set.
 
     Raises:
-        UsageError: A limit is not above 0.
+        UsageError: A limit is not above 0, or nothing is watched.
     """
     if max_steps is None and max_seconds is None:
         return options
-    watch = options.watch or ObserverOptions()
+    watch = options.watch
+    if watch is None:
+        raise UsageError(LIMITS_NEED_WATCHING)
     changed = replace(
         watch,
         max_steps=watch.max_steps if max_steps is None else max_steps,
@@ -186,11 +188,26 @@ def with_limits(options: RunOptions, *, max_steps: int | None, max_seconds: floa
     return replace(options, watch=changed)
 
 
+def _refuse_incomplete(options: RunOptions, seen: Sequence[RunObservation]) -> None:
+    """A process that trained and was gone before its end is no whole run, whatever its launcher's exit code."""
+    broken = [run for run in seen if run.steps and not run.outcome.is_complete]
+    if not broken:
+        return
+    raise ObservationError(
+        f"{options.name} ended well, but rank {broken[0].rank} of its training {broken[0].outcome}"
+        f"{f' with {broken[0].error}' if broken[0].error else ''}{tell_progress(broken)}.\n"
+        "Next: find out who hides that: a launcher that drops the exit code, or a process that was killed.",
+        seen=seen,
+    )
+
+
 def _explain_nothing(options: RunOptions, observed: RunObservation | None, result: object) -> str:
     instead = ["no record() call"]
     if observed is not None:
         passes = f"{observed.num_forwards or 0} forward and {observed.num_backwards} backward passes"
         instead = [f"{passes} were seen", *instead, *observed.not_seen]
+    elif options.watch is not None:
+        instead = ["no process that imported torch was watched", *instead]
     if read_returned(result) == []:
         instead.append("an empty returned history")
     else:

@@ -84,11 +84,11 @@ class StepLimit:
         """
         assert self._folder is not None  # noqa: S101  asked only with a folder
         agreed = self._folder / STOP_FILE
-        if is_over and os.environ.get("RANK") == "0" and not agreed.exists():
-            draft = agreed.with_suffix(".draft")
-            draft.write_text(str(num_steps + 1), encoding="ascii")
-            draft.replace(agreed)
         with contextlib.suppress(OSError, ValueError):
+            if is_over and os.environ.get("RANK") == "0" and not agreed.exists():
+                draft = agreed.with_suffix(".draft")
+                draft.write_text(str(num_steps + 1), encoding="ascii")
+                draft.replace(agreed)
             return num_steps >= int(agreed.read_text(encoding="ascii"))
         return False
 

@@ -44,6 +44,7 @@ class ModuleHooks:
         self.on_give_way: list[Callable[[], None]] = []
         self._names: dict[int, str] = {}
         self._batch_of: tuple[int, int] | None = None
+        self._is_batch_partial = False
 
     def install(self) -> None:
         """Starts to look for outermost modules."""
@@ -88,7 +89,7 @@ class ModuleHooks:
             if members <= seen:
                 continue
             seen |= members
-            kind = type(_unwrap(root)).__name__
+            kind = type(unwrap(root)).__name__
             same = sum(owner.rstrip("0123456789") == kind for owner, _ in owners)
             owners.append((f"{kind}{same + 1}" if same else kind, root))
         names: dict[int, str] = {}
@@ -130,7 +131,9 @@ class ModuleHooks:
         self._outermost = module
         if next(module.parameters(), None) is not None:
             session.attempt("model", self._adopt, module)
+            before = self._batch_of
             session.attempt("forward", self._begin, module, args, {})
+            self._is_batch_partial = self._batch_of != before
 
     def _after_any(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         # The rest is keyword arguments and output; after an exception, the output alone.
@@ -139,7 +142,7 @@ class ModuleHooks:
             self._outermost = None
             # The hook before the call is not told keyword arguments, and some models get nothing else.
             if kwargs and module.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-                self._session.attempt("batch", self._note_batch, args, kwargs)
+                self._session.attempt("batch", self._complete_batch, module, args, kwargs)
 
     def _adopt(self, module: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule) or any(
@@ -161,6 +164,9 @@ class ModuleHooks:
         try:
             module, *inputs = args
             if self._outermost is None:
+                # Its class is known; the module itself may be another one.
+                if self._handles:
+                    session.attempt("model", self._adopt, module)
                 session.attempt("forward", self._begin, module, inputs, kwargs)
             return call(*args, **kwargs)
         finally:
@@ -178,9 +184,21 @@ class ModuleHooks:
         if row.deep is not None:
             row.deep.note_first_event()
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
-        self._note_batch(args, kwargs)
+        self._note_batch(module, args, kwargs)
 
-    def _note_batch(self, args: object, kwargs: dict[str, Any]) -> None:
+    def _complete_batch(self, module: nn.Module, args: object, kwargs: dict[str, Any]) -> None:
+        """Takes the batch again, with the keyword arguments."""
+        row = self._session.ledger.open
+        if not self._is_batch_partial or self._batch_of != (row.number, self._session.run.num_backwards):
+            self._note_batch(module, args, kwargs)
+            return
+        self._is_batch_partial = False
+        row.batch_shapes[-1] = BatchSize((args, kwargs)).shapes
+        if row.deep is not None:
+            del row.deep.record.batch_fingerprints[-1:]
+            row.deep.note_batch(module, args, kwargs)
+
+    def _note_batch(self, module: nn.Module, args: object, kwargs: dict[str, Any]) -> None:
         """Takes the batch from the first call before a backward: later calls get losses or features."""
         session = self._session
         row = session.ledger.open
@@ -197,7 +215,7 @@ class ModuleHooks:
         row.num_tokens += size.num_tokens
         row.sequence_length = max(row.sequence_length, size.sequence_length)
         if row.deep is not None:
-            row.deep.note_batch(args, kwargs)
+            row.deep.note_batch(module, args, kwargs)
 
     def _note_evaluation(self, module: nn.Module) -> None:
         evaluations = self._session.run.evaluations
@@ -262,7 +280,8 @@ def _unwrap_once(root: nn.Module) -> nn.Module:
     return inner if inner is not None else nn.Module()
 
 
-def _unwrap(root: nn.Module) -> nn.Module:
+def unwrap(root: nn.Module) -> nn.Module:
+    """The program's own model, without what DistributedDataParallel and torch.compile put around it."""
     while type(root).__name__ in WRAPPERS:
         root = _unwrap_once(root)
     return root

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 RESIDENT_EVERY = 8
 # Steps 1, 8, 64, ...: describing the run takes as long as many steps are watched.
 LOOK_FACTOR = 8
+ENVIRONMENTS = ("gymnasium", "gym", "pettingzoo", "dm_env", "envpool")
 
 
 class Sink(Protocol):
@@ -143,8 +144,11 @@ class Observer:
             session.add_blind_spot(f"{self._kept.num_dropped} steps in the middle were not kept")
         self._resident.close()
         if self._sink is not None:
-            self._sink.write_run(run, is_last=True)
+            session.attempt("record", self._write_last, self._sink)
         return isinstance(error, TrainingStopped) and error.owner is self
+
+    def _write_last(self, sink: Sink) -> None:
+        sink.write_run(self._session.run, is_last=True)
 
     def _remove(self) -> None:
         self._is_open = False
@@ -224,6 +228,7 @@ class Observer:
         run.rank, run.world_size = find_rank()
         self._optimizers.describe(self._modules.name_parameters())
         run.trainable_parameters = self._modules.count_trainable() or run.trainable_parameters
+        run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
         self._loss.note_scale()
         note_compilation(run.compilation, self._graphs_before)
 

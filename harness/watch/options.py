@@ -63,6 +63,9 @@ class ObserverOptions:
 
 
 OFF = "off"
+LIMITS_NEED_WATCHING = (
+    "max_steps and max_seconds count what is watched, and watching is off.\nNext: --harness-watch=light."
+)
 
 
 def build_observer_options(
@@ -74,9 +77,7 @@ def build_observer_options(
         UsageError: A limit is not above 0, or is set although nothing is watched.
     """
     if depth == OFF and (max_steps is not None or max_seconds is not None):
-        raise UsageError(
-            "max_steps and max_seconds count what is watched, and watching is off.\nNext: --harness-watch=light."
-        )
+        raise UsageError(LIMITS_NEED_WATCHING)
     if depth == OFF:
         return None
     return ObserverOptions(depth=Depth(depth), max_steps=max_steps, max_seconds=max_seconds)

@@ -25,7 +25,7 @@ class Session:
         self.options = options
         self.run = RunObservation()
         self.clock = PhaseClock()
-        self.ledger = StepLedger(emit)
+        self.ledger = StepLedger(lambda step, row: self.attempt("record", emit, step, row))
         self.taps = TapSet()
         self.num_nested_backwards = 0
         self.has_scaled_gradients = False

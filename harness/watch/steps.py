@@ -137,7 +137,7 @@ def build_step(row: OpenStep) -> StepObservation:
         num_micro_batches=row.num_micro_batches,
         num_closure_calls=row.num_closure_calls,
         optimizers=row.optimizers,
-        learning_rates=[[_or_nan(number_of(rate)) for rate in rates] for rates in row.learning_rates],
+        learning_rates=[[number_of(rate) for rate in rates] for rates in row.learning_rates],
         grad_norm=grad_norm,
         clipped_grad_norm=clipped_grad_norm,
         batch_shapes=row.batch_shapes,

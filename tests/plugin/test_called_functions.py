@@ -116,3 +116,88 @@ def test_a_history_is_found_wherever_a_program_leaves_it(project: pytest.Pyteste
     result = project.runpytest_subprocess("-p", "no:benchmark")
     result.assert_outcomes(passed=13)
     assert result.ret == 0
+
+
+def test_a_training_is_watched_whatever_it_returns_and_ended_where_it_has_no_limit(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(
+        test_it="""
+        import pytest, torch
+        from harness import UsageError, assert_healthy
+
+        def train(result, steps=10**9):
+            model = torch.nn.Linear(4, 1)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            ended = False
+            try:
+                for _ in range(steps):
+                    inputs = torch.randn(32, 4)
+                    loss = (model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+            finally:
+                ended = True
+            return result, model.state_dict()
+
+        @pytest.mark.smoke_training(seed=0, max_steps=25)
+        @pytest.mark.parametrize("result", [None, {"train": [1.0, 2.0], "val": [1.0]}])
+        def test_watched(smoke_training, result):
+            run = smoke_training(train, result)
+            assert len(run.losses) == 25
+            assert run.source == "watched optimizer steps"
+            assert run.throughput_unit == "samples/s"
+            assert [rate for _, rate in run.metric("learning_rate")] == [0.1] * 25
+            assert run.observed.outcome == "stopped"
+            assert_healthy(run)
+
+        @pytest.mark.smoke_training(seed=0)
+        def test_columns_that_do_not_fit(smoke_training):
+            run = smoke_training(lambda: train(None, 30) and {"train": [1.0, 2.0], "val": [1.0]})
+            assert len(run.losses) == 30
+            assert "different lengths" in run.notes[0]
+
+        def test_unwatched_has_no_limit(smoke_training, request):
+            with pytest.raises(UsageError, match="watching is off"):
+                smoke_training.options(max_steps=5)
+        """
+    )
+    result = project.runpytest_subprocess("-k", "not unwatched")
+    result.assert_outcomes(passed=3, deselected=1)
+    result = project.runpytest_subprocess("-k", "unwatched", "--harness-watch=off")
+    result.assert_outcomes(passed=1, deselected=3)
+
+
+def test_a_rerun_forgets_the_attempt_before_it(project: pytest.Pytester) -> None:
+    project.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            if any(report.failed for report in reports):
+                item._initrequest()
+                reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    project.makepyfile(
+        test_it="""
+        import pytest
+        attempts = []
+
+        @pytest.mark.budget(final_loss=0.1)
+        def test_r(smoke_training):
+            smoke_training(lambda: [2.0 - step / 20 for step in range(20)])
+            attempts.append(0)
+            assert len(smoke_training.runs) == 1
+            assert len(attempts) == 2
+        """
+    )
+    result = project.runpytest_subprocess("--accept-baselines", "--reason", "initial")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*#2*")

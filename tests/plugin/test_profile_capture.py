@@ -84,7 +84,7 @@ def test_a_capture_holds_the_steps_asked_for_or_says_why_not(project: pytest.Pyt
             "note: test_it.py::test_too_large: trace dropped: * MiB compressed, at most 0 are kept; *",
         ]
     )
-    (_, trace) = sorted(project.path.glob("harness-report/traces/test_captured-*.json.gz"))
+    (_, trace) = sorted(project.path.glob("harness-report/traces/*test_captured-*.json.gz"))
     with gzip.open(trace) as file:
         events = json.load(file)["traceEvents"]
     names = [event.get("name", "") for event in events]

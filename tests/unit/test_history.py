@@ -117,3 +117,13 @@ def test_the_step_time_a_program_logs_is_taken_over() -> None:
 )
 def test_one_number_is_a_number_whatever_holds_it(value: object, number: float | None) -> None:
     assert as_number(value) == number
+
+
+def test_weights_and_strangers_are_no_history() -> None:
+    class Stranger:
+        @property
+        def history(self) -> object:
+            raise RuntimeError("not ready")
+
+    assert read_returned(Stranger()) is None
+    assert read_returned({"weight": np.zeros((3, 3)), "bias": np.zeros((3, 1))}) is None

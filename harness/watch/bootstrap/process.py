@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import torch
+
+from harness.record.observation import Outcome
 from harness.watch.bootstrap import VARIABLE
 from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+LEAVING_TIME = timedelta(seconds=5)
 LAUNCHERS = ("torchrun", "accelerate", "accelerate-launch")
 LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
 
@@ -56,6 +62,8 @@ class WatchedProcess:
             os._exit = self._exit  # type: ignore[assignment]
         self._observer.__exit__(None if self._error is None else type(self._error), self._error, None)
         self._file.close()
+        if self._observer.observation.outcome is Outcome.STOPPED:
+            leave_process_group()
 
     def _note_exception(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -70,6 +78,23 @@ class WatchedProcess:
             self.finish()
         finally:
             self._exit(code)
+
+
+def leave_process_group() -> None:
+    """Leaves the process group as the program would have done, had it not been ended from outside.
+
+    The threads of a group that is still open abort the process at its exit. The ranks leave together, where
+    they all get here in time: a rank that closes its connections can break the last exchange of another.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    with contextlib.suppress(Exception):
+        work = distributed.barrier(async_op=True)
+        if work is not None:
+            work.wait(LEAVING_TIME)
+    with contextlib.suppress(Exception):
+        distributed.destroy_process_group()
 
 
 def start() -> None:

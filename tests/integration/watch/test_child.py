@@ -82,6 +82,14 @@ def test_script_runs_as_without_the_watcher_and_leaves_its_record(tmp_path: Path
     assert all(step.clipped_grad_norm <= 1.0001 for step in observation.steps if step.clipped_grad_norm)
 
 
+def test_program_that_first_asks_whether_torch_is_installed_is_watched(tmp_path: Path) -> None:
+    asking = "import importlib.util; importlib.util.find_spec('torch'); importlib.util.find_spec('torch')"
+    done = run_script(tmp_path, before=asking, after="print([type(one).__name__ for one in sys.meta_path])")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "TorchFinder" not in done.stdout
+    assert len(read_record(tmp_path / "record")[0].steps) == 6
+
+
 def test_package_run_with_m_is_watched(tmp_path: Path) -> None:
     package = tmp_path / "program"
     package.mkdir()

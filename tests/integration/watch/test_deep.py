@@ -208,3 +208,53 @@ def test_checkpoints_are_seen_with_their_keys(tmp_path: Any) -> None:
     assert (first.path, first.after_step, first.num_bytes) == (str(path), 1, path.stat().st_size)
     assert first.keys == ["model.0.weight", "model.0.bias", "model.3.weight", "model.3.bias", "step"]
     assert (second.path, second.keys) == (str(path.with_suffix(".bin")), ["Sequential"])
+
+
+class _Tagger(nn.Module):
+    """Computes its own loss, as many language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(8, 8)
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(self.embedding(tokens).view(-1, 8), targets.reshape(-1))
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_labels_the_model_is_given_are_not_taken_for_its_inputs(shift: int) -> None:
+    def train() -> None:
+        model = _Tagger()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            text = torch.randint(0, 8, (4, 17))
+            text[0, :2] = torch.tensor([1, 2])
+            model(text[:, :16], text[:, shift : 16 + shift]).backward()
+            optimizer.step()
+
+    for deep in watch(train):
+        assert deep.loss_functions[0].target_equals_input is (shift == 0)
+
+
+def test_parameters_used_without_a_call_of_their_module_took_part() -> None:
+    def train() -> None:
+        attention = nn.MultiheadAttention(4, 2)
+        optimizer = torch.optim.SGD(attention.parameters(), lr=0.1)
+        inputs = torch.randn(3, 2, 4)
+        attention(inputs, inputs, inputs)[0].sum().backward()
+        optimizer.step()
+
+    (deep,) = watch(train)
+    assert by_name(deep)["out_proj.weight"].took_part
+
+
+def test_models_of_one_class_are_told_apart() -> None:
+    def train() -> None:
+        actor, critic = nn.Linear(4, 2), nn.Linear(4, 1)
+        optimizer = torch.optim.SGD([*actor.parameters(), *critic.parameters()], lr=0.1)
+        inputs = torch.randn(3, 4)
+        (actor(inputs).sum() + critic(inputs).sum()).backward()
+        optimizer.step()
+
+    (deep,) = watch(train)
+    assert list(by_name(deep)) == ["Linear.weight", "Linear.bias", "Linear2.weight", "Linear2.bias"]

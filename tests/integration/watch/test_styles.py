@@ -203,6 +203,41 @@ def test_batch_given_by_keyword_is_seen_from_the_first_step_on() -> None:
     assert [step.batch_shapes for step in observer.observation.steps] == [[[(5, 4)]]] * 3
 
 
+def test_batch_given_by_position_and_keyword_is_seen_whole_from_the_first_step_on() -> None:
+    class Masked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def forward(self, inputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return (self.layer(inputs).squeeze(1) * mask).sum()
+
+    model = Masked()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Observer(ObserverOptions(deep_steps=(0, 1))) as observer:
+        for _ in range(2):
+            model(torch.ones(3, 4), mask=torch.ones(3)).backward()
+            optimizer.step()
+    first, second = observer.observation.steps
+    assert first.batch_shapes == second.batch_shapes == [[(3, 4), (3,)]]
+    assert (first.num_samples, second.num_samples) == (3, 3)
+    one, two = observer.observation.deep_steps
+    assert one.batch_fingerprints == two.batch_fingerprints
+
+
+def test_sampler_of_a_batch_sampler_is_named() -> None:
+    data = torch.utils.data.TensorDataset(torch.ones(8, 4))
+    batches = torch.utils.data.BatchSampler(torch.utils.data.RandomSampler(data), 4, drop_last=True)
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Observer() as observer:
+        for (inputs,) in torch.utils.data.DataLoader(data, batch_sampler=batches):
+            model(inputs).sum().backward()
+            optimizer.step()
+    (loader,) = observer.observation.loaders
+    assert (loader.sampler, loader.batch_size, loader.drop_last) == ("RandomSampler", 4, True)
+
+
 def test_scheduler_steps_are_counted_apart_from_its_constructor() -> None:
     with Observer() as observer:
         train_plain()

@@ -23,29 +23,40 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))  # noqa: PTH12
 
 
 class TorchFinder:
-    """Finds torch as everybody does, and has the watcher started when its import is over."""
+    """Finds torch as everybody does, and has the watcher started when its import is over.
+
+    It stays until then: `importlib.util.find_spec("torch")`, with which packages ask whether torch is
+    installed, finds torch without importing it.
+    """
+
+    def __init__(self) -> None:
+        self._is_asking = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The specification of torch, with a loader that tells when it is done; None for all else."""
-        if name != "torch":
+        if name != "torch" or self._is_asking:
             return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = TorchLoader(spec.loader)  # type: ignore[assignment]
-                return spec
+        self._is_asking = True
+        try:
+            for finder in sys.meta_path:
+                spec = finder.find_spec(name, path, target)
+                if spec is not None:
+                    if spec.loader is not None:
+                        spec.loader = TorchLoader(spec.loader, self)  # type: ignore[assignment]
+                    return spec
+        finally:
+            self._is_asking = False
         return None
 
 
 class TorchLoader:
     """Loads torch with its own loader, which it gives back the place of."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, finder: TorchFinder) -> None:
         self._loader = loader
+        self._finder = finder
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -61,7 +72,9 @@ class TorchLoader:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        start_watching()
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+            start_watching()
 
 
 def start_watching() -> None:
