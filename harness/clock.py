@@ -11,11 +11,6 @@ def monotonic_s() -> float:
     return time.perf_counter()
 
 
-def today() -> str:
-    """Today's date in UTC, as `2026-11-02`."""
-    return now_utc()[:10]
-
-
 def now_utc() -> str:
     """The current moment in UTC to the second, as `2026-11-02T10:15:30+00:00`."""
     return datetime.now(UTC).isoformat(timespec="seconds")

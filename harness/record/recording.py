@@ -29,14 +29,18 @@ def read_record(folder: Path) -> list[RunObservation]:
 
 def _read_file(path: Path) -> RunObservation | None:
     found: dict[str, Any] = {}
-    steps, deep_steps, is_whole = [], [], False
-    for line in path.read_text(encoding="utf-8").splitlines():
+    steps, deep_steps, not_seen, num_unreadable, is_whole = [], [], [], 0, False
+    *lines, last = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for line in [*lines, last]:
         try:
-            entry = json.loads(line)
+            entry = json.loads(line) if line.strip() else {}
         except ValueError:
-            # The last line of a process that was killed while it wrote.
-            break
-        if "step" in entry:
+            # A process that is killed while it writes leaves a last line without its end.
+            num_unreadable += line is not last
+            continue
+        if "not_seen" in entry:
+            not_seen.append(entry["not_seen"])
+        elif "step" in entry:
             steps.append(StepObservation.from_json(entry["step"]))
         elif "deep" in entry:
             deep_steps.append(DeepObservation.from_json(entry["deep"]))
@@ -46,6 +50,9 @@ def _read_file(path: Path) -> RunObservation | None:
         return None
     run = RunObservation.from_json(found)
     run.steps, run.deep_steps = steps, deep_steps
+    if num_unreadable:
+        not_seen.append(f"{num_unreadable} lines of the record can't be read")
+    run.not_seen += not_seen
     if not is_whole:
         run.outcome = Outcome.CRASHED
         run.not_seen.append("the process ended before it could say how: its last moments are missing")

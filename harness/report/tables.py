@@ -69,7 +69,8 @@ def summarize_verdict(test: dict[str, Any]) -> str:
                 if finding["severity"] == "error"
             }
         )
-        reasons = [*codes, *([worst] if worst in FAILING_VERDICTS else [])]
+        is_reason = worst is not None and (worst in FAILING_VERDICTS or not codes)
+        reasons = [*codes, *([worst] if worst and is_reason else [])]
         return f"{test['outcome'].upper()}{': ' + ', '.join(reasons) if reasons else ''}"
     return f"passed, {worst}" if worst else "passed"
 

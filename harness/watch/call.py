@@ -17,7 +17,6 @@ from harness.watch.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from harness.record.run import TrainingRun
     from harness.watch.recorder import Recorder
@@ -28,7 +27,6 @@ def run_call(
     *,
     options: RunOptions,
     recorder: Recorder,
-    around: AbstractContextManager[object] | None = None,
 ) -> TrainingRun:
     """Calls a training function and returns the record of what it did.
 
@@ -36,13 +34,12 @@ def run_call(
         call: The program's own entry, its arguments bound to it.
         options: How to run it and where to look for its history.
         recorder: Where `record()` calls of the program end up.
-        around: A context that is open during the call only, such as a profiler.
 
     Raises:
         ObservationError: The function raised (its exception is the cause) or left no history with a loss.
     """
     before = stamp_metrics_files(options.run_dir, options.metrics)
-    with seeded(options.seed), limited_threads(options.threads), around or contextlib.nullcontext():
+    with seeded(options.seed), limited_threads(options.threads):
         _reset_peak(options.device)
         recorder.start()
         start_s, waited_s = clock.monotonic_s(), read_waiting_s()

@@ -1,4 +1,4 @@
-"""Runs a training that is a command, in a child process of its own process group."""
+"""Runs a training that is a command, in a child process with a process group of its own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from harness.watch.bootstrap import watch_environment
 from harness.watch.contention import read_waiting_s
 from harness.watch.launch import Cost, RunOptions, build_run, find_logged, tell_progress
 from harness.watch.memory import read_peak_memory_bytes
+from harness.watch.processes import GRACE_S, ProcessTree, Terminated, raising_terminated
 from harness.watch.torchrun import build_torchrun
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 30
 MAX_LINE = 1000
-GRACE_S = 5.0
 POLL_S = 0.05
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -124,11 +124,20 @@ def run_child(
 ) -> ChildOutcome:
     """Runs a child to its end, passes its output on, and leaves no process of its group behind.
 
-    Also when this process is interrupted: whatever ends the wait ends the group.
+    Also when this process is interrupted or told to end: whatever ends the wait ends the group, and what the
+    child started in groups of their own, as torchrun does its ranks.
 
     Raises:
         UsageError: The program can't be started.
+        Terminated: This process got a SIGTERM, in its main thread and without a handler of its own for it.
     """
+    with raising_terminated():
+        return _run_to_end(words, env, cwd, timeout_s)
+
+
+def _run_to_end(
+    words: Sequence[str], env: Mapping[str, str], cwd: Path | None, timeout_s: float | None
+) -> ChildOutcome:
     start_s = clock.monotonic_s()
     try:
         child = subprocess.Popen(
@@ -147,50 +156,33 @@ def run_child(
         ) from error
     tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
     pumps = [_start_pump(child.stdout, sys.stdout, tail), _start_pump(child.stderr, sys.stderr, tail)]
-    reaper = _Reaper(child)
+    tree = ProcessTree(child)
     peak_memory_bytes: int | None = None
     waiting_s: float | None = None
     has_ended = False
     try:
-        while not (has_ended := reaper.wait(POLL_S)):
+        while not (has_ended := tree.wait(POLL_S)):
             peak_memory_bytes = read_peak_memory_bytes(child.pid) or peak_memory_bytes
             waiting_s = read_waiting_s(child.pid) or waiting_s
             if timeout_s is not None and clock.monotonic_s() - start_s > timeout_s:
                 break
+    except Terminated:
+        raise
     except KeyboardInterrupt:
         # The child is in a session of its own: Ctrl-C reaches it only through us.
-        _signal_group(child.pid, signal.SIGINT, reaper)
+        tree.send(signal.SIGINT)
         raise
     finally:
         wall_clock_s = clock.monotonic_s() - start_s
-        _end_group(child.pid, reaper)
+        tree.end()
         for pump in pumps:
             pump.join(GRACE_S)
     return ChildOutcome(
-        exit_code=reaper.exit_code,
+        exit_code=tree.exit_code,
         output_tail="\n".join(tail).rstrip() or "(no output)",
         cost=Cost(wall_clock_s, peak_memory_bytes, waiting_s),
         timed_out=not has_ended,
     )
-
-
-class _Reaper:
-    """Waits for a child in a thread, so that the end of the child ends the wait at once."""
-
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
-        self._child = child
-        self._thread = threading.Thread(target=child.wait, daemon=True, name="harness-reaper")
-        self._thread.start()
-
-    @property
-    def exit_code(self) -> int:
-        """The child's exit code; negative is the number of the signal that ended it."""
-        return self._child.returncode or 0
-
-    def wait(self, timeout_s: float) -> bool:
-        """Whether the child ended within the time."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
 
 
 def _start_pump(source: IO[bytes] | None, sink: TextIO, tail: collections.deque[str]) -> threading.Thread:
@@ -209,20 +201,6 @@ def _start_pump(source: IO[bytes] | None, sink: TextIO, tail: collections.deque[
     thread = threading.Thread(target=pump, daemon=True, name="harness-output")
     thread.start()
     return thread
-
-
-def _end_group(group: int, reaper: _Reaper) -> None:
-    """Ends what is left of a process group: a request first, then without mercy."""
-    _signal_group(group, signal.SIGTERM, reaper)
-    _signal_group(group, signal.SIGKILL, reaper)
-
-
-def _signal_group(group: int, number: signal.Signals, reaper: _Reaper) -> None:
-    """Sends a signal to a group where there is one left, and gives its leader time to act on it."""
-    # macOS denies signals to a group of ended processes.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-        reaper.wait(GRACE_S)
 
 
 def _read_words(command: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -1,12 +1,19 @@
-"""Counts what torch.compile did, from its own counters."""
+"""Knows when torch is turning a program into a graph, and counts what torch.compile did."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from harness.record.observation import CompilationObservation
+
+
+def is_capturing() -> bool:
+    """Whether a call is being compiled or traced: what the watcher did now would end up in the graph."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def count_graphs() -> tuple[int, int]:

@@ -10,6 +10,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 
 from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
+from harness.watch.compilation import is_capturing
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_tensor
 from harness.watch.gradients import measure_norms
 from harness.watch.loss_inputs import LossFunctionHooks
@@ -190,7 +191,7 @@ class DeepStep:
     def _after_module(self, module: torch.nn.Module, args: object, output: Any) -> None:
         del args
         session = self._session
-        if torch.compiler.is_compiling() or session.num_nested_backwards or not torch.is_grad_enabled():
+        if is_capturing() or session.num_nested_backwards or not torch.is_grad_enabled():
             return
         if session.is_training_thread():
             session.attempt("module", self._note_module, module, output)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from harness.record.deep import LossFunctionObservation
+from harness.watch.compilation import is_capturing
 from harness.watch.taps import TapSet
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class LossFunctionHooks:
         signature = inspect.signature(getattr(functional, name))
 
         def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if self._num_inside or torch.compiler.is_compiling():
+            if self._num_inside or is_capturing():
                 return call(*args, **kwargs)
             # A loss function that calls another one is one loss.
             self._num_inside += 1

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.record.observation import EvaluationObservation
-from harness.watch.compilation import count_frames
+from harness.watch.compilation import count_frames, is_capturing
 from harness.watch.data import BatchSize
 from harness.watch.timing import FORWARD, OTHER
 
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from harness.watch.steps import OpenStep
 
 MAX_EVALUATIONS = 10_000
-WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule")
+WRAPPERS = {
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "_FabricModule": "_forward_module",
+}
+"""Classes that wrap a model, and the name of the model in each."""
 
 
 class ModuleHooks:
@@ -123,7 +129,7 @@ class ModuleHooks:
             self._give_way_to_compiler()
 
     def _before_any(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if torch.compiler.is_compiling() or self._outermost is not None or self._is_inside:
+        if is_capturing() or self._outermost is not None or self._is_inside:
             return
         session = self._session
         if session.num_nested_backwards or not session.is_training_thread():
@@ -141,7 +147,7 @@ class ModuleHooks:
         if self._outermost is module:
             self._outermost = None
             # The hook before the call is not told keyword arguments, and some models get nothing else.
-            if kwargs and module.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if kwargs and module.training and torch.is_grad_enabled() and not is_capturing():
                 self._session.attempt("batch", self._complete_batch, module, args, kwargs)
 
     def _adopt(self, module: nn.Module) -> None:
@@ -158,7 +164,9 @@ class ModuleHooks:
 
     def _around_call(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         session = self._session
-        if self._is_inside or session.num_nested_backwards or not session.is_training_thread():
+        if self._is_inside or torch.jit.is_tracing():
+            return call(*args, **kwargs)
+        if session.num_nested_backwards or not session.is_training_thread():
             return call(*args, **kwargs)
         self._is_inside = True
         try:
@@ -266,22 +274,21 @@ class ModuleHooks:
 
 
 def clean_name(root: nn.Module, name: str) -> str:
-    """A parameter's or module's name without what DistributedDataParallel and torch.compile put in."""
+    """A parameter's or module's name without what DistributedDataParallel and its like put in."""
     clean = name.replace("_orig_mod.", "").replace("_fsdp_wrapped_module.", "")
-    while type(root).__name__ in WRAPPERS:
-        if type(root).__name__ != "OptimizedModule":
-            clean = clean.removeprefix("module.")
+    while (inner := WRAPPERS.get(type(root).__name__)) is not None:
+        clean = clean.removeprefix(f"{inner}.")
         root = _unwrap_once(root)
     return clean
 
 
 def _unwrap_once(root: nn.Module) -> nn.Module:
-    inner = root._modules.get("_orig_mod") or root._modules.get("module")  # noqa: SLF001  no public name
+    inner = root._modules.get(WRAPPERS[type(root).__name__])  # noqa: SLF001  no public name
     return inner if inner is not None else nn.Module()
 
 
 def unwrap(root: nn.Module) -> nn.Module:
-    """The program's own model, without what DistributedDataParallel and torch.compile put around it."""
+    """The program's own model, without what DistributedDataParallel and its like put around it."""
     while type(root).__name__ in WRAPPERS:
         root = _unwrap_once(root)
     return root

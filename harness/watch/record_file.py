@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,15 @@ if TYPE_CHECKING:
     from harness.record.observation import RunObservation, StepObservation
 
 
+ROOM_BYTES = 256
+
+
 class RecordFile:
     """The record of this process; there is no file before something is worth writing.
 
-    Lines go to the system one by one, without a buffer of ours, so that not even SIGKILL loses them.
+    Lines go to the system one by one, without a buffer of ours, so that not even SIGKILL loses them. The first
+    that can't be written whole is the last: the room kept at the beginning then takes the reason, which needs
+    no more of a full disk.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,6 +33,8 @@ class RecordFile:
         self._process = os.getpid()
         self._file: int | None = None
         self._num_steps = 0
+        self._room_at = 0
+        self._is_full = False
 
     def write_step(self, step: StepObservation, deep: DeepObservation | None) -> None:
         """Takes one step."""
@@ -46,11 +55,38 @@ class RecordFile:
             self._file = None
 
     def _write(self, entry: dict[str, Any]) -> None:
-        if os.getpid() != self._process:
+        if self._is_full or os.getpid() != self._process:
             return
-        if self._file is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            name = f"rank{os.environ.get('RANK', '0')}-{self._process}.jsonl"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.open(self._folder / name, flags, 0o644)
-        os.write(self._file, (json.dumps(entry, default=str) + "\n").encode())
+        line = (json.dumps(entry, default=str) + "\n").encode()
+        try:
+            if self._file is None:
+                self._file = self._open()
+            self._append(self._file, line)
+        except OSError as error:
+            self._is_full = True
+            self._note_full(error)
+            raise
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"rank{os.environ.get('RANK', '0')}-{self._process}.jsonl"
+
+    def _open(self) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        # A process that has become another program by `os.exec` goes on in its file.
+        self._room_at = os.fstat(file).st_size
+        self._append(file, b" " * (ROOM_BYTES - 1) + b"\n")
+        return file
+
+    def _append(self, file: int, line: bytes) -> None:
+        num_written = os.write(file, line)
+        if num_written < len(line):
+            raise OSError(errno.ENOSPC, f"{num_written} of {len(line)} bytes could be written")
+
+    def _note_full(self, error: OSError) -> None:
+        note = json.dumps({"not_seen": f"steps from here on: the record can't be written: {error.strerror}"})
+        # Not through our own descriptor: what is open to append is written to at its end only.
+        with contextlib.suppress(OSError), self._path.open("r+b") as file:
+            file.seek(self._room_at)
+            file.write(note.encode()[: ROOM_BYTES - 1])

@@ -2,7 +2,8 @@
 
 A tap is shared: the first listener puts the replacement in, the last one to leave takes it out, in any order,
 so observers nest. Functions are redirected in place, by their code object, because programs hold references
-of their own (`from torch.nn.utils import clip_grad_norm_`); methods are replaced on their class.
+of their own (`from torch.nn.utils import clip_grad_norm_`); methods are replaced on their class. A redirected
+function still shows its own source and signature, which is what `torch.jit.script` compiles.
 """
 
 from __future__ import annotations
@@ -42,17 +43,25 @@ class FunctionPlace:
             self._code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
         )
         self.original.__kwdefaults__ = function.__kwdefaults__
+        self._signature = inspect.signature(function)
 
     def put(self, entry: Callable[..., Any]) -> None:
         """Sends calls to `entry`, wherever the function was imported to."""
         constants = tuple(entry if value == ENTRY else value for value in _call_entry.__code__.co_consts)
         self._redirected = _call_entry.__code__.replace(
-            co_consts=constants, co_name=self._code.co_name, co_qualname=self._code.co_qualname
+            co_consts=constants,
+            co_name=self._code.co_name,
+            co_qualname=self._code.co_qualname,
+            co_filename=self._code.co_filename,
+            co_firstlineno=self._code.co_firstlineno,
         )
+        vars(self._function).setdefault("__signature__", self._signature)
         self._function.__code__ = self._redirected
 
     def restore(self) -> None:
         """Gives the function its own code back, unless somebody else has exchanged it since."""
+        if vars(self._function).get("__signature__") is self._signature:
+            del vars(self._function)["__signature__"]
         if self._function.__code__ is self._redirected:
             self._function.__code__ = self._code
 

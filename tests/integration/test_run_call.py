@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from harness.watch.launch import RunOptions
 from harness.watch.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from harness.record.run import TrainingRun
@@ -134,23 +133,6 @@ def test_an_interrupt_and_misuse_of_the_harness_pass_through(call: Callable[...,
         call(interrupt)
     with pytest.raises(UsageError, match="got no metric"):
         call(lambda: Recorder().record())
-
-
-def test_a_context_is_open_during_the_call_only(tmp_path: Path) -> None:
-    seen = []
-
-    @contextlib.contextmanager
-    def around() -> Iterator[None]:
-        seen.append("opened")
-        yield
-        seen.append("closed")
-
-    def train() -> list[float]:
-        seen.append("trained")
-        return [1.0]
-
-    run_call(train, options=RunOptions("train()", tmp_path), recorder=Recorder(), around=around())
-    assert seen == ["opened", "trained", "closed"]
 
 
 def test_a_history_without_a_loss_names_what_it_holds(call: Callable[..., TrainingRun]) -> None:

@@ -143,7 +143,7 @@ while True:
 def test_the_time_limit_ends_the_whole_process_group(
     python: Callable[..., TrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.watch.child.GRACE_S", 0.1)
+    monkeypatch.setattr("harness.watch.processes.GRACE_S", 0.1)
     # The clock strikes the limit once both processes are there.
     monkeypatch.setattr(clock, "monotonic_s", lambda: 100.0 if (tmp_path / "ready").exists() else 0.0)
     with pytest.raises(
@@ -167,7 +167,7 @@ def test_a_process_left_behind_by_a_good_command_is_ended_too(
 def test_an_interrupt_of_the_wait_ends_the_group(
     python: Callable[..., TrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.watch.child.GRACE_S", 0.1)
+    monkeypatch.setattr("harness.watch.processes.GRACE_S", 0.1)
 
     def interrupt_once_started() -> None:
         while not (tmp_path / "ready").exists():

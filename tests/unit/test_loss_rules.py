@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.record.observation import RunObservation
 from harness.record.run import Step, TrainingRun
 from harness.rules.catalogue import RULES, diagnose
 from harness.rules.finding import Severity
@@ -71,6 +72,13 @@ def test_other_metrics_that_break_at_the_same_step_are_named_too(make_run: MakeR
 def test_five_losses_are_too_few_to_judge(make_run: MakeRun) -> None:
     diagnosis = diagnose(make_run(FALLING[:5]))
     assert diagnosis.not_applied == {"T101": "it needs 6 losses, the run has 5"}
+
+
+def test_the_rising_loss_of_reinforcement_learning_is_not_judged(make_run: MakeRun) -> None:
+    rising = [1.0 + step for step in range(12)]
+    diagnosis = diagnose(make_run(rising, observed=RunObservation(environments=["gymnasium"])))
+    assert diagnosis.findings == ()
+    assert "reinforcement learning" in diagnosis.not_applied["T101"]
 
 
 def test_a_run_without_a_step_has_no_rule_that_applies(make_run: MakeRun) -> None:

@@ -258,3 +258,25 @@ def test_models_of_one_class_are_told_apart() -> None:
 
     (deep,) = watch(train)
     assert list(by_name(deep)) == ["Linear.weight", "Linear.bias", "Linear2.weight", "Linear2.bias"]
+
+
+class _FabricModule(nn.Module):
+    """Wraps a model as Lightning Fabric does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._forward_module = self._original_module = model
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return self._forward_module(inputs)
+
+
+def test_parameters_behind_a_wrapper_have_the_names_the_model_gives_them() -> None:
+    def train() -> None:
+        model = _FabricModule(build_model())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.ones(2, 8)).sum().backward()
+        optimizer.step()
+
+    (deep,) = watch(train)
+    assert list(by_name(deep)) == ["0.weight", "0.bias", "3.weight", "3.bias"]

@@ -210,7 +210,8 @@ def test_batch_given_by_position_and_keyword_is_seen_whole_from_the_first_step_o
             self.layer = torch.nn.Linear(4, 1)
 
         def forward(self, inputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return (self.layer(inputs).squeeze(1) * mask).sum()
+            outputs: torch.Tensor = self.layer(inputs).squeeze(1) * mask
+            return outputs.sum()
 
     model = Masked()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
