@@ -51,7 +51,9 @@ def _read_file(path: Path) -> RunObservation | None:
     run = RunObservation.from_json(found)
     run.steps, run.deep_steps = steps, deep_steps
     if num_unreadable:
-        not_seen.append(f"{num_unreadable} lines of the record can't be read")
+        not_seen.append(
+            f"{num_unreadable} line{'s' if num_unreadable > 1 else ''} of the record can't be read"
+        )
     run.not_seen += not_seen
     if not is_whole:
         run.outcome = Outcome.CRASHED

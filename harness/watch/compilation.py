@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 def is_capturing() -> bool:
     """Whether a call is being compiled or traced: what the watcher did now would end up in the graph."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or is_tracing()
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` is recording the calls of this thread."""
+    return torch._C._get_tracing_state() is not None  # noqa: SLF001  as nn.Module asks; the public one is not typed
 
 
 def count_graphs() -> tuple[int, int]:

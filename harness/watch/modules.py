@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.record.observation import EvaluationObservation
-from harness.watch.compilation import count_frames, is_capturing
+from harness.watch.compilation import count_frames, is_capturing, is_tracing
 from harness.watch.data import BatchSize
 from harness.watch.timing import FORWARD, OTHER
 
@@ -164,7 +164,7 @@ class ModuleHooks:
 
     def _around_call(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         session = self._session
-        if self._is_inside or torch.jit.is_tracing():
+        if self._is_inside or is_tracing():
             return call(*args, **kwargs)
         if session.num_nested_backwards or not session.is_training_thread():
             return call(*args, **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from harness.errors import ObservationError, UsageError
 from harness.watch.child import TAIL_LINES, run_command
 from harness.watch.launch import RunOptions
 from harness.watch.memory import read_peak_memory_bytes
+from harness.watch.processes import Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,6 +182,80 @@ def test_an_interrupt_of_the_wait_ends_the_group(
         python(FORK_AND_HANG, timeout_s=60)
     watcher.join()
     assert all(ends(int(word)) for word in (tmp_path / "ready").read_text().split())
+
+
+RANK = """
+import os, pathlib, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+mine = pathlib.Path(os.environ["RANK"])
+mine.write_text(str(os.getpid()))
+mine.rename("ready" + os.environ["RANK"])
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.slow
+def test_the_time_limit_ends_ranks_that_ignore_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.watch.processes.GRACE_S", 0.1)
+    ready = [tmp_path / "ready0", tmp_path / "ready1"]
+    monkeypatch.setattr(clock, "monotonic_s", lambda: 100.0 * all(path.exists() for path in ready))
+    (tmp_path / "train.py").write_text(RANK)
+    with pytest.raises(ObservationError, match="was still running after 60 s"):
+        run_command(
+            [sys.executable, "train.py"],
+            options=RunOptions("train", tmp_path),
+            cwd=tmp_path,
+            timeout_s=60,
+            ranks=2,
+        )
+    assert all(ends(int(path.read_text())) for path in ready)
+
+
+CANCELLED = """
+import sys
+import harness.watch.processes
+
+
+def test_hangs(smoke_training, monkeypatch):
+    monkeypatch.setattr(harness.watch.processes, "GRACE_S", 0.1)
+    smoke_training.command([sys.executable, "hang.py"])
+"""
+
+
+def test_a_sigterm_to_pytest_ends_the_child_and_the_session(tmp_path: Path) -> None:
+    (tmp_path / "hang.py").write_text(FORK_AND_HANG)
+    (tmp_path / "test_it.py").write_text(CANCELLED)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as session:
+        while not (tmp_path / "ready").exists():
+            assert session.poll() is None
+            time.sleep(0.01)
+        session.send_signal(signal.SIGTERM)
+        output, _ = session.communicate()
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert "Terminated: SIGTERM" in output
+    assert all(ends(int(word)) for word in (tmp_path / "ready").read_text().split())
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_a_handler_of_the_programs_own_is_left_alone(
+    python: Callable[..., TrainingRun], handler: Any
+) -> None:
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        python(f"import os, signal; os.kill(os.getppid(), signal.SIGTERM); {WRITE_METRICS}")
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_the_default_for_sigterm_is_back_after_a_command(python: Callable[..., TrainingRun]) -> None:
+    with pytest.raises(Terminated):
+        python(f"import os, signal; os.kill(os.getppid(), signal.SIGTERM); signal.pause(); {WRITE_METRICS}")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    python(WRITE_METRICS)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,18 @@ def test_ranks_stop_together(tmp_path: Path, options: ObserverOptions) -> None:
     assert {first.outcome, second.outcome} == {Outcome.STOPPED}
 
 
+def test_stopped_program_leaves_its_process_group(tmp_path: Path) -> None:
+    done = run_script(
+        tmp_path,
+        ObserverOptions(max_steps=3),
+        before="import atexit; atexit.register(lambda: print(torch.distributed.is_initialized()))",
+        inside="if not step: torch.distributed.init_process_group("
+        f"'gloo', init_method='file://{tmp_path}/meet', rank=0, world_size=1)",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_light_depth_reaches_the_child(tmp_path: Path) -> None:
     run_script(tmp_path, ObserverOptions(depth=Depth.LIGHT))
     assert read_record(tmp_path / "record")[0].deep_steps == []
