@@ -121,12 +121,19 @@ def assert_artifacts(
         there = [str(path.relative_to(run.run_dir)) for path in run.artifacts("**/*")]
         more = len(there) - MAX_LISTED
         listing = ", ".join(there[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+        stopped = (
+            [note for note in run.observed.notes if "ended from outside" in note] if run.observed else []
+        )
         raise AssertionError(
             "\n".join(
                 [
                     f"{len(defects)} artifact problem{'s' if len(defects) > 1 else ''} under {run.run_dir}:",
                     *(f"  {defect}" for defect in defects),
                     f"Files there: {listing or 'none'}.",
+                    *(
+                        f"The program was {note}, perhaps before it wrote them: raise the limit."
+                        for note in stopped
+                    ),
                 ]
             )
         )

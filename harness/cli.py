@@ -29,7 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, command = (
         (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     )
-    options = _build_parser().parse_args(own)
+    options, extra = _build_parser().parse_known_args(own)
+    if extra:
+        _say(
+            f"harness: {shlex.join(extra)} is no option of harness.\n"
+            f"Next: put -- before the command: harness check -- {shlex.join(extra)}",
+            is_error=True,
+        )
+        return EXIT_NOT_OBSERVED
     # A SIGTERM unwinds like Ctrl-C, so that the program we run is ended with us.
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -129,9 +136,7 @@ def _explain(run: TrainingRun, diagnosis: Diagnosis) -> str:
 
     losses = run.losses
     lines = [
-        f"harness: {len(run.steps)} {run.source} in {run.wall_clock_s:.1f} s"
-        if run.observed
-        else f"harness: {len(run.steps)} steps of {run.source} in {run.wall_clock_s:.1f} s",
+        f"harness: {len(run.steps)} steps in {run.wall_clock_s:.1f} s ({run.source})",
         *tell_watched(run),
     ]
     if losses:
@@ -139,7 +144,7 @@ def _explain(run: TrainingRun, diagnosis: Diagnosis) -> str:
         lines.append(draw_curve(run.loss_curve))
     lines += [f"{finding.severity}: {finding}" for finding in diagnosis.findings]
     lines += [f"not applied: {code}: {reason}" for code, reason in diagnosis.not_applied.items()]
-    lines += [f"note: {note}" for note in run.notes]
+    lines += [f"note: {note}" for note in (*run.notes, *(run.observed.notes if run.observed else ()))]
     if not diagnosis.findings:
         lines.append(f"{len(diagnosis.applied)} rules applied, no finding.")
     return "\n".join(lines)

@@ -114,7 +114,7 @@ OPTIONS = (
     Option(
         name="require_baseline",
         flag="--harness-require-baseline",
-        help="Fail when a test has a baseline, but none for this runner class.",
+        help="Fail when a time or memory has a baseline, but none for this runner class.",
         default=False,
         parse=_parse_switch,
         ini="harness_require_baseline",

@@ -22,6 +22,7 @@ def build_frame(steps: Sequence[Step]) -> pd.DataFrame:
     Raises:
         UsageError: pandas is not installed.
     """
+    __tracebackhide__ = True
     try:
         import pandas as pd  # noqa: PLC0415  imported late: 200 ms
     except ImportError as error:

@@ -59,7 +59,7 @@ def find_metrics_file(run_dir: Path, pattern: str | None, *, before: Mapping[Pat
         names = ", ".join(str(path.relative_to(run_dir)) for path in found[:5])
         raise MetricsFileError(
             f"{len(found)} metrics files match under {run_dir}: {names}.\n"
-            'Next: name one, for example @pytest.mark.smoke_training(metrics="run/metrics.csv").'
+            'Next: name one: smoke_training(metrics="run/metrics.csv") on the marker, or --metrics run/metrics.csv.'
         )
     if not found and pattern:
         stale = f"; {len(seen)} that the run did not write were left out" if seen else ""

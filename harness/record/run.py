@@ -161,6 +161,7 @@ class TrainingRun:
         Raises:
             UsageError: pandas is not installed.
         """
+        __tracebackhide__ = True
         from harness.record.frames import build_frame  # noqa: PLC0415  pandas is imported late
 
         return build_frame(self.steps)

@@ -42,7 +42,7 @@ def build_notes(session: dict[str, Any]) -> list[str]:
                 notes.setdefault(note, []).append(test["nodeid"])
             for finding in run["findings"]:
                 if finding["severity"] != "error":
-                    text = f"{finding['severity']} {finding['code']} {finding['name']}: {finding['message']}"
+                    text = f"{finding['code']} {finding['name']}: {finding['message']}"
                     notes.setdefault(text, []).append(test["nodeid"])
     return [f"{', '.join(map(shorten, nodeids))}: {note}" for note, nodeids in notes.items()]
 

@@ -18,8 +18,8 @@ def tell_watched(run: TrainingRun) -> list[str]:
     if observed is None or not observed.steps:
         return []
     lines = [
-        f"  {optimizer.name}: {len(optimizer.groups)} groups, "
-        f"{sum(group.num_elements for group in optimizer.groups):,} parameters, {optimizer.num_steps} steps"
+        f"  {optimizer.name}: {_count(len(optimizer.groups), 'group')}, "
+        f"{sum(group.num_elements for group in optimizer.groups):,} parameters, {_count(optimizer.num_steps, 'step')}"
         for optimizer in observed.optimizers
     ]
     for name in ("learning_rate", "grad_norm"):
@@ -35,6 +35,10 @@ def tell_watched(run: TrainingRun) -> list[str]:
         lines.append(f"  step time: {run.step_time_s * 1e3:.3g} ms ({phases})")
     if len(run.ranks) > 1:
         lines.append(
-            f"  ranks: {len(run.ranks)}, {', '.join(str(len(rank.steps)) for rank in run.ranks)} steps"
+            f"  {len(run.ranks)} ranks, with {', '.join(str(len(rank.steps)) for rank in run.ranks)} steps"
         )
     return lines + [f"  not seen: {reason}" for reason in observed.not_seen]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -36,7 +36,9 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
     severity = rule.severity
     stillness = _find_stillness(run)
     if stillness is not None:
-        seen = f"the loss does not fall ({trend.start:.6g} at the start, {trend.end:.6g} at the end), and {stillness}"
+        seen = stillness
+        if len(set(losses)) > 1:
+            seen = f"the loss does not fall ({trend.start:.6g} -> {trend.end:.6g}), and {stillness}"
         cause = (
             "Likely: nothing is learned at all: learning rate 0, parameters not in the optimizer, "
             "no optimizer.step(), or a loss cut off from the parameters."
@@ -53,7 +55,7 @@ def _check_decrease(run: TrainingRun, rule: Rule) -> Iterator[Finding]:
             seen += f"; a drop of {MIN_CHANGE:.0%} would have been seen through its noise"
             cause = "A training from scratch should fall; one that starts near its floor, as a resumed one, need not."
         else:
-            seen += f", within its noise (p = {trend.p_fall:.2g}, needed {ALPHA:g}; it may drop {trend.max_drop:.1%})"
+            seen += f", within its noise (p = {trend.p_fall:.2g}, needed {ALPHA:g})"
             cause = "Too short or too noisy to tell: train more steps, or on larger batches."
     yield Finding(
         code=rule.code,

@@ -38,6 +38,7 @@ def run_call(
     Raises:
         ObservationError: The function raised (its exception is the cause) or left no history with a loss.
     """
+    __tracebackhide__ = True
     before = stamp_metrics_files(options.run_dir, options.metrics)
     with seeded(options.seed), limited_threads(options.threads):
         _reset_peak(options.device)
@@ -69,6 +70,7 @@ def run_call(
 
 def _call(call: Callable[[], Any], observer: Observer | None) -> Any:
     """What the program returned; None when it was ended, or ended itself with exit code 0 as a main may."""
+    __tracebackhide__ = True
     try:
         with observer or contextlib.nullcontext():
             return call()

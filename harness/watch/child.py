@@ -107,7 +107,7 @@ def _refuse_failed(
         raise ObservationError(
             f"{shown} was still running after {timeout_s:g} s{tell_progress(seen)} and was ended with its "
             f"process group.\n{outcome.output_tail}\n"
-            "Next: find where it hangs in the output above, or raise the wall-clock budget.",
+            "Next: find where it hangs, or raise the limit (wall_clock_s, timeout_s or --timeout).",
             seen=seen,
         )
     if outcome.exit_code != 0:

@@ -156,7 +156,7 @@ def build_run(
         ranks=tuple(seen),
         result=result,
         command=command,
-        notes=[*([logged.note] if logged.note else []), *(observed.notes if observed else [])],
+        notes=[logged.note] if logged.note else [],
     )
 
 
@@ -214,16 +214,25 @@ def _explain_nothing(options: RunOptions, observed: RunObservation | None, resul
         holds = "" if result is None else f" (the return value, {type(result).__name__}, holds none)"
         instead.append(f"no returned history{holds}")
     instead.append(f"no metrics.csv or metrics.jsonl under {options.run_dir}")
+    likely = ""
+    if observed is not None and observed.num_backwards:
+        likely = "Likely: optimizer.step() is never called, or no optimizer of torch makes the updates.\n"
     return (
-        f"no optimizer step was seen in {options.name}: {'; '.join(instead)}.\n"
+        f"no optimizer step was seen in {options.name}: {'; '.join(instead)}.\n{likely}"
         "Next: check that the program trains at all in this mode. One that updates its parameters without an "
         "optimizer of torch can return its losses, call smoke_training.record(step=..., loss=...), or write a "
-        'metrics file: @pytest.mark.smoke_training(metrics="logs/*.csv").'
+        'metrics file: smoke_training(metrics="logs/*.csv") on the marker, or --metrics "logs/*.csv".'
     )
 
 
 def _explain_no_loss(options: RunOptions, logged: Logged, watched: Sequence[Step]) -> str:
     names = sorted({name for step in logged.steps for name in step.metrics})
+    if not names and options.loss is not None:
+        return (
+            f"no logged metric {options.loss!r}: {options.name} left no log of its own; "
+            f"{len(watched)} optimizer steps were watched.\n"
+            "Next: leave out loss (--loss) to take what reaches backward, or let the program log that metric."
+        )
     if not names:
         return (
             f"{len(watched)} optimizer steps were seen in {options.name}, but no loss that reached backward.\n"
@@ -232,5 +241,5 @@ def _explain_no_loss(options: RunOptions, logged: Logged, watched: Sequence[Step
     missing = f"no metric {options.loss!r}; " if options.loss else ""
     return (
         f"no loss in the {logged.source}: {missing}it holds {', '.join(names)}.\n"
-        'Next: name the one that is the loss, for example @pytest.mark.smoke_training(loss="my_loss").'
+        'Next: name the one that is the loss: smoke_training(loss="my_loss") on the marker, or --loss my_loss.'
     )

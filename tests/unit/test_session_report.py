@@ -119,7 +119,7 @@ def test_notes_tell_once_what_did_not_fail(make_run: MakeRun) -> None:
     )
     assert notes[0] == "a, b: the message. the advice."
     assert notes[1] == "d: trace dropped"
-    assert notes[2].startswith("d: note T101 loss-not-decreasing: the loss is not shown to fall")
+    assert notes[2].startswith("d: T101 loss-not-decreasing: the loss is not shown to fall")
     assert len(notes) == 3
 
 
