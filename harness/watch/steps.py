@@ -180,7 +180,3 @@ def _join(norms: list[float]) -> float | None:
     if len(norms) == 1:
         return norms[0]
     return math.sqrt(sum(norm * norm for norm in norms)) if norms else None
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
