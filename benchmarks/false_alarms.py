@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from harness.record.run import TrainingRun
 from harness.record.watched import build_watched_steps
-from harness.rules.catalogue import diagnose
+from harness.rules.diagnosis import diagnose
 from harness.watch.environment import capture_environment
 from harness.watch.observer import Observer
 

@@ -6,17 +6,22 @@ Each fails with an `AssertionError` that names values and the likely cause.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.errors import ObservationError, UsageError
 from harness.record.artifacts import find_defect
 from harness.report.curve import draw_curve
-from harness.rules.catalogue import diagnose
-from harness.rules.loss import LOSS_NOT_DECREASING, NON_FINITE_METRIC
+from harness.report.diagnosis import tell_diagnosis, tell_not_applied
+from harness.rules.diagnosis import diagnose
+from harness.rules.finding import Severity
+from harness.rules.finite import NON_FINITE_METRIC
+from harness.rules.loss import LOSS_NOT_DECREASING
 from harness.rules.trend import measure_trend
+from harness.selection import RuleSelection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.record.run import TrainingRun
     from harness.rules.finding import Finding, Rule
@@ -47,9 +52,9 @@ def assert_loss_decreases(run: TrainingRun, *, min_drop: float = 0.0) -> None:
             f"min_drop={min_drop!r} is not a share of the loss.\nNext: min_drop=0.2 asks for 20 %."
         )
     if not all(math.isfinite(loss) for loss in run.losses):
-        _fail_on(NON_FINITE_METRIC.check(run, NON_FINITE_METRIC), run)
+        _fail_on(NON_FINITE_METRIC.apply(run), run)
     _require(LOSS_NOT_DECREASING, run)
-    _fail_on(LOSS_NOT_DECREASING.check(run, LOSS_NOT_DECREASING), run)
+    _fail_on(LOSS_NOT_DECREASING.apply(run), run)
     trend = measure_trend(run.losses)
     if trend.drop < min_drop:
         raise AssertionError(
@@ -67,23 +72,46 @@ def assert_finite(run: TrainingRun) -> None:
     """
     __tracebackhide__ = True
     _require(NON_FINITE_METRIC, run)
-    _fail_on(NON_FINITE_METRIC.check(run, NON_FINITE_METRIC), run)
+    _fail_on(NON_FINITE_METRIC.apply(run), run)
 
 
-def assert_healthy(run: TrainingRun) -> None:
+def assert_healthy(
+    run: TrainingRun,
+    *,
+    select: Sequence[str] | None = None,
+    ignore: Mapping[str, str] | None = None,
+    severity: Mapping[str, str] | None = None,
+    bounds: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
     """Fails when any rule that applies to the run finds an error.
+
+    Rules are chosen by code (`T101`) or by the beginning of codes (`T1`); what is given here goes over the
+    marker's and the project's own (`[tool.harness]`).
+
+    Args:
+        run: The run to judge.
+        select: Rules to apply; all of them by default.
+        ignore: Rules whose findings fail nothing, each with the reason: `{"T102": "starts on purpose so"}`.
+        severity: Another severity for rules: `{"T505": "error"}`.
+        bounds: Other bounds for rules: `{"T101": {"min_change": 0.05}}`.
 
     Raises:
         AssertionError: One or more findings; all are listed, causes first, with the rules not applied.
         ObservationError: No rule could be applied, so nothing was judged.
+        UsageError: A rule or bound is unknown, or a reason is missing.
     """
     __tracebackhide__ = True
-    diagnosis = diagnose(run)
+    given = {"select": select, "ignore": ignore, "severity": severity, "bounds": bounds}
+    selection = run.selection.merge(RuleSelection.parse(given, source="assert_healthy"))
+    diagnosis = diagnose(replace(run, selection=selection))
     if not diagnosis.applied:
         reasons = "\n".join(f"{code}: {reason}" for code, reason in diagnosis.not_applied.items())
         raise ObservationError(f"no rule applies to {run.name}, so nothing was judged:\n{reasons}")
-    skipped = "".join(f"\nnot applied: {code}: {reason}" for code, reason in diagnosis.not_applied.items())
-    _fail_on(diagnosis.errors, run, skipped)
+    if not diagnosis.errors:
+        return
+    lines = tell_diagnosis(diagnosis, is_shown=lambda finding: finding.severity is not Severity.NOTE)
+    curve = draw_curve(run.loss_curve)
+    raise AssertionError("\n".join([*lines, curve, *tell_not_applied(diagnosis)]).rstrip())
 
 
 def assert_artifacts(
@@ -148,9 +176,8 @@ def _require(rule: Rule, run: TrainingRun) -> None:
         )
 
 
-def _fail_on(findings: Iterable[Finding], run: TrainingRun, addition: str = "") -> None:
+def _fail_on(findings: Iterable[Finding], run: TrainingRun) -> None:
     __tracebackhide__ = True
     messages = [str(finding) for finding in findings]
     if messages:
-        curve = draw_curve(run.loss_curve)
-        raise AssertionError("\n".join([*messages, curve]).rstrip() + addition)
+        raise AssertionError("\n".join([*messages, draw_curve(run.loss_curve)]).rstrip())

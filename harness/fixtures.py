@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.profiling.capture import Capture
     from harness.profiling.schedule import CaptureSchedule
     from harness.record.run import TrainingRun
+    from harness.selection import RuleSelection
     from harness.settings import Settings
     from harness.watch.launch import RunOptions
     from harness.watch.recorder import Recorder
@@ -66,6 +67,7 @@ class TestState:
 
 STATE: pytest.StashKey[TestState] = pytest.StashKey()
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+PROJECT: pytest.StashKey[RuleSelection] = pytest.StashKey()
 
 
 class SmokeTraining:
@@ -235,11 +237,25 @@ class SmokeTraining:
     def _keep(self, run: TrainingRun) -> TrainingRun:
         from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
+        run.selection = _choose_rules(self._item)
         self._state.runs.append(run)
         self._state.runner_class = self._settings["runner_class"] or derive_runner_class(
             run.environment, device=run.device, threads=run.threads
         )
         return run
+
+
+def _choose_rules(item: pytest.Item) -> RuleSelection:
+    """The rules a test's runs are judged by: those of the project, with the marker's over them."""
+    from harness.project import FILE, read_selection  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.rules.diagnosis import check_selection  # noqa: PLC0415
+
+    stash = item.config.stash
+    if PROJECT not in stash:
+        stash[PROJECT] = read_selection(item.config.rootpath / FILE)
+    selection = stash[PROJECT].merge(item.stash[STATE].training.selection)
+    check_selection(selection)
+    return selection
 
 
 @pytest.fixture
@@ -255,6 +271,7 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
     # Asked for by request.getfixturevalue(): collection could not see it, and there is no marker either.
     unseen = TestState(training=TrainingRequest(), gpu=None, budget=None, schedule=None)
     training = item.stash.setdefault(STATE, unseen).training
+    _choose_rules(item)  # a mistake in them is told before anything is trained
     options = RunOptions(
         name=item.nodeid,
         run_dir=tmp_path,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.arguments import check_names, check_number, check_text
 from harness.errors import UsageError
+from harness.selection import ARGUMENTS as RULE_ARGUMENTS
+from harness.selection import RuleSelection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEVICES = ("cpu", "cuda")
-TRAINING_ARGUMENTS = ("devices", "seed", "max_steps", "max_seconds", "metrics", "loss")
+TRAINING_ARGUMENTS = ("devices", "seed", "max_steps", "max_seconds", "metrics", "loss", *RULE_ARGUMENTS)
 GPU_ARGUMENTS = ("count", "memory_gb", "name")
 MAX_SEED = 2**63 - 1
 
@@ -28,6 +30,7 @@ class TrainingRequest:
         max_seconds: Seconds of training after which it is.
         metrics: Glob of the metrics file under the run directory.
         loss: Name of the metric that is the training loss.
+        selection: Which rules its runs are judged by.
     """
 
     devices: tuple[str, ...] = ()
@@ -36,6 +39,7 @@ class TrainingRequest:
     max_seconds: float | None = None
     metrics: str | None = None
     loss: str | None = None
+    selection: RuleSelection = field(default_factory=RuleSelection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ def parse_training(arguments: Mapping[str, Any], *, source: str) -> TrainingRequ
     texts = {name: arguments[name] for name in ("metrics", "loss") if arguments.get(name) is not None}
     for name, value in texts.items():
         check_text(name, value, source=source)
-    return TrainingRequest(devices=tuple(devices), seed=seed, **limits, **texts)
+    selection = RuleSelection.parse(arguments, source=source)
+    return TrainingRequest(devices=tuple(devices), seed=seed, selection=selection, **limits, **texts)
 
 
 def parse_gpu(arguments: Mapping[str, Any], *, source: str) -> GpuRequest:

@@ -21,10 +21,11 @@ __all__ = ["smoke_training"]
 TIMEOUT_SLACK_S = 30.0
 MARKERS = {
     "smoke_training": "smoke_training(devices=None, seed=None, max_steps=None, max_seconds=None, metrics=None, "
-    "loss=None): a tiny training. "
+    "loss=None, select=None, ignore=None, severity=None, bounds=None): a tiny training. "
     'devices, e.g. ["cpu", "cuda"], runs the test once on each; seed is set before a called function; '
     "max_steps and max_seconds end the program from outside; metrics "
-    "is a glob of the metrics file under the run directory; loss names the metric that is the training loss.",
+    "is a glob of the metrics file under the run directory; loss names the metric that is the training loss; "
+    "select, ignore={code: reason}, severity and bounds choose the rules it is judged by.",
     "budget": "budget(wall_clock_s, step_time_s, min_throughput, peak_memory_mb, max_final_loss, wall_clock, "
     "step_time, throughput, peak_memory, final_loss): what the test's training may cost. The first five are "
     "absolute limits; the others tolerances against the stored baseline, 0.05 being 5 %. wall_clock_s also "

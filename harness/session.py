@@ -115,7 +115,7 @@ def describe_item(
     """What a test with a marker of ours came to, as JSON data for the report."""
     from harness.errors import HarnessError  # noqa: PLC0415
     from harness.report.document import describe_run, describe_test  # noqa: PLC0415  late
-    from harness.rules.catalogue import diagnose  # noqa: PLC0415
+    from harness.rules.diagnosis import diagnose  # noqa: PLC0415
 
     state: TestState = item.stash[STATE]
     error = call.excinfo.value if call.excinfo is not None else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.record.artifacts import find_artifacts
+from harness.selection import RuleSelection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ class TrainingRun:
         command: The argument list of a command; None for a called function.
         is_profiled: Whether a profiler watched, so that times say nothing about the program.
         trace: The profiler's trace file, where one was captured.
+        selection: Which rules it is judged by.
     """
 
     name: str
@@ -93,6 +95,7 @@ class TrainingRun:
     is_profiled: bool = False
     trace: Path | None = None
     notes: list[str] = field(default_factory=list)
+    selection: RuleSelection = field(default_factory=RuleSelection)
 
     @property
     def losses(self) -> list[float]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from harness.budgets.judge import BudgetResult
     from harness.record.run import TrainingRun
-    from harness.rules.catalogue import Diagnosis
+    from harness.rules.diagnosis import Diagnosis
 
 SCHEMA_VERSION = 1
 
@@ -42,6 +42,7 @@ def describe_run(run: TrainingRun, diagnosis: Diagnosis) -> dict[str, Any]:
         "notes": list(run.notes),
         "findings": [finding.to_json() for finding in diagnosis.findings],
         "rules_not_applied": diagnosis.not_applied,
+        "findings_ignored": [finding.to_json() | {"reason": reason} for finding, reason in diagnosis.ignored],
         "environment": run.environment.to_json(),
     }
 

@@ -1,4 +1,4 @@
-"""A finding, and the rule that makes it."""
+"""A rule, what it found, and the finding that is told to people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
     from harness.record.run import TrainingRun
 
@@ -21,6 +21,27 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the check of a rule has seen in a run, in words; the rule's identity is added to it.
+
+    Attributes:
+        message: What was seen, with the measured values and the bound, as one or two whole sentences.
+        cause: The likely cause in plain words, as a sentence that goes on after "Likely:".
+        advice: The next thing to try, as a sentence that goes on after "Next:".
+        subject: The metric, tensor, module, optimizer or file it is about.
+        step: Where it was first seen; None when it concerns the whole run.
+        severity: Another one than the rule's own; None takes that.
+    """
+
+    message: str
+    cause: str
+    advice: str
+    subject: str
+    step: int | None = None
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong with a run.
 
@@ -29,9 +50,11 @@ class Finding:
         name: The rule's stable name, such as `loss-not-decreasing`.
         severity: How bad it is.
         message: What was seen, with values and the bound.
-        cause: The likely cause and what to try, in plain words.
+        cause: The likely cause, in plain words.
+        advice: The next thing to try.
+        subject: The metric, tensor, module, optimizer or file it is about.
         step: Where it was first seen; None when it concerns the whole run.
-        subject: The metric, tensor, module or file it is about.
+        explained_by: Code of the finding it follows from; None when it stands for itself.
     """
 
     code: str
@@ -39,15 +62,32 @@ class Finding:
     severity: Severity
     message: str
     cause: str
+    advice: str
     subject: str
     step: int | None = None
+    explained_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON object."""
         return asdict(self) | {"severity": str(self.severity)}
 
     def __str__(self) -> str:
-        return f"{self.code} {self.name}: {self.message}\n{self.cause}"
+        return f"{self.code} {self.name}: {self.message}\nLikely: {self.cause}\nNext: {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A number that a rule compares with, which a project may set.
+
+    Attributes:
+        name: Its name in the configuration.
+        default: Its value when nobody sets it.
+        meaning: What it bounds, with the unit, as half a sentence.
+    """
+
+    name: str
+    default: float
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +97,68 @@ class Rule:
     Attributes:
         code: Stable code, never reused.
         name: Stable name.
-        severity: Of its findings.
+        severity: Of its findings, where the check does not say otherwise.
         summary: What must hold, in one sentence.
+        explanation: How it is told, and what look-alikes it is silent about; for its page in the docs.
+        cases: Real bugs it is made for, each with where it was reported.
         find_obstacle: Why the rule can't be applied to a run; None when it can.
-        check: The findings in a run it can be applied to.
+        check: What is wrong in a run it can be applied to, by the rule's bounds. A pure function.
+        bounds: The numbers it compares with.
+        explains: Codes, or beginnings of codes, of the findings that follow from one of this rule.
     """
 
     code: str
     name: str
     severity: Severity
     summary: str
+    explanation: str
+    cases: tuple[str, ...]
     find_obstacle: Callable[[TrainingRun], str | None]
-    check: Callable[[TrainingRun, Rule], Iterator[Finding]]
+    check: Callable[[TrainingRun, Mapping[str, float]], Iterable[Evidence]]
+    bounds: tuple[Bound, ...] = ()
+    explains: tuple[str, ...] = ()
+
+    @property
+    def default_bounds(self) -> dict[str, float]:
+        """The bounds by name, as they are when nobody sets them."""
+        return {bound.name: bound.default for bound in self.bounds}
+
+    def apply(
+        self,
+        run: TrainingRun,
+        *,
+        severity: Severity | None = None,
+        bounds: Mapping[str, float] | None = None,
+    ) -> list[Finding]:
+        """The findings in a run.
+
+        Args:
+            run: A run the rule can be applied to.
+            severity: Takes the place of the rule's own; what the check itself made milder stays so.
+            bounds: Take the place of the defaults they name.
+        """
+        found = self.check(run, {**self.default_bounds, **(bounds or {})})
+        return [
+            Finding(
+                code=self.code,
+                name=self.name,
+                severity=_choose_severity(self.severity, severity, evidence.severity),
+                message=evidence.message,
+                cause=evidence.cause,
+                advice=evidence.advice,
+                subject=evidence.subject,
+                step=evidence.step,
+            )
+            for evidence in found
+        ]
+
+
+SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
+
+
+def _choose_severity(own: Severity, wanted: Severity | None, found: Severity | None) -> Severity:
+    if wanted is None:
+        return found or own
+    if found is None or SEVERITIES.index(found) <= SEVERITIES.index(own):
+        return wanted
+    return max(wanted, found, key=SEVERITIES.index)

@@ -48,15 +48,13 @@ class Trend:
         """False: not shown to fall, which is not the same as shown not to; see `is_level`."""
         return self.p_fall <= ALPHA and self.end < self.start
 
-    @property
-    def is_rising(self) -> bool:
-        """Shown to rise, and by more than 2 %."""
-        return self.p_rise <= STRICT_ALPHA and -self.drop > MIN_CHANGE
+    def is_rising(self, min_change: float = MIN_CHANGE) -> bool:
+        """Shown to rise, and by more than `min_change` of its start."""
+        return self.p_rise <= STRICT_ALPHA and -self.drop > min_change
 
-    @property
-    def is_level(self) -> bool:
-        """Shown not to fall: even a fall of 2 % would have been seen. False for short or noisy series."""
-        return not self.is_falling and self.max_drop < MIN_CHANGE
+    def is_level(self, min_change: float = MIN_CHANGE) -> bool:
+        """Shown not to fall: even a fall of `min_change` would have been seen. False for short or noisy series."""
+        return not self.is_falling and self.max_drop < min_change
 
     @property
     def drop(self) -> float:

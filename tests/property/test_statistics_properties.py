@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.budgets.gate import Verdict, compare_quality, compare_with_pool
 from harness.report.curve import draw_curve, draw_sparkline
-from harness.rules.catalogue import diagnose
+from harness.rules.diagnosis import diagnose
 from harness.rules.trend import measure_trend
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def test_any_finite_series_has_a_trend_and_never_contradicts_itself(values: list
     trend = measure_trend(values)
     assert 0 <= trend.p_fall <= 1
     assert 0 <= trend.p_rise <= 1
-    assert trend.is_falling + trend.is_level <= 1
-    assert trend.is_falling + trend.is_rising <= 1
+    assert trend.is_falling + trend.is_level() <= 1
+    assert trend.is_falling + trend.is_rising() <= 1
     assert not math.isnan(trend.drop)
 
 

@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = (
     ("errors", "clock"),
-    ("arguments",),
+    ("arguments", "selection"),
     ("record",),
     ("rules", "watch", "baselines", "markers"),
     ("probes", "budgets", "profiling"),
     ("report",),
     ("assertions",),
-    ("__init__", "plugin", "settings", "fixtures", "session", "cli", "__main__"),
+    ("__init__", "plugin", "settings", "fixtures", "session", "project", "commands", "cli", "__main__"),
 )
 """From the ground up. Rooms of one floor know nothing of each other, but for the top floor."""
 

@@ -8,9 +8,11 @@ import pytest
 
 from harness.record.observation import RunObservation
 from harness.record.run import Step, TrainingRun
-from harness.rules.catalogue import RULES, diagnose
+from harness.rules.catalogue import RULES
+from harness.rules.diagnosis import diagnose
 from harness.rules.finding import Severity
-from harness.rules.loss import LOSS_NOT_DECREASING, NON_FINITE_METRIC
+from harness.rules.finite import NON_FINITE_METRIC
+from harness.rules.loss import LOSS_NOT_DECREASING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from harness.report.document import SCHEMA_VERSION, build_session, describe_run,
 from harness.report.folder import make_report_folder, publish_trace
 from harness.report.markdown import render_markdown
 from harness.report.tables import HEADER, align, build_notes, build_rows
-from harness.rules.catalogue import diagnose
+from harness.rules.diagnosis import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,13 +19,13 @@ def add_noise(values: list[float], size: float, seed: int) -> list[float]:
 def test_flat_noise_is_called_falling_or_rising_at_most_about_once_in_a_hundred(num_values: int) -> None:
     trends = [measure_trend(add_noise([2.3] * num_values, 0.1, seed)) for seed in range(NUM_SEEDS)]
     assert sum(trend.is_falling for trend in trends) <= 0.02 * NUM_SEEDS
-    assert sum(trend.is_rising for trend in trends) <= 0.02 * NUM_SEEDS
+    assert sum(trend.is_rising() for trend in trends) <= 0.02 * NUM_SEEDS
 
 
 def test_a_falling_series_is_hardly_ever_called_level_or_rising() -> None:
     fall = [2.0 - 0.01 * step for step in range(20)]
     trends = [measure_trend(add_noise(fall, 0.1, seed)) for seed in range(NUM_SEEDS)]
-    assert sum(trend.is_level or trend.is_rising for trend in trends) <= 0.01 * NUM_SEEDS
+    assert sum(trend.is_level() or trend.is_rising() for trend in trends) <= 0.01 * NUM_SEEDS
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_a_falling_series_is_hardly_ever_called_level_or_rising() -> None:
 def test_a_clean_fall_is_seen(values: list[float]) -> None:
     trend = measure_trend(values)
     assert trend.is_falling
-    assert not trend.is_level
-    assert not trend.is_rising
+    assert not trend.is_level()
+    assert not trend.is_rising()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -55,14 +55,14 @@ def test_a_fast_fall_under_a_noisy_floor_is_seen(seed: int) -> None:
 def test_a_rise_is_told_from_a_level() -> None:
     rising = measure_trend([1.0 + 0.1 * step for step in range(12)])
     level = measure_trend([2.0] * 12)
-    assert (rising.is_rising, rising.is_falling) == (True, False)
-    assert (level.is_level, level.is_falling, level.is_rising) == (True, False, False)
+    assert (rising.is_rising(), rising.is_falling) == (True, False)
+    assert (level.is_level(), level.is_falling, level.is_rising()) == (True, False, False)
 
 
 def test_a_short_noisy_series_is_neither_falling_nor_level() -> None:
     trend = measure_trend([2.0, 1.5, 2.2, 1.7, 1.9, 1.8])
     assert not trend.is_falling
-    assert not trend.is_level
+    assert not trend.is_level()
 
 
 def test_the_drop_is_a_share_of_the_start() -> None:

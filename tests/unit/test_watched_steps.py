@@ -8,7 +8,7 @@ from harness.errors import ObservationError
 from harness.record.observation import Outcome, RunObservation, StepObservation
 from harness.record.run import Step
 from harness.record.watched import build_watched_steps, find_phase_shares, has_several_optimizers
-from harness.rules.catalogue import diagnose
+from harness.rules.diagnosis import diagnose
 from harness.watch.launch import Cost, Logged, RunOptions, build_run
 
 if TYPE_CHECKING:
