@@ -24,6 +24,19 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def frameworks(session: nox.Session) -> None:
+    """Watch trainings of Lightning, Hugging Face's Trainer and Accelerate; arguments after -- go to pytest."""
+    install(session, "--group", "test", "--group", "frameworks")
+    session.run(
+        "pytest",
+        "tests/integration/watch/test_frameworks.py",
+        f"--junitxml={REPORT}/junit-frameworks.xml",
+        *session.posargs,
+        env={"HARNESS_TEST_FRAMEWORKS": "required"},
+    )
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format, CI workflows and the GitLab file; arguments after -- go to ruff check."""
     session.install("-c", CONSTRAINTS, "--group", "lint")
@@ -83,6 +96,16 @@ def docs(session: nox.Session) -> None:
     """Write the generated parts of the docs; with -- --check only tell whether they are up to date."""
     install(session)
     session.run("python", "docs/generate.py", *session.posargs)
+
+
+@nox.session
+def detection(session: nox.Session) -> None:
+    """Put faults into little programs, count what the rules and other checks find, and write docs/detection.md.
+
+    Arguments after -- take the place of `all`: `judge --verbose --faults T4`, say.
+    """
+    install(session, "accelerate", "lightning", "pytest-torch==1.1.1", "transformers")
+    session.run("python", "-m", "benchmarks.detection.run", *(session.posargs or ["all"]))
 
 
 @nox.session

@@ -59,7 +59,8 @@ def assert_loss_decreases(run: TrainingRun, *, min_drop: float = 0.0) -> None:
     if trend.drop < min_drop:
         raise AssertionError(
             f"the loss falls by {trend.drop:.1%}, from {trend.start:.6g} to {trend.end:.6g}; at least "
-            f"{min_drop:.1%} is asked for (min_drop).\n{draw_curve(run.loss_curve)}"
+            f"{min_drop:.1%} is asked for (min_drop).\n{draw_curve(run.loss_curve)}\n"
+            f"Next: train more steps; if this is all that it should fall, min_drop={_round_down(trend.drop)}."
         )
 
 
@@ -134,9 +135,11 @@ def assert_artifacts(
     if not patterns:
         raise UsageError('assert_artifacts(run) names no file.\nNext: assert_artifacts(run, "metrics.csv").')
     defects = []
+    is_missing = False
     for pattern in patterns:
         paths = run.artifacts(pattern)
         if len(paths) < min_count:
+            is_missing = True
             defects.append(f"{pattern}: {len(paths)} files, at least {min_count} asked for")
         for path in paths:
             size = path.stat().st_size
@@ -158,13 +161,29 @@ def assert_artifacts(
                     f"{len(defects)} artifact problem{'s' if len(defects) > 1 else ''} under {run.run_dir}:",
                     *(f"  {defect}" for defect in defects),
                     f"Files there: {listing or 'none'}.",
-                    *(
-                        f"The program was {note}, perhaps before it wrote them: raise the limit."
-                        for note in stopped
-                    ),
+                    _advise_on_files(stopped, is_missing=is_missing),
                 ]
             )
         )
+
+
+def _round_down(share: float) -> str:
+    """A share that this run would have kept, in two digits."""
+    return f"{max(0.0, math.floor(share * 100) / 100):g}"
+
+
+def _advise_on_files(stopped: Sequence[str], *, is_missing: bool) -> str:
+    if stopped:
+        return (
+            f"Next: the program was {stopped[0]}, perhaps before it wrote them: raise the limit, or let the "
+            "program write earlier."
+        )
+    if is_missing:
+        return (
+            "Next: check that the program writes them in this mode, and into this folder; where it writes "
+            "elsewhere, smoke_training.options(run_dir=...)."
+        )
+    return "Next: look at the file; was the program stopped while writing, or is it not closed at its end?"
 
 
 def _require(rule: Rule, run: TrainingRun) -> None:

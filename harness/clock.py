@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-
-def monotonic_s() -> float:
-    """Seconds on a clock that never runs backwards; only differences mean anything."""
-    return time.perf_counter()
+monotonic_s = time.perf_counter
+"""Seconds on a clock that never runs backwards; only differences mean anything."""
 
 
 def now_utc() -> str:

@@ -25,11 +25,18 @@ class ObservationError(HarnessError):
 
     Attributes:
         seen: Records of what was seen up to then, one per process; empty when nothing was.
+        output: The last lines that a command printed, where they were passed on and are not in the message.
     """
 
-    def __init__(self, message: str, *, seen: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, *, seen: Sequence[Any] = (), output: str = "") -> None:
         super().__init__(message)
         self.seen = tuple(seen)
+        self.output = output
+
+    @property
+    def whole(self) -> str:
+        """The message with that output, for reports that are read where the output is not."""
+        return f"{self}\n{self.output}" if self.output else str(self)
 
 
 class MetricsFileError(ObservationError):

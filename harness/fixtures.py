@@ -157,6 +157,7 @@ class SmokeTraining:
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         if capture is not None:
             self._keep_trace(run, capture)
+        self._note_no_capture(run)
         return self._keep(run)
 
     def command(
@@ -204,15 +205,22 @@ class SmokeTraining:
             )
         except HarnessError as error:
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
+        self._note_no_capture(run)
         return self._keep(run)
 
     def _wants_capture(self) -> bool:
+        return self._state.schedule is not None and self._find_obstacle() is None
+
+    def _find_obstacle(self) -> str | None:
         from harness.profiling.schedule import explain_no_capture  # noqa: PLC0415
         from harness.watch.devices import find_gpus  # noqa: PLC0415
 
-        if self._state.schedule is None:
-            return False
-        return explain_no_capture(self._settings["profile"], has_gpu=bool(find_gpus())) is None
+        return explain_no_capture(self._settings["profile"], has_gpu=bool(find_gpus()))
+
+    def _note_no_capture(self, run: TrainingRun) -> None:
+        """A marker that did nothing says why."""
+        if self._state.schedule is not None and (obstacle := self._find_obstacle()) is not None:
+            run.notes.append(f"profile_capture captured nothing: {obstacle}")
 
     def _capture(self) -> AbstractContextManager[Capture | None]:
         import contextlib  # noqa: PLC0415

@@ -195,6 +195,7 @@ def _judge(item: pytest.Item, state: TestState) -> None:
         runner_class=state.runner_class or "",
         reason=settings["reason"] if settings["accept"] else None,
         is_crowded=getattr(item.config, "workerinput", {}).get("workercount", 1) > 1,
+        root=item.config.rootpath,
     )
     assert state.budget is not None  # noqa: S101  the caller checked it
     try:

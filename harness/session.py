@@ -138,8 +138,10 @@ def describe_item(
 
 
 def _explain(error: BaseException) -> str:
-    from harness.errors import HarnessError  # noqa: PLC0415
+    from harness.errors import HarnessError, ObservationError  # noqa: PLC0415
 
+    if isinstance(error, ObservationError):
+        return error.whole
     told = (HarnessError, AssertionError, pytest.fail.Exception, pytest.skip.Exception)
     return str(error) if isinstance(error, told) else f"{type(error).__name__}: {error}"
 

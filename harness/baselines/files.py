@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -81,14 +80,14 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes of this user and machine off a baseline while it is read, extended and written.
+    """Keeps other processes of this user and machine off the baselines while one is read, extended and written.
 
     Raises:
         BaselineError: The lock can't be made, or another process holds it for more than 30 s.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  imported late, only when accepting
 
-    lock = FileLock(find_lock(path))
+    lock = FileLock(find_lock())
     try:
         lock.acquire(timeout=LOCK_TIMEOUT_S)
     except (OSError, Timeout) as error:
@@ -102,11 +101,10 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def find_lock(path: Path) -> Path:
-    """The lock file of a baseline's folder.
+def find_lock() -> Path:
+    """The one lock file of this user, for all baselines: they are written rarely, and within milliseconds.
 
-    It lies among the temporary files: it can't be removed after its release, as another process may hold it
-    by then, and beside the baselines it would end up in commits.
+    It lies among the temporary files and stays: it can't be removed after its release, as another process may hold
+    it by then; beside the baselines it would end up in commits; and one for each folder would pile up.
     """
-    digest = hashlib.sha256(os.fsencode(path.parent.resolve())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"harness-baselines-{os.getuid()}-{digest}.lock"
+    return Path(tempfile.gettempdir()) / f"harness-baselines-{os.getuid()}.lock"

@@ -17,6 +17,9 @@ ALPHA = 0.001
 MIN_LAUNCHES = 5
 """Fewer launches say too little of the noise between processes to judge by."""
 
+MIN_TELLING, PASS_ALPHA = 3, 0.05
+"""From so many launches on, a value that is this surely within the tolerance passes; two have no spread to trust."""
+
 MAX_LOG = 100.0
 """Largest noise on the log scale that is turned back into a share."""
 
@@ -64,8 +67,10 @@ def compare_with_pool(
 
     Regressed means both: worse by more than the tolerance, and by more than launches of unchanged code
     differ, `t(1 - alpha, K - 1) * s * sqrt(1 + 1/K)` with `s` the standard deviation of the logs. Worse than
-    the tolerance but within that noise is inconclusive, and so is everything while the pool has fewer than
-    five launches.
+    the tolerance but within that noise is inconclusive. A pool of fewer than five launches is no measure of
+    noise to fail by, and everything is inconclusive, but for one case: from three launches on, a value passes
+    that is shown to be no worse than the tolerance, at a level of 5 %. So little must they differ that
+    even the few tell.
 
     Args:
         observed: The value of one launch, above 0.
@@ -77,17 +82,21 @@ def compare_with_pool(
     Raises:
         ValueError: The pool is empty, or a value is not a finite number above 0.
 
-    Source: prediction interval for one future observation of a normal sample (Hahn and Meeker, 1991).
+    Source: prediction interval for one future observation of a normal sample (Hahn and Meeker, 1991); the pass
+    of a small pool is the one-sided test of non-inferiority (Schuirmann, 1987) on the same statistic.
     """
     if not pool or not all(0 < value < math.inf for value in (observed, *pool)):
         raise ValueError("a comparison needs a pool, and finite values above 0")
     logs = [math.log(value) for value in pool]
     difference = math.log(observed) - statistics.fmean(logs)
-    noise = _measure_noise(logs, alpha)
+    noise = _measure_noise(logs, alpha) if len(logs) >= MIN_LAUNCHES else math.inf
     worse = difference if is_lower_better else -difference
     allowed = math.log1p(tolerance)
+    is_shown_within = (
+        MIN_TELLING <= len(logs) < MIN_LAUNCHES and worse + _measure_noise(logs, PASS_ALPHA) <= allowed
+    )
     return Comparison(
-        verdict=_decide(worse, allowed, noise),
+        verdict=Verdict.PASS if is_shown_within else _decide(worse, allowed, noise),
         baseline=math.exp(statistics.fmean(logs)),
         change=math.expm1(difference),
         noise=math.expm1(min(noise, MAX_LOG)) if math.isfinite(noise) else noise,
@@ -119,8 +128,6 @@ def compare_quality(observed: float, pool: Sequence[float], *, tolerance: float)
 
 
 def _measure_noise(logs: Sequence[float], alpha: float) -> float:
-    if len(logs) < MIN_LAUNCHES:
-        return math.inf
     from scipy import stats  # noqa: PLC0415  imported late: 400 ms
 
     quantile = float(stats.t.ppf(1 - alpha, len(logs) - 1))

@@ -22,6 +22,7 @@ from harness.errors import BaselineError, ObservationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from harness.baselines.pools import Pool, PoolStore
     from harness.budgets.metrics import Metric
@@ -73,12 +74,14 @@ class Judge:
         runner_class: The class of this machine.
         reason: Why baselines are being accepted; None when they are only compared.
         is_crowded: Whether other tests run beside this one, so that its times say nothing.
+        root: Folder that paths in messages are relative to; None shows them as they are.
     """
 
     store: PoolStore
     runner_class: str
     reason: str | None = None
     is_crowded: bool = False
+    root: Path | None = None
 
     def judge_all(self, runs: Mapping[str, TrainingRun], budget: Budget) -> list[BudgetResult]:
         """Judges the runs of one test, by the name of their baselines; accepts all of them or none.
@@ -211,6 +214,8 @@ class Judge:
         )
         pool = self.store.extend(test, launch, run.environment, self.runner_class, anew=bool(moved))
         path = self.store.path(test, self.runner_class)
+        if self.root is not None and path.is_relative_to(self.root):
+            path = path.relative_to(self.root)
         why = f" (started anew: {', '.join(result.metric for result in moved)} moved)" if moved else ""
         return [
             BudgetResult(
@@ -238,8 +243,20 @@ def _judge_limit(metric: Metric, observed: float, limit: float, budget: Budget, 
         f"{metric.name} {metric.show(observed, unit)} is {relation} its limit of {metric.show(limit, unit)} "
         f"({budget.source})."
     )
-    verdict = Verdict.PASS if is_within else Verdict.EXCEEDED
-    return BudgetResult(metric.name, verdict, observed, limit, None, message)
+    if is_within:
+        return BudgetResult(metric.name, Verdict.PASS, observed, limit, None, message)
+    return BudgetResult(metric.name, Verdict.EXCEEDED, observed, limit, None, message, _advise_limit(metric))
+
+
+def _advise_limit(metric: Metric) -> str:
+    move = "raise" if metric.is_lower_better else "lower"
+    if metric.scope is Scope.ANY:
+        first = "compare the curve with that of a run which kept the limit, and find the change that did it"
+    elif metric.is_time:
+        first = "run it again alone on the machine; if it stays so, find the change that slowed it down"
+    else:
+        first = "find the change that did it"
+    return f"{first}; if it is intended, {move} {metric.limit_name} on the marker."
 
 
 def _compare_all(

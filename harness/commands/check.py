@@ -87,7 +87,7 @@ def run_check(options: argparse.Namespace) -> int:
             seen = [run.to_json() for run in error.seen] if isinstance(error, ObservationError) else []
             facts = {
                 "outcome": "not observed",
-                "message": str(error),
+                "message": error.whole if isinstance(error, ObservationError) else str(error),
                 "command": options.words,
                 "observed": seen,
             }

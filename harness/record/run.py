@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.record.environment import Environment
+    from harness.record.log_files import LogFile
     from harness.record.observation import RunObservation
 
 LOSS_NAMES = ("loss", "train/loss", "train_loss", "training_loss")
@@ -49,7 +50,8 @@ class TrainingRun:
 
     Attributes:
         name: The test or command that ran it.
-        steps: Its steps in order: the optimizer steps that were watched, or else those the program logged.
+        steps: Its steps in order: the optimizer steps that were watched, or else those the program logged. Where
+            several ranks train together, the loss of a step is the mean over them; all else is of rank 0.
         source: Where the steps came from, for messages: "watched optimizer steps", "record()
             callback", "return value", or a metrics file.
         loss_name: Which metric is the loss; None when the history has none.
@@ -65,6 +67,7 @@ class TrainingRun:
         environment: Machine and library versions.
         logged: Steps that the program logged itself; empty when it logs none.
         logged_source: Where those came from.
+        log_files: The metrics files it wrote under `run_dir`, row by row.
         observed: What the watcher saw; of rank 0 where there are several. None when nothing was watched.
         ranks: What it saw of every process, in the order of their ranks.
         result: What a called function returned; None for a command.
@@ -88,6 +91,7 @@ class TrainingRun:
     waiting_s: float | None = None
     logged: list[Step] = field(default_factory=list)
     logged_source: str = ""
+    log_files: Sequence[LogFile] = ()
     observed: RunObservation | None = None
     ranks: Sequence[RunObservation] = ()
     result: Any = None

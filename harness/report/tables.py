@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 HEADER = ("test", "steps", "loss", "step time", "throughput", "peak memory", "verdict")
 FAILED, NOT_OBSERVED = "FAILED", "NOT OBSERVED"
 FAILING_VERDICTS = ("limit exceeded", "missing baseline", "regressed")
+MAX_WIDTH = 120
+"""Characters of a line in the logs of CI before it is wrapped or cut."""
+MIN_NAME, MIN_VERDICT, GAP = 24, 24, 2
 NOTED_VERDICTS = ("inconclusive", "not comparable", "accepted", "improved")
 
 
@@ -33,10 +36,8 @@ def build_notes(session: dict[str, Any]) -> list[str]:
     """What a reader should know although nothing failed: one line a budget that was not plainly passed."""
     notes: dict[str, list[str]] = {}
     for test in session["tests"]:
-        for result in test["budget"]:
-            if result["verdict"] in NOTED_VERDICTS:
-                text = " ".join(filter(None, (result["message"], result["advice"])))
-                notes.setdefault(text, []).append(test["nodeid"])
+        for text in _tell_budget(test["budget"]):
+            notes.setdefault(text, []).append(test["nodeid"])
         for run in test["runs"]:
             for note in run["notes"]:
                 notes.setdefault(note, []).append(test["nodeid"])
@@ -45,6 +46,24 @@ def build_notes(session: dict[str, Any]) -> list[str]:
                     text = f"{finding['code']} {finding['name']}: {finding['message']}"
                     notes.setdefault(text, []).append(test["nodeid"])
     return [f"{', '.join(map(shorten, nodeids))}: {note}" for note, nodeids in notes.items()]
+
+
+def _tell_budget(results: Sequence[dict[str, Any]]) -> list[str]:
+    """One line for all measurements of a test to which the same happened; the whole is in the document."""
+    labels: dict[str, list[str]] = {}
+    for result in results:
+        metric, verdict, change = result["metric"], result["verdict"], result["change"]
+        if verdict not in NOTED_VERDICTS:
+            continue
+        if verdict == "accepted":
+            text, change = result["message"].removeprefix(f"{metric} "), None
+        elif verdict == "not comparable":
+            text = f"{verdict}: {result['message'].partition(': ')[2] or result['advice']}"
+        else:
+            text = f"{verdict}: {result['advice']}"
+        is_number = isinstance(change, (int, float))
+        labels.setdefault(text, []).append(f"{metric} ({change:+.1%})" if is_number else metric)
+    return [f"{', '.join(metrics)} {text}" for text, metrics in labels.items()]
 
 
 def shorten(nodeid: str) -> str:
@@ -75,9 +94,16 @@ def summarize_verdict(test: dict[str, Any]) -> str:
     return f"passed, {worst}" if worst else "passed"
 
 
-def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows as lines of text with columns of one width; numbers stand to the right."""
+def align(rows: Sequence[tuple[str, ...]], width: int = MAX_WIDTH) -> list[str]:
+    """Rows as lines of text with columns of one width; numbers stand to the right.
+
+    Where a line would be longer than `width`, names of tests lose their middles, then verdicts their ends.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for column, least in ((0, MIN_NAME), (-1, MIN_VERDICT)):
+        excess = sum(widths) + GAP * (len(widths) - 1) - width
+        widths[column] = max(min(least, widths[column]), widths[column] - max(0, excess))
+    rows = [(_cut_middle(row[0], widths[0]), *row[1:-1], _cut_end(row[-1], widths[-1])) for row in rows]
     return [
         "  ".join(
             cell.rjust(width) if column in (1, 3, 4, 5) else cell.ljust(width)
@@ -85,6 +111,18 @@ def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def _cut_middle(text: str, width: int) -> str:
+    """A text of at most `width` characters, of which the end, which tells most, is kept the longer."""
+    if len(text) <= width:
+        return text
+    start = (width - 1) // 3
+    return f"{text[:start]}…{text[len(text) - (width - 1 - start) :]}"
+
+
+def _cut_end(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _describe_run(run: dict[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from harness.record.run import TrainingRun
 
 
-def _find_obstacle_to_trend(run: TrainingRun) -> str | None:
+def find_obstacle_to_trend(run: TrainingRun) -> str | None:
+    """Why nothing can be said of the direction of a run's loss; None when something can."""
     losses = run.losses
     if run.observed is not None and has_several_optimizers(run.observed):
         return "several optimizers take turns, and what one of them gains another may lose"
@@ -52,6 +53,9 @@ def _check_decrease(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[E
         advice = (
             "train with a tenth of the learning rate; if it rises still, look at the sign and at the labels."
         )
+        if min(losses) < 0 < max(losses):
+            # A difference, as of rewards and a penalty, is no measure of how well a model does.
+            severity = Severity.NOTE
     else:
         severity = Severity.NOTE
         seen = f"the loss is not shown to fall: {trend.start:.6g} at the start, {trend.end:.6g} at the end"
@@ -96,7 +100,8 @@ LOSS_NOT_DECREASING = Rule(
     explanation="""\
 An error when something shows that nothing moves: every loss is the same, every learning rate is 0, or no
 parameter changes on the steps watched in depth; and when the loss is shown to rise, by more than `min_change`,
-at a level of 0.1 %. A note when it is not shown to fall, and the run may as well be short, noisy, or near its
+at a level of 0.1 %. A note when it rises and is sometimes above 0 and sometimes below, as a reward less a penalty is;
+and when it is not shown to fall, and the run may as well be short, noisy, or near its
 floor, as a resumed one is.
 
 Kendall's tau of the losses against the step sees a steady fall, Mann-Whitney's U of the first against the last
@@ -115,7 +120,7 @@ library of environments (gymnasium and its like): the loss of reinforcement lear
     bounds=(
         Bound("min_change", MIN_CHANGE, "smallest change of the loss that counts, as a share of its start"),
     ),
-    find_obstacle=_find_obstacle_to_trend,
+    find_obstacle=find_obstacle_to_trend,
     check=_check_decrease,
 )
 

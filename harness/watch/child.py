@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -26,6 +26,7 @@ from harness.watch.launch import Cost, RunOptions, build_run, find_logged, tell_
 from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.processes import GRACE_S, ProcessTree, Terminated, raising_terminated
 from harness.watch.torchrun import build_torchrun
+from harness.watch.watchdog import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,17 +37,25 @@ if TYPE_CHECKING:
 TAIL_LINES = 30
 MAX_LINE = 1000
 POLL_S = 0.05
+EXCEPTION = re.compile(r"(\[rank\d+\]: ?)?[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
+LAUNCHERS_ERROR = "ChildFailedError"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
 class ChildOutcome:
-    """How a child process ended: exit code (negative for a signal), last output lines, and cost."""
+    """How a child process ended: exit code (negative for a signal), last output lines, and cost.
+
+    `last_words` is the most telling of the lines; `was_passed_on`, whether all went on to our own output, where
+    they can be read.
+    """
 
     exit_code: int
     output_tail: str
     cost: Cost
     timed_out: bool
+    last_words: str = ""
+    was_passed_on: bool = True
 
 
 def run_command(
@@ -106,17 +115,35 @@ def _refuse_failed(
     if outcome.timed_out:
         raise ObservationError(
             f"{shown} was still running after {timeout_s:g} s{tell_progress(seen)} and was ended with its "
-            f"process group.\n{outcome.output_tail}\n"
+            f"process group.\n{_tell_output(outcome)}\n"
             "Next: find where it hangs, or raise the limit (wall_clock_s, timeout_s or --timeout).",
             seen=seen,
+            output=outcome.output_tail if outcome.was_passed_on else "",
         )
     if outcome.exit_code != 0:
         raise ObservationError(
             f"{shown} {_explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s"
-            f"{tell_progress(seen)}.\n{outcome.output_tail}\n"
+            f"{tell_progress(seen)}.\n{_tell_output(outcome)}\n"
             "Next: run the command by hand; the training could not be judged.",
             seen=seen,
+            output=outcome.output_tail if outcome.was_passed_on else "",
         )
+
+
+def _tell_output(outcome: ChildOutcome) -> str:
+    """The most telling line, where all have been passed on and can be read; else the whole tail."""
+    if not outcome.output_tail:
+        return "It printed nothing."
+    if not outcome.was_passed_on:
+        return outcome.output_tail
+    return f"Its last words: {outcome.last_words}"
+
+
+def find_last_words(output: Sequence[str], errors: Sequence[str]) -> str:
+    """The line of the last exception, torchrun's own left out; else the last line of the errors, or of all."""
+    lines = [line.strip() for line in errors or output if line.strip()]
+    raised = [line for line in lines if EXCEPTION.match(line) and LAUNCHERS_ERROR not in line]
+    return (raised or lines or [""])[-1]
 
 
 def run_child(
@@ -155,48 +182,61 @@ def _run_to_end(
             "Next: check the program's name and that it is installed."
         ) from error
     tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
-    pumps = [_start_pump(child.stdout, sys.stdout, tail), _start_pump(child.stderr, sys.stderr, tail)]
+    errors: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
+    lost = threading.Event()
+    pumps = [
+        _start_pump(child.stdout, sys.stdout, [tail], lost),
+        _start_pump(child.stderr, sys.stderr, [tail, errors], lost),
+    ]
     tree = ProcessTree(child)
     peak_memory_bytes: int | None = None
     waiting_s: float | None = None
     has_ended = False
-    try:
-        while not (has_ended := tree.wait(POLL_S)):
-            peak_memory_bytes = read_peak_memory_bytes(child.pid) or peak_memory_bytes
-            waiting_s = read_waiting_s(child.pid) or waiting_s
-            if timeout_s is not None and clock.monotonic_s() - start_s > timeout_s:
-                break
-    except Terminated:
-        raise
-    except KeyboardInterrupt:
-        # The child is in a session of its own: Ctrl-C reaches it only through us.
-        tree.send(signal.SIGINT)
-        raise
-    finally:
-        wall_clock_s = clock.monotonic_s() - start_s
-        tree.end()
-        for pump in pumps:
-            pump.join(GRACE_S)
+    with guarded(tree.root):
+        try:
+            while not (has_ended := tree.wait(POLL_S)):
+                peak_memory_bytes = read_peak_memory_bytes(child.pid) or peak_memory_bytes
+                waiting_s = read_waiting_s(child.pid) or waiting_s
+                if timeout_s is not None and clock.monotonic_s() - start_s > timeout_s:
+                    break
+        except Terminated:
+            raise
+        except KeyboardInterrupt:
+            # The child is in a session of its own: Ctrl-C reaches it only through us.
+            tree.send(signal.SIGINT)
+            raise
+        finally:
+            wall_clock_s = clock.monotonic_s() - start_s
+            tree.end()
+            for pump in pumps:
+                pump.join(GRACE_S)
     return ChildOutcome(
         exit_code=tree.exit_code,
-        output_tail="\n".join(tail).rstrip() or "(no output)",
+        output_tail="\n".join(tail).rstrip(),
         cost=Cost(wall_clock_s, peak_memory_bytes, waiting_s),
         timed_out=not has_ended,
+        last_words=find_last_words(tail, errors),
+        was_passed_on=not lost.is_set(),
     )
 
 
-def _start_pump(source: IO[bytes] | None, sink: TextIO, tail: collections.deque[str]) -> threading.Thread:
+def _start_pump(
+    source: IO[bytes] | None, sink: TextIO, tails: Sequence[collections.deque[str]], lost: threading.Event
+) -> threading.Thread:
     def pump() -> None:
         assert source is not None  # noqa: S101  both pipes were asked for
         with source:
             for line in source:
                 text = line.decode(errors="replace")
                 # Of a progress bar, which returns to the start of its line again and again, the last state.
-                tail.append(text.rstrip().rpartition("\r")[2][-MAX_LINE:])
+                for tail in tails:
+                    tail.append(text.rstrip().rpartition("\r")[2][-MAX_LINE:])
                 # Whatever is wrong with our own output: the child must not block on a full pipe.
-                with contextlib.suppress(OSError, ValueError):
+                try:
                     sink.write(text)
                     sink.flush()
+                except (OSError, ValueError):
+                    lost.set()
 
     thread = threading.Thread(target=pump, daemon=True, name="harness-output")
     thread.start()

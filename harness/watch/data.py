@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Mapping
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +16,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from harness.record.observation import EpochObservation, LoaderObservation
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_indices
 from harness.watch.options import Depth
+from harness.watch.samples import LoaderSamples, SampleLedger
 from harness.watch.timing import DATA, OTHER
 
 if TYPE_CHECKING:
@@ -53,16 +56,19 @@ class DataHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._is_deep = session.options.depth is Depth.DEEP
         self._loaders: list[tuple[weakref.ref[DataLoader[Any]], LoaderObservation]] = []
         self._passes: weakref.WeakKeyDictionary[_BaseDataLoaderIter, _Pass] = weakref.WeakKeyDictionary()
+        self._ledger = SampleLedger(session.run)
+        self._samples: dict[int, LoaderSamples] = {}
         self._latest: tuple[weakref.ref[_BaseDataLoaderIter], _Pass] | None = None
 
     def install(self) -> None:
         """Starts to listen."""
         taps = self._session.taps
         taps.on_method(DataLoader, "__iter__", self._around_iter)
-        taps.on_method(_BaseDataLoaderIter, "__next__", self._around_next)
-        if self._session.options.depth is Depth.DEEP:
+        taps.wrap_method(_BaseDataLoaderIter, "__next__", self._build_next)
+        if self._is_deep:
             taps.on_method(_BaseDataLoaderIter, "_next_index", self._around_index)
 
     def _around_iter(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -90,6 +96,8 @@ class DataHooks:
                 # It drew indices inside `__iter__`, where its loader was not known yet.
                 found.epochs.append(known.epoch)
                 known.loader = found
+                if (samples := self._samples.get(id(found))) is not None:
+                    samples.add_indices(sorted(known.indices))
 
     def _find_loader(self, loader: DataLoader[Any]) -> LoaderObservation:
         for reference, found in self._loaders:
@@ -98,6 +106,10 @@ class DataHooks:
         found = _describe_loader(loader)
         self._loaders.append((weakref.ref(loader), found))
         self._session.run.loaders.append(found)
+        if self._is_deep:
+            samples = self._session.attempt("samples", self._ledger.open, loader, found)
+            if samples is not None:
+                self._samples[id(found)] = samples
         return found
 
     def _find_pass(self, iterator: _BaseDataLoaderIter) -> _Pass:
@@ -129,22 +141,40 @@ class DataHooks:
         if indices and indices[0] is not None:
             with contextlib.suppress(TypeError, ValueError):
                 plain = indices if type(indices[0]) is int else [int(index) for index in indices]
-                self._find_pass(iterator).add_indices(plain)
+                found = self._find_pass(iterator)
+                found.add_indices(plain)
+                if (samples := self._samples.get(id(found.loader))) is not None:
+                    samples.add_indices(plain)
 
-    def _around_next(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        session = self._session
-        if not session.is_training_thread():
-            batch = call(*args, **kwargs)
-            session.attempt("batch", self._note_batch, args[0], batch)
+    def _build_next(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        session, switch = self._session, self._session.clock.switch
+
+        def watch_next(*args: Any, **kwargs: Any) -> Any:
+            if session.thread is not None and session.thread != get_ident():
+                batch = call(*args, **kwargs)
+                session.attempt("batch", self._note_batch, args[0], batch)
+                return batch
+            if session.ledger.last is not None:
+                session.ledger.begin()
+            switch(DATA)
+            try:
+                batch = call(*args, **kwargs)
+            except StopIteration:
+                session.attempt("samples", self._note_end, args[0])
+                raise
+            finally:
+                switch(OTHER)
+            latest = self._latest
+            try:
+                if latest is None or self._is_deep or latest[0]() is not args[0]:
+                    self._note_batch(args[0], batch)
+                else:
+                    latest[1].epoch.num_batches += 1
+            except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                session.note_failure("batch", error)
             return batch
-        session.ledger.begin()
-        session.clock.switch(DATA)
-        try:
-            batch = call(*args, **kwargs)
-        finally:
-            session.clock.switch(OTHER)
-        session.attempt("batch", self._note_batch, args[0], batch)
-        return batch
+
+        return watch_next
 
     def _note_batch(self, iterator: _BaseDataLoaderIter, batch: object) -> None:
         found = self._find_pass(iterator)
@@ -153,10 +183,25 @@ class DataHooks:
         ):
             self._session.run.loaders.append(found.loader)
         found.epoch.num_batches += 1
-        if self._session.options.depth is Depth.DEEP and len(found.loader.fingerprints) < MAX_FINGERPRINTS:
+        if self._is_deep and len(found.loader.fingerprints) < MAX_FINGERPRINTS:
             fingerprint = fingerprint_batch(batch)
             if fingerprint is not None:
                 found.loader.fingerprints.append(fingerprint)
+        if self._is_deep and (samples := self._samples.get(id(found.loader))) is not None:
+            is_first_pass = found.loader.epochs[0] is found.epoch
+            note = functools.partial(self._ledger.note_batch, is_first_pass=is_first_pass)
+            self._session.attempt("samples", note, samples, batch)
+
+    def _note_end(self, iterator: _BaseDataLoaderIter) -> None:
+        if (found := self._passes.get(iterator)) is not None:
+            found.epoch.is_complete = True
+        self._ledger.settle()
+
+    def describe(self) -> None:
+        """Fills in how much evaluation and training have in common."""
+        if self._is_deep:
+            self._ledger.settle()
+            self._ledger.describe()
 
 
 def _describe_loader(loader: DataLoader[Any]) -> LoaderObservation:
@@ -166,14 +211,27 @@ def _describe_loader(loader: DataLoader[Any]) -> LoaderObservation:
         num_samples = None
     # With a batch sampler of the program's own, what the loader itself says of these is not in force.
     batches = loader.batch_sampler if loader.batch_size is None else loader
+    sampler = _find_sampler(loader if batches is None else batches)
     return LoaderObservation(
         dataset=type(loader.dataset).__name__,
         num_samples=num_samples,
         batch_size=getattr(batches, "batch_size", None),
         num_workers=loader.num_workers,
-        sampler=type(_find_sampler(batches or loader)).__name__,
+        sampler=type(sampler).__name__,
         drop_last=bool(getattr(batches, "drop_last", False)),
+        is_shuffled=_is_shuffled(sampler),
     )
+
+
+def _is_shuffled(sampler: object) -> bool | None:
+    data = torch.utils.data
+    if isinstance(sampler, data.SequentialSampler):
+        return False
+    if isinstance(sampler, data.DistributedSampler):
+        return bool(sampler.shuffle)
+    if isinstance(sampler, (data.RandomSampler, data.SubsetRandomSampler, data.WeightedRandomSampler)):
+        return True
+    return None
 
 
 def _find_sampler(batches: object) -> object:
@@ -194,6 +252,13 @@ class BatchSize:
         self.num_tokens = 0
         self.sequence_length = 0
         self._add(batch)
+
+    def with_shapes(self, shapes: list[tuple[int, ...]]) -> BatchSize:
+        """The same size, of other tensors."""
+        other = BatchSize(())
+        other.num_samples, other.num_tokens = self.num_samples, self.num_tokens
+        other.sequence_length, other.shapes = self.sequence_length, shapes
+        return other
 
     def _add(self, value: Any) -> None:
         if isinstance(value, torch.Tensor):

@@ -7,54 +7,77 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
-from harness.watch.compilation import is_capturing
+from harness.record.deep import (
+    BackwardObservation,
+    DeepObservation,
+    ModuleObservation,
+    ParameterObservation,
+)
+from harness.watch.compilation import count_graphs, is_capturing
+from harness.watch.dead_units import count_dead_units
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_tensor
+from harness.watch.flow import GradientFlow
 from harness.watch.gradients import measure_norms
+from harness.watch.graph import count_live_nodes, find_grown_shape
+from harness.watch.inputs import measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
 from harness.watch.modules import clean_name, unwrap
+from harness.watch.origin import find_steep_operations
+from harness.watch.passes import PassHooks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from torch.optim import Optimizer
     from torch.utils.hooks import RemovableHandle
 
     from harness.watch.session import Session
 
+MAX_BACKWARDS = 16
 MAX_COPIED_BYTES = 8 * 2**20
 MAX_FINGERPRINT_BYTES = 256 * 2**20
 SAMPLE_ELEMENTS = 4096
 LABELS = ("label", "target")
+HALF_PRECISION = (torch.bfloat16, torch.float16)
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class DeepStep:
     """The hooks and the record of one deep step; open from the end of the step before to its own end."""
 
-    def __init__(self, session: Session, number: int) -> None:
+    def __init__(
+        self, session: Session, number: int, find_models: Callable[[], list[torch.nn.Module]] = list
+    ) -> None:
         self.record = DeepObservation(step=number)
+        self.flow = GradientFlow(find_models)
         self._session = session
         self._modules: dict[int, tuple[torch.nn.Module, ModuleObservation]] = {}
         self._parameters: dict[int, ParameterObservation] = {}
         self._before: dict[int, tuple[torch.Tensor | None, int]] = {}
-        self._leftovers: dict[int, float] | None = None
         self._copies: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
         self._num_copied_bytes = 0
         self._inputs: list[torch.Tensor] = []
         self._handles: list[RemovableHandle] = []
         self.loss_functions = LossFunctionHooks(session, self)
+        self.passes = PassHooks(session)
 
     def open(self, optimizers: list[Optimizer]) -> None:
         """Puts the hooks in, and remembers the gradients there are, to tell stale ones from fresh ones."""
-        for parameter in _list_parameters(optimizers):
+        for parameter in (*self.flow.list_model_parameters(), *_list_parameters(optimizers)):
             gradient = parameter.grad
             self._before[id(parameter)] = (gradient, -1 if gradient is None else gradient._version)  # noqa: SLF001
         if self._session.run.compilation.is_used:
             self.give_way()
             return
-        self._handles.append(register_module_forward_hook(self._after_module))
+        self._handles += [
+            register_module_forward_pre_hook(self._before_module),
+            register_module_forward_hook(self._after_module),
+            register_module_forward_hook(self._leave_module, always_call=True),
+        ]
         self.loss_functions.install()
+        self.passes.install()
 
     def close(self) -> None:
         """Takes the hooks off; the record stays open for the numbers of the optimizers."""
@@ -62,6 +85,7 @@ class DeepStep:
             handle.remove()
         self._handles = []
         self.loss_functions.remove()
+        self.passes.remove()
 
     def give_way(self) -> None:
         """Takes the hooks off modules and loss functions: a compiler would build them in, and recompile later."""
@@ -81,6 +105,13 @@ class DeepStep:
         fingerprint = fingerprint_batch((args, kwargs))
         self.record.batch_fingerprints.append(fingerprint or "")
         self._inputs = _list_inputs(module, args, kwargs)
+        if not self.record.inputs:
+            self.record.inputs = measure_inputs(self._inputs)
+
+    @property
+    def inputs(self) -> list[torch.Tensor]:
+        """The tensors the model was last called with, its labels aside."""
+        return self._inputs
 
     def is_model_input(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor holds exactly what the model was called with, its labels aside."""
@@ -94,16 +125,22 @@ class DeepStep:
             for value in self._inputs
         )
 
-    def note_backward(self, optimizers: list[Optimizer]) -> None:
-        """Before the step's first backward: notes what gradients have not been cleared."""
+    def note_backward(self, optimizers: list[Optimizer], tensors: object = None) -> None:
+        """Before a backward: what it begins at; before the first, what gradients have not been cleared."""
         self.note_first_event()
-        if self._leftovers is None:
-            held = [parameter for parameter in _list_parameters(optimizers) if parameter.grad is not None]
-            norms = _read_norms([parameter.grad for parameter in held if parameter.grad is not None])
-            self._leftovers = {id(parameter): norm for parameter, norm in zip(held, norms, strict=True)}
+        self.passes.note_backward()
+        for tensor in tensors if isinstance(tensors, (list, tuple)) else (tensors,):
+            if isinstance(tensor, torch.Tensor) and len(self.record.backwards) < MAX_BACKWARDS:
+                self.record.backwards.append(_describe_backward(tensor))
+        self.flow.note_before_backward((*self.flow.list_model_parameters(), *_list_parameters(optimizers)))
+
+    def note_backward_end(self, optimizers: list[Optimizer]) -> None:
+        """After a backward: what gradients there are."""
+        self.flow.note_after_backward((*self.flow.list_model_parameters(), *_list_parameters(optimizers)))
 
     def read_gradients(self, optimizer: Optimizer) -> None:
         """Before the optimizer steps: gradients, weights and fingerprints of its parameters."""
+        self.flow.note_step(self._was_called, self._is_stale)
         held = list(_list_parameters([optimizer]))
         scale = getattr(optimizer, "grad_scale", None)
         divisor = 1.0 if scale is None else float(scale)
@@ -126,12 +163,16 @@ class DeepStep:
                 dtype=str(parameter.dtype).removeprefix("torch."),
                 grad_norm=None if norm is None else norm / divisor,
                 is_stale=self._is_stale(parameter),
-                leftover_norm=(self._leftovers or {}).get(id(parameter)),
+                leftover_norm=self.flow.list_leftovers().get(id(parameter)),
                 weight_norm=weight,
                 fingerprint=fingerprint_tensor(parameter) if can_fingerprint else None,
                 is_trainable=parameter.requires_grad,
+                shape=tuple(_local(parameter).shape),
             )
             self._copy(parameter)
+            if (fingerprint := self._parameters[id(parameter)].fingerprint) is not None:
+                self._session.first_fingerprints.setdefault(id(parameter), fingerprint)
+        self.record.rng_fingerprints_after = fingerprint_generators()
 
     def read_updates(self, optimizer: Optimizer) -> None:
         """After the optimizer has stepped: by how much it changed each parameter."""
@@ -148,22 +189,36 @@ class DeepStep:
             # A sampled norm stands for the whole tensor.
             share = before.numel() / max(_local(parameter).numel(), 1)
             self._parameters[id(parameter)].update_norm = norm / math.sqrt(share) if share else norm
+        for parameter, (_, _, stride), change in zip(held, copies, changes, strict=True):
+            if parameter.dtype in HALF_PRECISION:
+                self._parameters[id(parameter)].share_changed = _measure_share(parameter, change, stride)
 
-    def finish(self, names: dict[int, str]) -> DeepObservation:
+    def list_updates(self) -> dict[int, float | None]:
+        """By how much the step changed each parameter of its optimizers, by identity."""
+        return {identity: found.update_norm for identity, found in self._parameters.items()}
+
+    def note_resources(self) -> None:
+        """At the end of the step: what is still held, and what has been compiled."""
+        self.record.num_graph_nodes = count_live_nodes()
+        self.record.num_compiled_graphs = count_graphs()[0]
+
+    def finish(self, names: dict[int, str], optimizers: Sequence[Optimizer] = ()) -> DeepObservation:
         """The record, with names; the step can take no more."""
         self.close()
         record = self.record
-        took_part = {
-            id(parameter)
-            for module, found in self._modules.values()
-            if found.num_calls
-            for parameter in module.parameters(recurse=False)
-        }
+        took_part: dict[int, int] = {}
+        for position, (module, _) in enumerate(self._modules.values()):
+            for tensor in module.parameters(recurse=False):
+                took_part.setdefault(id(tensor), position)
+        cut_off, positions = self.flow.list_cut_off(), self.flow.list_positions()
         for position, (identity, parameter) in enumerate(self._parameters.items()):
             parameter.name = names.get(identity, f"?{position}")
             # Some are used without a call of their module, as those of an attention's output projection.
             has_gradient = bool(parameter.grad_norm) and not parameter.is_stale
             parameter.took_part = (identity in took_part or has_gradient) if self._modules else None
+            parameter.call_position = took_part.get(identity)
+            parameter.ran_without_gradient = identity in cut_off
+            parameter.model_position = positions.get(identity)
             record.parameters.append(parameter)
         self._name_modules()
         record.modules_in_eval_mode = [module.name for module in record.modules if not module.is_training]
@@ -173,6 +228,9 @@ class DeepStep:
         norms = [parameter.grad_norm for parameter in record.parameters if parameter.grad_norm is not None]
         record.grad_norm = math.sqrt(sum(norm * norm for norm in norms)) if norms else None
         record.loss_functions = self.loss_functions.finish()
+        stepped = set(self._parameters)
+        held = stepped | {id(parameter) for parameter in _list_parameters(optimizers)}
+        self.flow.describe(record, stepped, held, names)
         self._modules, self._copies, self._before, self._inputs = {}, {}, {}, []
         return record
 
@@ -188,20 +246,37 @@ class DeepStep:
             found.name = found_names.get(identity) or type(module).__name__
             self.record.modules.append(found)
 
-    def _after_module(self, module: torch.nn.Module, args: object, output: Any) -> None:
+    def _before_module(self, module: torch.nn.Module, args: object) -> None:
         del args
+        session = self._session
+        if not is_capturing() and not session.num_nested_backwards and session.is_training_thread():
+            self.flow.enter(module)
+
+    def _leave_module(self, module: torch.nn.Module, args: object, output: object) -> None:
+        del args, output
+        session = self._session
+        if not is_capturing() and not session.num_nested_backwards and session.is_training_thread():
+            self.flow.leave(module)
+
+    def _was_called(self, model: torch.nn.Module) -> bool:
+        """Whether a model was called with gradients in the step; where modules are not hooked, whether it trains."""
+        return id(model) in self._modules if self._modules else model.training
+
+    def _after_module(self, module: torch.nn.Module, args: object, output: Any) -> None:
         session = self._session
         if is_capturing() or session.num_nested_backwards or not torch.is_grad_enabled():
             return
         if session.is_training_thread():
-            session.attempt("module", self._note_module, module, output)
+            session.attempt("module", self._note_module, module, args, output)
 
-    def _note_module(self, module: torch.nn.Module, output: Any) -> None:
+    def _note_module(self, module: torch.nn.Module, args: object, output: Any) -> None:
         if id(module) not in self._modules:
             self._modules[id(module)] = (module, ModuleObservation("", type(module).__name__))
         found = self._modules[id(module)][1]
         found.num_calls += 1
         found.is_training = module.training
+        if (units := count_dead_units(module, args)) is not None:
+            found.num_units, found.num_dead_units = units
         first = output[0] if isinstance(output, (list, tuple)) and output else output
         if isinstance(first, torch.Tensor) and first.is_floating_point() and found.is_finite is not False:
             found.is_finite = _is_finite(first)
@@ -223,6 +298,11 @@ class DeepStep:
         self._copies[id(parameter)] = (parameter, local.reshape(-1)[::stride].clone(), stride)
 
 
+def _describe_backward(loss: torch.Tensor) -> BackwardObservation:
+    given, grown = find_grown_shape(loss) or (None, None)
+    return BackwardObservation(loss.grad_fn is None, given, grown, find_steep_operations(loss))
+
+
 def find_autocast() -> str | None:
     """The device and type of the autocast that is in force, such as "cpu bfloat16"; None without one."""
     for device in ("cuda", "cpu"):
@@ -231,7 +311,16 @@ def find_autocast() -> str | None:
     return None
 
 
-def _list_parameters(optimizers: list[Optimizer]) -> list[torch.Tensor]:
+def _measure_share(parameter: torch.Tensor, change: torch.Tensor, stride: int) -> float | None:
+    """Share of a parameter's numbers with a gradient that changed; None where none has one."""
+    if parameter.grad is None or parameter.grad.layout is not torch.strided:
+        return None
+    has_gradient = _local(parameter.grad).reshape(-1)[::stride] != 0
+    num = int(has_gradient.sum())
+    return int(((change != 0) & has_gradient).sum()) / num if num else None
+
+
+def _list_parameters(optimizers: Iterable[Optimizer]) -> list[torch.Tensor]:
     return [
         parameter
         for optimizer in optimizers

@@ -99,5 +99,10 @@ def _sample(tensor: torch.Tensor) -> tuple[bytes, ...]:
     )
 
 
+def read_sample_bytes(sample: torch.Tensor) -> bytes:
+    """The first and last 2 KiB of a contiguous tensor on the CPU."""
+    return b"".join(_sample(sample)) or repr(sample.tolist()).encode()
+
+
 def _view_bytes(tensor: torch.Tensor, start: int, length: int) -> bytes:
     return ctypes.string_at(tensor.data_ptr() + start, length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,6 +63,8 @@ class GradientHooks:
     ) -> Any:
         if self._is_clipping:
             return call(*args, **kwargs)
+        if self._session.ledger.open.deep is not None:
+            args, kwargs = _list_generator(args, kwargs)
         self._is_clipping = True
         try:
             norm = call(*args, **kwargs)
@@ -98,6 +101,8 @@ class GradientHooks:
         num_gradients = None
         if isinstance(covered, torch.Tensor):
             num_gradients = int(covered.grad is not None)
+        elif isinstance(covered, types.GeneratorType) and session.ledger.open.deep is not None:
+            num_gradients = 0
         elif isinstance(covered, (list, tuple)):
             num_gradients = sum(parameter.grad is not None for parameter in covered)
         call = ClippingCall(
@@ -106,17 +111,30 @@ class GradientHooks:
             norm_type=float(norm_type or 0.0),
             num_gradients=num_gradients,
             is_before_unscale=session.has_scaled_gradients,
+            num_micro_batches=session.ledger.open.num_micro_batches,
         )
         if getattr(norm, "_local_tensor", None) is not None:
             session.add_blind_spot(
                 "gradient norm: gradients are sharded; the norm is that of this rank's shard"
             )
-        session.ledger.open.clipping.append((call, session.ledger.readings.read(norm)))
+        row = session.ledger.open
+        row.clipping = [*row.clipping, (call, session.ledger.readings.read(norm))]
 
     def _around_unscale(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = call(*args, **kwargs)
         self._session.has_scaled_gradients = False
         return result
+
+
+def _list_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the parameters of a generator as a list, to count them.
+
+    An empty generator is handed on as it is: torch warns of one.
+    """
+    given = args[0] if args else kwargs.get("parameters")
+    if not isinstance(given, types.GeneratorType) or not (listed := list(given)):
+        return args, kwargs
+    return ((listed, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": listed})
 
 
 def list_gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ObservationError, UsageError
 from harness.record.history import read_returned
+from harness.record.log_files import read_log_files
 from harness.record.metrics_files import Stamp, find_metrics_file, read_metrics_file
 from harness.record.run import TrainingRun, find_loss_name
-from harness.record.watched import build_watched_steps
+from harness.record.watched import build_watched_steps, train_together
 from harness.watch.environment import capture_environment
 from harness.watch.options import LIMITS_NEED_WATCHING, ObserverOptions
 
@@ -128,7 +129,7 @@ def build_run(
     """
     _refuse_incomplete(options, seen)
     observed = seen[0] if seen else None
-    watched = build_watched_steps(observed) if observed else []
+    watched = build_watched_steps(observed, seen) if observed else []
     watched_loss = next((name for step in watched for name in step.metrics if name.startswith("loss")), None)
     if not watched and not logged.steps:
         raise ObservationError(_explain_nothing(options, observed, result), seen=seen)
@@ -140,7 +141,7 @@ def build_run(
     return TrainingRun(
         name=options.name,
         steps=watched or logged.steps,
-        source=logged.source if is_from_log else WATCHED,
+        source=logged.source if is_from_log else _name_source(seen),
         loss_name=logged_loss if is_from_log else watched_loss,
         run_dir=options.run_dir,
         device=options.device,
@@ -152,11 +153,12 @@ def build_run(
         environment=capture_environment(),
         logged=logged.steps,
         logged_source=logged.source,
+        log_files=read_log_files(options.run_dir, observed.started_at) if observed else (),
         observed=observed,
         ranks=tuple(seen),
         result=result,
         command=command,
-        notes=[logged.note] if logged.note else [],
+        notes=[note for note in (logged.note, _explain_apart(seen)) if note],
     )
 
 
@@ -188,6 +190,21 @@ def with_limits(options: RunOptions, *, max_steps: int | None, max_seconds: floa
     return replace(options, watch=changed)
 
 
+def _name_source(seen: Sequence[RunObservation]) -> str:
+    return f"{WATCHED}, mean loss of {len(seen)} ranks" if train_together(seen) else WATCHED
+
+
+def _explain_apart(seen: Sequence[RunObservation]) -> str:
+    """That ranks of one launch did not train together; empty where they did, or where there is one."""
+    trained = [run for run in seen if run.steps]
+    if len({run.rank for run in trained}) < 2 or any(run.has_process_group for run in trained):  # noqa: PLR2004
+        return ""
+    return (
+        f"{len(trained)} ranks trained beside one another, each for itself: the program never called "
+        "torch.distributed.init_process_group, so they shared no gradient; the loss is that of rank 0"
+    )
+
+
 def _refuse_incomplete(options: RunOptions, seen: Sequence[RunObservation]) -> None:
     """A process that trained and was gone before its end is no whole run, whatever its launcher's exit code."""
     broken = [run for run in seen if run.steps and not run.outcome.is_complete]
@@ -205,7 +222,7 @@ def _explain_nothing(options: RunOptions, observed: RunObservation | None, resul
     instead = ["no record() call"]
     if observed is not None:
         passes = f"{observed.num_forwards or 0} forward and {observed.num_backwards} backward passes"
-        instead = [f"{passes} were seen", *instead, *observed.not_seen]
+        instead = [f"{passes} were seen", *observed.notes, *instead, *observed.not_seen]
     elif options.watch is not None:
         instead = ["no process that imported torch was watched", *instead]
     if read_returned(result) == []:

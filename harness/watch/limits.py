@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 GRACE_STEPS = 2
 STOP_FILE = "stop-after-step"
+MIN_BY_HAND = 16
+"""Fewer updates may be an inner loop before an optimizer's first step."""
+MAX_ACCUMULATED = 256
+"""Gradients without any update, after which the time is counted although no step was seen."""
 
 
 class TrainingStopped(SystemExit):
@@ -61,10 +65,32 @@ class StepLimit:
         if self._asked_at is None or num_steps >= self._asked_at + GRACE_STEPS:
             raise TrainingStopped(self.reason, self._owner)
 
+    def check_by_hand(self, num_updates: int, num_gradients: int) -> None:
+        """Stops a program that no optimizer steps in, when `num_updates` updates made by hand are enough.
+
+        Raises:
+            TrainingStopped: They are; or the time is over, which runs from the first update that was seen, or
+                from the gradient after which no accumulation is to be expected.
+        """
+        limit = self._options.max_steps
+        told = f"{_count(num_updates, 'update')} of the parameters by hand"
+        if self.reason is None and limit is not None and num_updates >= max(limit, MIN_BY_HAND):
+            self.reason = f"ended from outside after {told} (max_steps={limit}; no optimizer stepped)"
+        elif self.reason is None and (num_updates or num_gradients >= MAX_ACCUMULATED):
+            told = told if num_updates else f"{_count(num_gradients, 'gradient computation')}"
+            self.reason = self._find_end(num_gradients, told)
+        if self.reason is not None:
+            raise TrainingStopped(self.reason, self._owner)
+
     def _find_reason(self, num_steps: int) -> str | None:
-        limit, seconds = self._options.max_steps, self._options.max_seconds
+        limit = self._options.max_steps
         if limit is not None and num_steps >= limit:
             return f"ended from outside after {num_steps} steps (max_steps={limit})"
+        return self._find_end(num_steps, f"{num_steps} steps")
+
+    def _find_end(self, num_steps: int, told: str) -> str | None:
+        """Why the time is over; None while it is not."""
+        seconds = self._options.max_seconds
         if seconds is None:
             return None
         now_s = clock.monotonic_s()
@@ -74,7 +100,7 @@ class StepLimit:
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size > 1 and self._folder is not None:
             is_over = self._agree(num_steps, is_over=is_over)
-        return f"ended from outside after {num_steps} steps (max_seconds={seconds:g})" if is_over else None
+        return f"ended from outside after {told} (max_seconds={seconds:g})" if is_over else None
 
     def _agree(self, num_steps: int, *, is_over: bool) -> bool:
         """Whether all ranks stop at this step.
@@ -91,6 +117,10 @@ class StepLimit:
                 draft.replace(agreed)
             return num_steps >= int(agreed.read_text(encoding="ascii"))
         return False
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def ask_framework_to_stop() -> bool:

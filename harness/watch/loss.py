@@ -24,17 +24,19 @@ class LossHooks:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._unscaled: dict[int, tuple[weakref.ref[torch.Tensor], Reading]] = {}
+        self._scaled_in = 0
         self._scale: Reading = None
         self._is_functional = False
-        self.before_backward: list[Callable[[], None]] = []
+        self.before_deep_backward: list[Callable[[object], None]] = []
         self.after_backward: list[Callable[[], None]] = []
+        self.on_non_finite: list[Callable[[torch.Tensor], None]] = []
 
     def install(self) -> None:
         """Starts to listen."""
         import torch._functorch.eager_transforms as transforms  # noqa: PLC0415  private, so only where it is used
 
         taps = self._session.taps
-        taps.on_function(torch.autograd.backward, self._around_backward)
+        taps.wrap_function(torch.autograd.backward, self._build_backward)
         taps.on_function(torch.autograd.grad, self._around_grad)
         for name in ("grad_impl", "grad_and_value_impl", "_vjp_with_argnums"):
             if (function := getattr(transforms, name, None)) is not None:
@@ -50,49 +52,62 @@ class LossHooks:
         if self._session.run.scaler is not None:
             self._session.run.scaler.last_scale = number_of(self._scale)
 
-    def forget_scaled(self) -> None:
-        """Drops the losses that were scaled in a step that is over."""
-        self._unscaled.clear()
+    def _build_backward(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        session, ledger = self._session, self._session.ledger
 
-    def _around_backward(
-        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        session = self._session
-        # A backward inside a backward is the recomputation of activation checkpointing, not a loss.
-        if session.num_nested_backwards:
-            return call(*args, **kwargs)
-        session.claim_thread()
-        session.num_nested_backwards += 1
-        num_losses = len(session.ledger.open.losses)
-        session.attempt("loss", self._begin, args, kwargs)
-        try:
-            result = call(*args, **kwargs)
-        except BaseException:
-            del session.ledger.open.losses[num_losses:]
-            raise
-        finally:
-            session.num_nested_backwards -= 1
-            session.clock.switch(OTHER)
-        self._count_micro_batch()
-        for listener in self.after_backward:
-            listener()
-        return result
+        def watch_backward(*args: Any, **kwargs: Any) -> Any:
+            # A backward inside a backward is the recomputation of activation checkpointing, not a loss.
+            if session.num_nested_backwards:
+                return call(*args, **kwargs)
+            if session.thread is None:
+                session.claim_thread()
+            session.num_nested_backwards += 1
+            num_losses = len(ledger.open.losses)
+            try:
+                self._begin(args, kwargs)
+            except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                session.note_failure("loss", error)
+            try:
+                result = call(*args, **kwargs)
+            except BaseException:
+                del ledger.open.losses[num_losses:]
+                raise
+            finally:
+                session.num_nested_backwards -= 1
+                session.clock.switch(OTHER)
+            session.run.num_backwards += 1
+            row = ledger.open
+            if row.num_closure_calls <= 1:
+                row.num_micro_batches += 1
+            if row.deep is not None or session.waiting_optimizers:
+                for listener in self.after_backward:
+                    listener()
+            return result
+
+        return watch_backward
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session = self._session
-        session.ledger.begin()
+        if session.ledger.last is not None:
+            session.ledger.begin()
         clock = session.clock
         if not clock.is_running:
             session.ledger.open.is_partly_timed = True
         elif clock.current == OTHER and not session.sees_forward:
             clock.rename(FORWARD)
-        for listener in self.before_backward:
-            listener()
         row = session.ledger.open
+        if row.deep is not None:
+            for listener in self.before_deep_backward:
+                listener(args[0] if args else kwargs.get("tensors"))
         if row.num_closure_calls <= 1:
             tensors = args[0] if args else kwargs.get("tensors")
             if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
-                row.losses.append(self._read(tensors, None))
+                is_plain = tensors.is_cpu and not self._unscaled and type(tensors) is torch.Tensor
+                reading = float(tensors.item()) if is_plain else self._read(tensors, None)
+                row.losses.append(reading)
+                # Of a number that is not finite even the difference from itself is none.
+                if type(reading) is float and reading - reading != 0.0:
+                    self._tell_non_finite(tensors)
                 clock.switch(BACKWARD)
                 return
             tensors = _as_tuple(tensors)
@@ -103,18 +118,19 @@ class LossHooks:
             )
         clock.switch(BACKWARD)
 
-    def _count_micro_batch(self) -> None:
-        row = self._session.ledger.open
-        self._session.run.num_backwards += 1
-        if row.num_closure_calls <= 1:
-            row.num_micro_batches += 1
+    def _tell_non_finite(self, tensor: torch.Tensor) -> None:
+        for listener in self.on_non_finite:
+            self._session.attempt("loss that is not finite", listener, tensor)
 
     def _read(self, tensor: object, weight: Any) -> Reading:
         if not isinstance(tensor, torch.Tensor):
             return None
-        found = self._unscaled.get(id(tensor))
-        if found is not None and found[0]() is tensor:
-            return found[1]
+        if self._unscaled:
+            found = self._unscaled.get(id(tensor))
+            if found is not None and found[0]() is tensor:
+                if self._session.run.scaler is not None:
+                    self._session.run.scaler.num_backwards += 1
+                return found[1]
         if tensor.numel() != 1:
             tensor = tensor.detach() if weight is None else tensor.detach() * weight
             tensor = tensor.sum()
@@ -134,6 +150,11 @@ class LossHooks:
         if session.run.scaler is None:
             session.run.scaler = ScalerObservation()
         session.run.scaler.num_scaled += 1
+        if (deep := session.ledger.open.deep) is not None:
+            deep.record.loss_scale = float(args[0].get_scale())
+        if self._scaled_in != session.num_steps:
+            self._unscaled.clear()
+            self._scaled_in = session.num_steps
         for before, after in zip(_as_tuple(given), _as_tuple(scaled), strict=True):
             self._unscaled[id(after)] = (weakref.ref(after), session.ledger.readings.read(before))
 

@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from harness.record.deep import LossFunctionObservation
 from harness.watch.compilation import is_capturing
+from harness.watch.graph import find_maker
 from harness.watch.taps import TapSet
+from harness.watch.targets import note_padding, note_reach, note_shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,13 @@ LOSS_FUNCTIONS = (
     "soft_margin_loss",
     "triplet_margin_loss",
 )
+CLASS_DIMENSIONS = {"cross_entropy": 1, "nll_loss": 1, "kl_div": -1, "ctc_loss": -1}
+"""Where the classes are; of kl_div by custom."""
+SIGNS = ("cosine_embedding_loss", "hinge_embedding_loss", "margin_ranking_loss", "soft_margin_loss")
+"""What expects targets that are 1 or -1."""
+WEIGHTS = ("weight", "pos_weight")
+MAX_ELEMENTS = 2**24
+MAX_EXPONENT = 60.0
 MAX_CALLS = 64
 MAX_ROWS = 256
 TOLERANCE = 1e-3
@@ -96,7 +105,7 @@ class LossFunctionHooks:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         values = list(bound.arguments.values())
-        inputs, targets = values[0], values[1]
+        inputs, targets = values[0], bound.arguments.get("target", values[1])
         if not (isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor)):
             return
         found = LossFunctionObservation(
@@ -106,8 +115,13 @@ class LossFunctionHooks:
             input_dtype=str(inputs.dtype).removeprefix("torch."),
             target_dtype=str(targets.dtype).removeprefix("torch."),
             reduction=str(bound.arguments.get("reduction", "mean")),
+            made_by=find_maker(inputs),
+            has_weight=any(bound.arguments.get(weight) is not None for weight in WEIGHTS),
+            label_smoothing=float(bound.arguments.get("label_smoothing", 0.0)),
+            is_log_target=bool(bound.arguments.get("log_target", False)),
         )
         with torch.no_grad():
+            _judge_numbers(found, inputs.detach(), targets.detach())
             if name in CLASSIFICATION:
                 _judge_inputs(found, inputs.detach())
                 if not targets.is_floating_point():
@@ -125,12 +139,40 @@ class LossFunctionHooks:
 
     def _judge_labels(self, found: LossFunctionObservation, targets: torch.Tensor, ignore_index: int) -> None:
         found.ignore_index = ignore_index
+        self._step.passes.note_targets(targets, ignore_index)
         counted = targets[targets != ignore_index]
         found.share_ignored = 1.0 - counted.numel() / max(targets.numel(), 1)
         if counted.numel():
             low, high = counted.aminmax()
             found.label_range = (int(low), int(high))
         found.target_equals_input = self._step.is_model_input(targets)
+        found.are_labels_positions = targets.dim() == 1 and bool(
+            torch.equal(targets, torch.arange(targets.numel(), device=targets.device, dtype=targets.dtype))
+        )
+        note_shift(found, targets, self._step.inputs)
+        note_padding(found, targets, self._step.inputs)
+
+
+def _judge_numbers(found: LossFunctionObservation, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+    """Ranges and sums of what was given, and what does not go together."""
+    if not inputs.numel() or not inputs.is_floating_point():
+        return
+    low, high = inputs.aminmax()
+    found.input_range = (float(low), float(high))
+    if found.name in CLASS_DIMENSIONS and inputs.numel() <= MAX_ELEMENTS:
+        dimension = CLASS_DIMENSIONS[found.name] if inputs.dim() > 1 else 0
+        numbers = inputs.float()
+        if found.name != "cross_entropy":
+            numbers = numbers.clamp_max(MAX_EXPONENT).exp()
+        low, high = numbers.sum(dimension).aminmax()
+        found.class_sums = (float(low), float(high))
+    if found.name in SIGNS and targets.numel():
+        found.share_odd_signs = float((targets.abs() != 1).float().mean())
+    if targets.is_floating_point():
+        note_reach(found, targets)
+        if found.name == "cross_entropy" and targets.shape == inputs.shape and targets.numel():
+            low, high = targets.sum(1 if targets.dim() > 1 else 0).aminmax()
+            found.target_sums = (float(low), float(high))
 
 
 def _judge_inputs(found: LossFunctionObservation, inputs: torch.Tensor) -> None:

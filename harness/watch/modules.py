@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,8 +50,11 @@ class ModuleHooks:
         self._num_frames_before = 0
         self.on_give_way: list[Callable[[], None]] = []
         self._names: dict[int, str] = {}
+        self._trained: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._num_evaluations: dict[int, list[int]] = {}
         self._batch_of: tuple[int, int] | None = None
         self._is_batch_partial = False
+        self._latest: tuple[torch.Size, torch.dtype, BatchSize] | None = None
 
     def install(self) -> None:
         """Starts to look for outermost modules."""
@@ -80,6 +84,11 @@ class ModuleHooks:
     def find_roots(self) -> list[nn.Module]:
         """The outermost modules seen so far that are still alive, in order of their first call."""
         return [root for reference in self._roots if (root := reference()) is not None]
+
+    def list_parameters(self) -> list[torch.Tensor]:
+        """Every parameter of the outermost modules, each once."""
+        found = {id(p): p for root in self.find_roots() for p in root.parameters()}
+        return list(found.values())
 
     def name_parameters(self) -> dict[int, str]:
         """The name of every parameter by identity; the class goes before it where there are several models.
@@ -160,32 +169,42 @@ class ModuleHooks:
         self._session.run.num_forwards = self._session.run.num_forwards or 0
         taps = self._session.taps
         if not self._session.run.compilation.is_used and not taps.is_on((type(module), "__call__")):
-            taps.on_method(type(module), "__call__", self._around_call)
+            taps.wrap_method(type(module), "__call__", self._build_call)
 
-    def _around_call(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _build_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
         session = self._session
-        if self._is_inside or is_tracing():
-            return call(*args, **kwargs)
-        if session.num_nested_backwards or not session.is_training_thread():
-            return call(*args, **kwargs)
-        self._is_inside = True
-        try:
-            module, *inputs = args
-            if self._outermost is None:
-                # Its class is known; the module itself may be another one.
-                if self._handles:
-                    session.attempt("model", self._adopt, module)
-                session.attempt("forward", self._begin, module, inputs, kwargs)
-            return call(*args, **kwargs)
-        finally:
-            self._is_inside = False
 
-    def _begin(self, module: nn.Module, args: object, kwargs: dict[str, Any]) -> None:
+        def watch_call(*args: Any, **kwargs: Any) -> Any:
+            if (
+                self._is_inside
+                or session.num_nested_backwards
+                or (session.thread is not None and session.thread != get_ident())
+                or is_tracing()
+            ):
+                return call(*args, **kwargs)
+            self._is_inside = True
+            try:
+                if self._outermost is None:
+                    # Its class is known; the module itself may be another one.
+                    if self._handles:
+                        session.attempt("model", self._adopt, args[0])
+                    try:
+                        self._begin(args[0], args[1:], kwargs)
+                    except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                        session.note_failure("forward", error)
+                return call(*args, **kwargs)
+            finally:
+                self._is_inside = False
+
+        return watch_call
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session = self._session
         if not module.training or not torch.is_grad_enabled():
             self._note_evaluation(module)
             return
-        session.ledger.begin()
+        if session.ledger.last is not None:
+            session.ledger.begin()
         if session.clock.current == OTHER:
             session.clock.switch(FORWARD)
         row = session.ledger.open
@@ -194,34 +213,37 @@ class ModuleHooks:
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
         self._note_batch(module, args, kwargs)
 
-    def _complete_batch(self, module: nn.Module, args: object, kwargs: dict[str, Any]) -> None:
+    def _complete_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch again, with the keyword arguments."""
         row = self._session.ledger.open
         if not self._is_batch_partial or self._batch_of != (row.number, self._session.run.num_backwards):
             self._note_batch(module, args, kwargs)
             return
         self._is_batch_partial = False
-        row.batch_shapes[-1] = BatchSize((args, kwargs)).shapes
+        row.batches[-1] = row.batches[-1].with_shapes(BatchSize((args, kwargs)).shapes)
         if row.deep is not None:
             del row.deep.record.batch_fingerprints[-1:]
             row.deep.note_batch(module, args, kwargs)
 
-    def _note_batch(self, module: nn.Module, args: object, kwargs: dict[str, Any]) -> None:
+    def _note_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch from the first call before a backward: later calls get losses or features."""
         session = self._session
         row = session.ledger.open
         key = (row.number, session.run.num_backwards)
         if key == self._batch_of or row.num_closure_calls > 1:
             return
-        size = BatchSize((args, kwargs) if kwargs else args)
+        if kwargs or len(args) != 1 or type(args[0]) is not torch.Tensor:
+            size = BatchSize((args, kwargs) if kwargs else args)
+        else:
+            # One tensor of the shape and type of the one before has its size.
+            shape, dtype, latest = args[0].shape, args[0].dtype, self._latest
+            if latest is None or latest[0] != shape or latest[1] != dtype:
+                self._latest = latest = (shape, dtype, BatchSize(args))
+            size = latest[2]
         if not size.shapes:
             return
         self._batch_of = key
-        row.has_batch = True
-        row.batch_shapes.append(size.shapes)
-        row.num_samples += size.num_samples
-        row.num_tokens += size.num_tokens
-        row.sequence_length = max(row.sequence_length, size.sequence_length)
+        row.batches.append(size)
         if row.deep is not None:
             row.deep.note_batch(module, args, kwargs)
 
@@ -238,6 +260,29 @@ class ModuleHooks:
         found.num_with_gradient += torch.is_grad_enabled()
         if (kind := type(module).__name__) not in found.modules:
             found.modules.append(kind)
+        if module in self._trained:
+            found.num_trained += 1
+            found.num_trained_in_training_mode += module.training
+            found.num_trained_with_gradient += torch.is_grad_enabled()
+        counted = self._num_evaluations.setdefault(id(module), [0, 0, -1])
+        counted[0] += 1
+        counted[1] += counted[2] != after_step
+        counted[2] = after_step
+        if self._session.evaluated is not None:
+            self._session.note_evaluated(module)
+
+    def note_trained(self, modules: list[nn.Module]) -> None:
+        """Says which models train, as a deep step has shown."""
+        self._trained.update(modules)
+
+    def is_trained(self, module: nn.Module) -> bool:
+        """Whether a deep step has shown that a model trains."""
+        return module in self._trained
+
+    def count_evaluations(self, identity: int) -> tuple[int, int]:
+        """Calls of a module in eval mode or without gradients, and in how many steps or gaps these were."""
+        num_calls, num_steps, _ = self._num_evaluations.get(identity, (0, 0, 0))
+        return num_calls, num_steps
 
     def _around_compile(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         compiled = call(*args, **kwargs)
@@ -260,17 +305,20 @@ class ModuleHooks:
         frame = sys.modules.get("torch._dynamo.eval_frame")
         kind = getattr(frame, "OptimizedModule", None)
         if kind is not None and not self._session.taps.is_on((kind, "__call__")):
-            self._session.taps.on_method(kind, "__call__", self._around_compiled)
+            self._session.taps.wrap_method(kind, "__call__", self._build_compiled_call)
 
-    def _around_compiled(
-        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _build_compiled_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
         session = self._session
-        if not session.run.compilation.is_used:
-            session.attempt("torch.compile", self._give_way_to_compiler)
-        if not self._is_inside and session.is_training_thread():
-            session.attempt("model", self._adopt, args[0])
-        return self._around_call(call, args, kwargs)
+        watch_call = self._build_call(call)
+
+        def watch_compiled_call(*args: Any, **kwargs: Any) -> Any:
+            if not session.run.compilation.is_used:
+                session.attempt("torch.compile", self._give_way_to_compiler)
+            if not self._is_inside and session.is_training_thread():
+                session.attempt("model", self._adopt, args[0])
+            return watch_call(*args, **kwargs)
+
+        return watch_compiled_call
 
 
 def clean_name(root: nn.Module, name: str) -> str:

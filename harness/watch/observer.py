@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 
 from harness import clock
-from harness.record.observation import Outcome, RunObservation, StepObservation
+from harness.record.observation import NonFiniteObservation, Outcome, RunObservation, StepObservation
 from harness.watch.autocast import AutocastHooks
+from harness.watch.by_hand import UpdatesByHand
 from harness.watch.checkpoints import CheckpointHooks
 from harness.watch.compilation import count_graphs, note_compilation
 from harness.watch.data import DataHooks
 from harness.watch.deep import DeepStep
 from harness.watch.gradients import GradientHooks
+from harness.watch.host_syncs import HostSyncs
 from harness.watch.limits import StepLimit, TrainingStopped
 from harness.watch.loss import LossHooks
 from harness.watch.memory import ResidentSet, read_peak_memory_bytes
 from harness.watch.modules import ModuleHooks
-from harness.watch.options import ObserverOptions
+from harness.watch.options import Depth, ObserverOptions
+from harness.watch.origin import note_non_finite_parameters, note_origin
 from harness.watch.schedule import ScheduleHooks
 from harness.watch.session import Session
+from harness.watch.structure import StructureWatch
 from harness.watch.updates import OptimizerHooks
 
 if TYPE_CHECKING:
@@ -70,25 +74,31 @@ class Observer:
     ) -> None:
         self.options = options or ObserverOptions()
         self._sink = sink
-        self._session = session = Session(self.options, self._emit)
+        self._session = session = Session(self.options, self._emit, is_prompt=sink is not None)
         self._limit = StepLimit(self.options, self, folder)
+        has_limit = self.options.max_steps is not None or self.options.max_seconds is not None
+        self._by_hand = UpdatesByHand(session, self._limit) if has_limit else None
         self._kept = _KeptSteps(self.options.max_kept_steps)
         gradients = GradientHooks(session)
         self._loss = LossHooks(session)
         self._modules = ModuleHooks(session)
         self._optimizers = OptimizerHooks(session, gradients)
+        self._schedules = ScheduleHooks(session, self._optimizers.find_position)
+        self._structure = StructureWatch(session, self._modules) if self.options.depth is Depth.DEEP else None
         self._families = (
             self._loss,
             gradients,
             self._optimizers,
-            ScheduleHooks(session),
+            self._schedules,
             DataHooks(session),
             self._modules,
-            CheckpointHooks(session),
+            CheckpointHooks(session, self._modules, self._optimizers),
             AutocastHooks(session),
         )
         self._resident = ResidentSet()
         self._deep: DeepStep | None = None
+        self._syncs: HostSyncs | None = None
+        self._deep_steps = frozenset(self.options.deep_steps if self.options.depth is Depth.DEEP else ())
         self._graphs_before = (0, 0)
         self._started_s = 0.0
         self._is_open = False
@@ -108,15 +118,22 @@ class Observer:
         run.torch = str(torch.__version__)
         self._started_s = clock.monotonic_s()
         self._graphs_before = count_graphs()
-        self._loss.before_backward.append(self._before_backward)
+        self._loss.before_deep_backward.append(self._before_backward)
         self._loss.after_backward.append(self._optimizers.finish_waiting)
+        if self.options.depth is Depth.DEEP:
+            self._loss.on_non_finite.append(self._note_non_finite)
         self._optimizers.on_close.append(self._after_close)
         self._modules.on_give_way.append(self._give_way)
         self._is_open = True
         try:
             for family in self._families:
                 family.install()
-            self._open_deep()
+            if self._structure is not None:
+                self._structure.install()
+            if self._by_hand is not None:
+                self._by_hand.install()
+            if 0 in self._deep_steps:
+                self._open_deep()
         except BaseException:
             self._remove()
             raise
@@ -139,10 +156,15 @@ class Observer:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             run.cuda_peak_bytes = int(torch.cuda.max_memory_allocated())
         self._describe_run()
+        for family in self._families:
+            if isinstance(family, CheckpointHooks):
+                session.attempt("checkpoints", family.check_files)
         run.steps = self._kept.list_steps()
         if self._kept.num_dropped:
             session.add_blind_spot(f"{self._kept.num_dropped} steps in the middle were not kept")
         self._resident.close()
+        if self._structure is not None:
+            self._structure.finish(is_complete=run.outcome.is_complete)
         if self._sink is not None:
             session.attempt("record", self._write_last, self._sink)
         return isinstance(error, TrainingStopped) and error.owner is self
@@ -154,18 +176,46 @@ class Observer:
         self._is_open = False
         if self._deep is not None:
             self._deep.close()
+        if self._syncs is not None:
+            self._syncs.close()
         self._modules.remove()
         self._optimizers.remove()
+        if self._by_hand is not None:
+            self._by_hand.remove()
         self._session.taps.remove_all()
 
-    def _before_backward(self) -> None:
+    def _before_backward(self, tensors: object) -> None:
         row = self._session.ledger.open
         if row.deep is not None:
-            row.deep.note_backward(self._optimizers.find_optimizers())
+            row.deep.note_backward(self._optimizers.find_optimizers(), tensors)
+
+    def _after_deep_backward(self) -> None:
+        row = self._session.ledger.open
+        if row.deep is not None:
+            self._session.attempt("gradients", row.deep.note_backward_end, self._optimizers.find_optimizers())
+
+    def _note_non_finite(self, loss: torch.Tensor) -> None:
+        """Looks, once, at where it comes from while its graph is there; the step after it is watched in depth."""
+        session = self._session
+        if session.run.non_finite is not None:
+            return
+        number = session.ledger.open.number
+        session.run.non_finite = found = NonFiniteObservation(number)
+        self._deep_steps |= {number + 1}
+        names = self._modules.name_parameters()
+        note_non_finite_parameters(found, self._modules.list_parameters(), names)
+        note_origin(found, loss, names)
 
     def _after_close(self, row: OpenStep) -> None:
-        session = self._session
-        session.attempt("end of step", self._turn_over, row)
+        session, number = self._session, row.number
+        if (
+            number % RESIDENT_EVERY == 0
+            or self._deep is not None
+            or self._syncs is not None
+            or number + 1 == self._next_look
+            or number + 1 in self._deep_steps
+        ):
+            session.attempt("end of step", self._turn_over, row)
         if self.options.max_steps is not None or self.options.max_seconds is not None:
             self._limit.check(session.ledger.num_steps)
 
@@ -174,22 +224,48 @@ class Observer:
             self._deep.give_way()
 
     def _turn_over(self, row: OpenStep) -> None:
-        session = self._session
         if row.number % RESIDENT_EVERY == 0:
             row.rss_bytes = self._resident.read_bytes()
+        if self._syncs is not None:
+            self._syncs.close()
+            row.num_host_syncs, row.first_host_sync = self._syncs.num, self._syncs.first
+            self._syncs = None
+        was_deep = self._deep is not None
         if row.number == 0:
             self._modules.note_closed(row)
-        self._loss.forget_scaled()
         if self._deep is not None:
+            self._loss.after_backward.remove(self._after_deep_backward)
             self._deep.close()
+            session = self._session
+            session.attempt("schedulers", self._schedules.look, row.number)
+            if self._structure is not None:
+                session.attempt("structure", self._structure.look, self._deep)
+            self._deep.note_resources()
             self._deep = None
             self._modules.note_closed(row)
+            # Optimizers that take turns are looked at one after the other.
+            if len(session.run.optimizers) > 1 and row.number in self.options.deep_steps:
+                self._deep_steps |= {row.number + 1}
         if row.number + 1 == self._next_look:
             self._next_look *= LOOK_FACTOR
             self._look_around()
-        self._open_deep()
+        if row.number + 1 in self._deep_steps:
+            self._open_deep()
+        elif was_deep and self._session.clock.device is not None:
+            self._count_host_syncs()
         # What the watcher did between two steps is no one's time.
-        session.clock.cut()
+        self._session.clock.skip()
+
+    def _count_host_syncs(self) -> None:
+        """Counts those of the step that begins, which is not watched in depth but is not timed either."""
+        syncs = HostSyncs()
+        if syncs.open():
+            self._syncs = syncs
+            self._session.ledger.open.is_partly_timed = True
+        else:
+            self._session.add_blind_spot(
+                "host synchronisations: the program uses CUDA's debug mode for them itself"
+            )
 
     def _look_around(self) -> None:
         """At ever longer intervals: packages imported since, names while models live, a record against a crash."""
@@ -203,10 +279,10 @@ class Observer:
     def _open_deep(self) -> None:
         session = self._session
         row = session.ledger.open
-        if not self.options.is_deep(row.number):
-            return
-        row.deep = self._deep = DeepStep(session, row.number)
+        row.deep = self._deep = DeepStep(session, row.number, self._modules.find_roots)
         self._deep.open(self._optimizers.find_optimizers())
+        # Before the optimizers that wait for the end of a backward get their turn.
+        self._loss.after_backward.insert(0, self._after_deep_backward)
         self._modules.search()
 
     def _emit(self, step: StepObservation, row: OpenStep) -> None:
@@ -214,7 +290,7 @@ class Observer:
         if step.was_skipped and self._session.run.scaler is not None:
             self._session.run.scaler.num_skipped += 1
         if row.deep is not None:
-            deep = row.deep.finish(self._modules.name_parameters())
+            deep = row.deep.finish(self._modules.name_parameters(), self._optimizers.find_optimizers())
             _add_deep_numbers(step, deep)
         if self._sink is not None:
             self._sink.write_step(step, deep)
@@ -225,7 +301,11 @@ class Observer:
 
     def _describe_run(self) -> None:
         run = self._session.run
+        for family in self._families:
+            if isinstance(family, DataHooks):
+                self._session.attempt("samples", family.describe)
         run.rank, run.world_size = find_rank()
+        run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
         self._optimizers.describe(self._modules.name_parameters())
         run.trainable_parameters = self._modules.count_trainable() or run.trainable_parameters
         run.environments = [name for name in ENVIRONMENTS if name in sys.modules]

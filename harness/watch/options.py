@@ -47,10 +47,6 @@ class ObserverOptions:
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise UsageError(f"max_seconds is {self.max_seconds}; it must be positive.\nNext: give seconds.")
 
-    def is_deep(self, step: int) -> bool:
-        """Whether a step is watched in depth."""
-        return self.depth is Depth.DEEP and step in self.deep_steps
-
     def to_json(self) -> dict[str, Any]:
         """The options as a JSON object."""
         return asdict(self) | {"depth": str(self.depth), "deep_steps": list(self.deep_steps)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 GRACE_S = 5.0
 PROCESSES = Path("/proc")
@@ -34,11 +34,14 @@ class ProcessTree:
 
     Descendants outside the group are found through their parents where there is a /proc, and only while those
     live: one that left its group and whose parent has ended is nobody's. Elsewhere the group is all.
+
+    Attributes:
+        root: The child; None where it can't be looked up.
     """
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         self._child = child
-        self._root = read_process(child.pid)
+        self.root = read_process(child.pid)
         self._others: set[Process] = set()
         # The wait is a thread's, so that the end of the child ends ours at once.
         self._reaper = threading.Thread(target=child.wait, daemon=True, name="harness-reaper")
@@ -64,17 +67,13 @@ class ProcessTree:
     def send(self, number: signal.Signals) -> None:
         """Sends a signal to all that is left, and gives the child time to act on it."""
         self._find_others()
-        is_sent = _send(os.killpg, self._child.pid, number)
-        for process in self._others:
-            if is_same(process):
-                is_sent |= _send(os.kill, process.pid, number)
-        if is_sent:
+        if send_to_all(self._child.pid, self._others, number):
             self.wait(GRACE_S)
 
     def _find_others(self) -> None:
-        if self._root is None or not is_same(self._root):
+        if self.root is None or not is_same(self.root):
             return
-        for process in find_descendants(self._root):
+        for process in find_descendants(self.root):
             with contextlib.suppress(ProcessLookupError):
                 if os.getpgid(process.pid) != self._child.pid:
                     self._others.add(process)
@@ -128,6 +127,15 @@ def find_descendants(root: Process) -> list[Process]:
     for process in found:
         found.extend(children.get(process.pid, []))
     return found
+
+
+def send_to_all(group: int, others: Iterable[Process], number: signal.Signals) -> bool:
+    """Sends a signal to a process group and to other processes; whether anybody was there to get it."""
+    is_sent = _send(os.killpg, group, number)
+    for process in others:
+        if is_same(process):
+            is_sent |= _send(os.kill, process.pid, number)
+    return is_sent
 
 
 def _send(send: Callable[[int, int], None], target: int, number: signal.Signals) -> bool:

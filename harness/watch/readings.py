@@ -29,6 +29,7 @@ class ReadingQueue:
     """Brings numbers over in batches: copied to pinned memory, and read once the copy has long been done."""
 
     def __init__(self) -> None:
+        self.num_later = 0
         self._waiting: list[Later] = []
         self._under_way: list[tuple[list[Later], torch.Tensor, Any]] = []
 
@@ -46,13 +47,15 @@ class ReadingQueue:
             return float(value)
         if not isinstance(value, torch.Tensor):
             return None
-        value = cast("torch.Tensor", getattr(value, "_local_tensor", value))
+        if type(value) is not torch.Tensor:
+            value = cast("torch.Tensor", getattr(value, "_local_tensor", value))
         if value.numel() != 1:
             return None
-        if value.device.type == "cpu":
+        if value.is_cpu:
             return float(value.item())
         if value.device.type == "meta" or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
             return None
+        self.num_later += 1
         later = Later(value.detach().reshape(()).clone())
         self._waiting.append(later)
         return later
@@ -76,6 +79,14 @@ class ReadingQueue:
                 self._under_way.append((laters, host, event))
             else:
                 self._under_way.append((laters, together, None))
+
+    def poll(self) -> None:
+        """Moves on what is under way, without waiting; not while a graph is captured, which it would be part of."""
+        if not self.is_empty and not (
+            torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
+        ):
+            self.send()
+            self.collect(wait=False)
 
     def collect(self, *, wait: bool) -> None:
         """Reads what has arrived; with `wait`, all of it."""

@@ -13,16 +13,28 @@ from harness.watch.loss import find_classes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch.optim import Optimizer
+
     from harness.watch.session import Session
+
+PLAIN = (bool, int, float, str)
+MAX_SCHEDULERS = 256
 
 
 class ScheduleHooks:
-    """Listens to `step` of every scheduler class there is, and to the construction of schedulers."""
+    """Listens to `step` of every scheduler class there is, and to the construction of schedulers.
 
-    def __init__(self, session: Session) -> None:
+    Args:
+        session: Of the observer.
+        find_optimizer: The position of an optimizer among those that stepped; None for one that never did.
+    """
+
+    def __init__(self, session: Session, find_optimizer: Callable[[Optimizer], int | None]) -> None:
         self._session = session
+        self._find_optimizer = find_optimizer
         self._seen: list[weakref.ref[LRScheduler]] = []
         self._num_inside = 0
+        self._steps_before: list[tuple[int, int]] = []
 
     def install(self) -> None:
         """Starts to listen."""
@@ -33,7 +45,7 @@ class ScheduleHooks:
     def _listen_to(self, scheduler: type) -> None:
         taps = self._session.taps
         if "step" in scheduler.__dict__ and not taps.is_on((scheduler, "step")):
-            taps.on_method(scheduler, "step", self._around_step)
+            taps.wrap_method(scheduler, "step", self._build_step)
 
     def _around_construction(
         self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -45,29 +57,103 @@ class ScheduleHooks:
             return call(*args, **kwargs)
         finally:
             self._num_inside -= 1
+            if len(self._seen) < MAX_SCHEDULERS:
+                self._session.attempt("scheduler", self._find, args[0])
 
-    def _around_step(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._num_inside:
-            return call(*args, **kwargs)
-        self._num_inside += 1
-        try:
-            result = call(*args, **kwargs)
-        finally:
-            self._num_inside -= 1
-        self._session.attempt("scheduler", self._count, args[0])
-        return result
+    def look(self, step: int) -> None:
+        """At the end of a deep step: what schedulers there are, what they are set to, and which step others."""
+        alive = [
+            (found, scheduler)
+            for reference, found in zip(self._seen, self._session.run.schedulers, strict=True)
+            if (scheduler := reference()) is not None
+        ]
+        inner = {id(part) for _, scheduler in alive for part in _list_parts(scheduler)}
+        for found, scheduler in alive:
+            found.is_part |= id(scheduler) in inner
+            found.last_seen_step = step
+            found.hyperparameters = found.hyperparameters or _describe(scheduler)
+            found.optimizer = self._find_optimizer(scheduler.optimizer)
+            rates = getattr(scheduler, "_last_lr", None) or []
+            found.last_rates = [float(rate) for rate in rates]
 
-    def _count(self, scheduler: LRScheduler) -> None:
-        found = self._find(scheduler)
-        found.num_steps += 1
-        found.num_before_first_optimizer_step += not self._session.num_steps
-        found.last_epoch = int(scheduler.last_epoch)
+    def _count(self, position: int, found: SchedulerObservation) -> None:
+        """Counts a step, and whether optimizers have stepped since the one before."""
+        run = self._session.run
+        num_steps = self._session.ledger.open.number
+        num_own = run.optimizers[found.optimizer].num_steps if found.optimizer is not None else 0
+        before, own_before = self._steps_before[position]
+        if num_steps == before:
+            found.num_idle += num_steps > 0
+        elif num_own == own_before:
+            found.num_foreign += 1
+        self._steps_before[position] = (num_steps, num_own)
 
-    def _find(self, scheduler: LRScheduler) -> SchedulerObservation:
-        schedulers = self._session.run.schedulers
-        for index, seen in enumerate(self._seen):
-            if seen() is scheduler:
-                return schedulers[index]
+    def _build_step(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        session = self._session
+
+        def watch_step(*args: Any, **kwargs: Any) -> Any:
+            # The first of those inside another scheduler is made by that one's constructor.
+            if self._num_inside or getattr(args[0], "_is_initial", False):
+                return call(*args, **kwargs)
+            self._num_inside += 1
+            try:
+                result = call(*args, **kwargs)
+            finally:
+                self._num_inside -= 1
+            try:
+                scheduler = args[0]
+                position = self._find(scheduler)
+                found = session.run.schedulers[position]
+                found.num_steps += 1
+                found.last_epoch = int(scheduler.last_epoch)
+                found.num_before_first_optimizer_step += (
+                    not session.ledger.open.number and found.last_epoch > 0
+                )
+                if found.optimizer is None:
+                    found.optimizer = self._find_optimizer(scheduler.optimizer)
+                self._count(position, found)
+            except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                session.note_failure("scheduler", error)
+            return result
+
+        return watch_step
+
+    def _find(self, scheduler: LRScheduler) -> int:
+        """The position of a scheduler among those seen; a new one is described first."""
+        # Newest first: most programs have one, and some make a new one for every phase.
+        for position in range(len(self._seen) - 1, -1, -1):
+            if self._seen[position]() is scheduler:
+                return position
         self._seen.append(weakref.ref(scheduler))
-        schedulers.append(SchedulerObservation(type(scheduler).__name__))
-        return schedulers[-1]
+        self._steps_before.append((self._session.ledger.open.number - 1, -1))
+        self._session.run.schedulers.append(
+            SchedulerObservation(type(scheduler).__name__, hyperparameters=_describe(scheduler))
+        )
+        return len(self._seen) - 1
+
+
+def _describe(scheduler: LRScheduler) -> dict[str, Any]:
+    """The numbers, flags and names that a scheduler was built with, and its base rates."""
+    passed = ("last_epoch", "verbose")
+    return {
+        name: list(value) if isinstance(value, (list, tuple)) else value
+        for name, value in vars(scheduler).items()
+        if not name.startswith("_")
+        and name not in passed
+        and (
+            isinstance(value, PLAIN)
+            or (isinstance(value, (list, tuple)) and all(isinstance(part, PLAIN) for part in value))
+        )
+    }
+
+
+def _list_parts(scheduler: LRScheduler) -> list[object]:
+    """The schedulers that another one holds."""
+    parts: list[object] = []
+    for value in vars(scheduler).values():
+        parts += [
+            part
+            for part in (value if isinstance(value, (list, tuple)) else (value,))
+            if isinstance(part, LRScheduler)
+        ]
+    return parts

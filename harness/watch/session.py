@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from harness.record.observation import RunObservation
+from harness.watch.options import Depth
 from harness.watch.steps import StepLedger
 from harness.watch.taps import TapSet
 from harness.watch.timing import PhaseClock
@@ -13,24 +15,38 @@ from harness.watch.timing import PhaseClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import nn
+
     from harness.record.observation import StepObservation
     from harness.watch.options import ObserverOptions
     from harness.watch.steps import OpenStep
+
+MAX_EVALUATED = 16
 
 
 class Session:
     """The state of one observation, while it runs."""
 
-    def __init__(self, options: ObserverOptions, emit: Callable[[StepObservation, OpenStep], None]) -> None:
+    def __init__(
+        self,
+        options: ObserverOptions,
+        emit: Callable[[StepObservation, OpenStep], None],
+        *,
+        is_prompt: bool = False,
+    ) -> None:
         self.options = options
         self.run = RunObservation()
         self.clock = PhaseClock()
-        self.ledger = StepLedger(lambda step, row: self.attempt("record", emit, step, row))
+        self.ledger = StepLedger(self._hand_on, is_prompt=is_prompt)
+        self._emit = emit
         self.taps = TapSet()
         self.num_nested_backwards = 0
         self.has_scaled_gradients = False
         self.sees_forward = False
-        self._thread: int | None = None
+        self.waiting_optimizers: list[int] = []
+        self.thread: int | None = None
+        self.first_fingerprints: dict[int, str] = {}
+        self.evaluated: list[weakref.ref[nn.Module]] | None = [] if options.depth is Depth.DEEP else None
 
     @property
     def num_steps(self) -> int:
@@ -39,12 +55,12 @@ class Session:
 
     def is_training_thread(self) -> bool:
         """Whether this is the thread that trains: the first that ran a backward or a step."""
-        return self._thread is None or self._thread == threading.get_ident()
+        return self.thread is None or self.thread == threading.get_ident()
 
     def claim_thread(self) -> None:
         """Makes this thread the one that trains, if there is none yet."""
-        if self._thread is None:
-            self._thread = threading.get_ident()
+        if self.thread is None:
+            self.thread = threading.get_ident()
 
     def add_blind_spot(self, text: str) -> None:
         """Notes, once, what could not be seen and why."""
@@ -56,5 +72,22 @@ class Session:
         try:
             return function(*args)
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-            self.add_blind_spot(f"{family}: the watcher itself failed with {type(error).__name__}: {error}")
+            self.note_failure(family, error)
             return None
+
+    def note_evaluated(self, module: nn.Module) -> None:
+        """Remembers a model that was called in eval mode or without gradients; of many, the first ones."""
+        if self.evaluated is None or any(reference() is module for reference in self.evaluated):
+            return
+        if len(self.evaluated) < MAX_EVALUATED:
+            self.evaluated.append(weakref.ref(module))
+
+    def _hand_on(self, step: StepObservation, row: OpenStep) -> None:
+        try:
+            self._emit(step, row)
+        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+            self.note_failure("record", error)
+
+    def note_failure(self, family: str, error: Exception) -> None:
+        """Notes that a part of the watcher itself failed."""
+        self.add_blind_spot(f"{family}: the watcher itself failed with {type(error).__name__}: {error}")

@@ -9,18 +9,22 @@ from __future__ import annotations
 import collections
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.record.observation import PHASES, ClippingCall, StepObservation
 from harness.watch.readings import ReadingQueue, is_known, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from harness.watch.data import BatchSize
     from harness.watch.deep import DeepStep
+    from harness.watch.device_clock import DeviceClock, DeviceTimes
     from harness.watch.readings import Reading
 
 POLL_EVERY = 16
+# Completing steps one by one, each with a cold cache, takes twice as long.
+STEPS_TOGETHER = 64
 
 
 @dataclass(slots=True)
@@ -34,17 +38,16 @@ class OpenStep:
     has_first_closure_call: bool = False
     optimizers: list[int] = field(default_factory=list)
     learning_rates: list[list[Reading]] = field(default_factory=list)
-    clipping: list[tuple[ClippingCall, Reading]] = field(default_factory=list)
-    measured_norms: list[Reading] = field(default_factory=list)
-    batch_shapes: list[list[tuple[int, ...]]] = field(default_factory=list)
-    num_samples: int = 0
-    num_tokens: int = 0
-    sequence_length: int = 0
-    has_batch: bool = False
-    times_s: list[float] = field(default_factory=list)
+    clipping: Sequence[tuple[ClippingCall, Reading]] = ()
+    measured_norms: Sequence[Reading] = ()
+    batches: list[BatchSize] = field(default_factory=list)
+    times_s: Sequence[float] = ()
+    device_times: Sequence[DeviceTimes | None] = ()
     is_partly_timed: bool = False
     rss_bytes: int | None = None
     was_skipped: bool = False
+    num_host_syncs: int | None = None
+    first_host_sync: str | None = None
     found_inf: Reading = None
     deep: DeepStep | None = None
 
@@ -56,31 +59,44 @@ class OpenStep:
             and is_known((self.found_inf,))
             and is_known(norm for _, norm in self.clipping)
             and all(is_known(rates) for rates in self.learning_rates)
+            and all(times is None or times.is_known() for times in self.device_times)
         )
 
 
 class StepLedger:
-    """Keeps the step that is open, the one just closed, and those that wait for their numbers."""
+    """Keeps the step that is open, the one just closed, and those that wait for their numbers.
 
-    def __init__(self, emit: Callable[[StepObservation, OpenStep], None]) -> None:
+    Args:
+        emit: Takes each step once its numbers are known, in order.
+        is_prompt: Whether a step is handed on as soon as the next one begins; deep steps always are, as they
+            hold copies of parameters.
+    """
+
+    def __init__(self, emit: Callable[[StepObservation, OpenStep], None], *, is_prompt: bool = False) -> None:
         self.readings = ReadingQueue()
         self.open = OpenStep(0)
         self.last: OpenStep | None = None
         self.num_calls = 0
         self.num_steps = 0
         self._emit = emit
+        self._has_device_times = False
+        self._together = 1 if is_prompt else STEPS_TOGETHER
         self._sealed: collections.deque[OpenStep] = collections.deque()
 
     def begin(self) -> None:
         """Says that something of the next step has happened: the last one takes no further optimizer."""
-        if self.last is None:
+        last = self.last
+        if last is None:
             return
-        self._sealed.append(self.last)
+        self._sealed.append(last)
         self.last = None
-        if not self.readings.is_empty and len(self._sealed) % POLL_EVERY == 0:
-            self.readings.send()
-            self.readings.collect(wait=False)
-        self._drain()
+        num_sealed = len(self._sealed)
+        must_drain = num_sealed >= self._together or last.deep is not None
+        if num_sealed % POLL_EVERY == 0 and self.readings.num_later:
+            self.readings.poll()
+            must_drain = True
+        if must_drain:
+            self._drain()
 
     def find_row(self, optimizer: int) -> OpenStep:
         """The step that this optimizer's coming call belongs to."""
@@ -89,15 +105,21 @@ class StepLedger:
             return self.open
         return last
 
-    def close(self, optimizer: int, times_s: list[float]) -> OpenStep | None:
+    def close(
+        self, optimizer: int, times_s: list[float], device: DeviceClock | None = None
+    ) -> OpenStep | None:
         """Counts a call of an optimizer; the step it ended, or None when it joined the last one."""
         self.num_calls += 1
-        row = self.find_row(optimizer)
+        row = self.open if self.last is None else self.find_row(optimizer)
         row.optimizers.append(optimizer)
+        if device is not None:
+            row.device_times = [*row.device_times, device.take()]
+            self._has_device_times = True
         if row is self.last:
             row.times_s = [before + more for before, more in zip(row.times_s, times_s, strict=True)]
             return None
-        self.begin()
+        if self.last is not None:
+            self.begin()
         row.times_s = times_s
         self.last = row
         self.open = OpenStep(row.number + 1)
@@ -110,17 +132,38 @@ class StepLedger:
             self._sealed.append(self.last)
             self.last = None
         self.readings.collect(wait=True)
+        for row in self._sealed:
+            for times in row.device_times:
+                if times is not None:
+                    times.wait()
         self._drain()
 
     def _drain(self) -> None:
-        while self._sealed and (self.readings.is_empty or self._sealed[0].is_known()):
+        is_known = self.readings.is_empty and not self._has_device_times
+        has_later = self.readings.num_later > 0
+        while self._sealed and (is_known or self._sealed[0].is_known()):
             row = self._sealed.popleft()
-            self._emit(build_step(row), row)
+            self._emit(build_step(row, has_later=has_later), row)
 
 
-def build_step(row: OpenStep) -> StepObservation:
-    """The record of a step whose numbers are all there."""
-    losses = [loss for reading in row.losses if (loss := number_of(reading)) is not None]
+def build_step(row: OpenStep, *, has_later: bool = True) -> StepObservation:
+    """The record of a step whose numbers are all there; without `has_later` none ever had to be waited for."""
+    losses: list[Any] = row.losses
+    rates: list[list[Any]] = row.learning_rates
+    if has_later:
+        losses = [number_of(loss) for loss in losses]
+        rates = [[number_of(rate) for rate in groups] for groups in rates]
+    if None in losses:
+        losses = [loss for loss in losses if loss is not None]
+    batches = row.batches
+    num_samples, num_tokens, sequence_length = None, 0, 0
+    if batches:
+        num_samples = batches[0].num_samples
+        num_tokens, sequence_length = batches[0].num_tokens, batches[0].sequence_length
+        for batch in batches[1:]:
+            num_samples += batch.num_samples
+            num_tokens += batch.num_tokens
+            sequence_length = max(sequence_length, batch.sequence_length)
     clipping: list[ClippingCall] = []
     grad_norm = clipped_grad_norm = None
     if row.clipping or row.measured_norms:
@@ -128,8 +171,15 @@ def build_step(row: OpenStep) -> StepObservation:
             call.norm = number_of(reading)
             clipping.append(call)
         grad_norm, clipped_grad_norm = _find_norms(clipping, [number_of(norm) for norm in row.measured_norms])
-    found_inf = number_of(row.found_inf)
+    found_inf = None if row.found_inf is None else number_of(row.found_inf)
     is_timed = row.deep is None and not row.is_partly_timed and bool(row.times_s)
+    times_s, has_device_times = row.times_s, False
+    if row.device_times:
+        # Read in any case: their events are used again.
+        found = [None if times is None else times.read() for times in row.device_times]
+        known = [times for times in found if times is not None]
+        if has_device_times := len(known) == len(found):
+            times_s = [sum(parts) for parts in zip(*known, strict=True)]
     return StepObservation(
         step=row.number,
         loss=sum(losses) if losses else None,
@@ -137,18 +187,21 @@ def build_step(row: OpenStep) -> StepObservation:
         num_micro_batches=row.num_micro_batches,
         num_closure_calls=row.num_closure_calls,
         optimizers=row.optimizers,
-        learning_rates=[[number_of(rate) for rate in rates] for rates in row.learning_rates],
+        learning_rates=rates,
         grad_norm=grad_norm,
         clipped_grad_norm=clipped_grad_norm,
-        batch_shapes=row.batch_shapes,
-        num_samples=row.num_samples if row.has_batch else None,
-        num_tokens=row.num_tokens or None,
-        sequence_length=row.sequence_length or None,
-        time_s=sum(row.times_s) if is_timed else None,
-        phase_times_s=dict(zip(PHASES, row.times_s, strict=True)) if is_timed else {},
+        batch_shapes=[batch.shapes for batch in batches],
+        num_samples=num_samples,
+        num_tokens=num_tokens or None,
+        sequence_length=sequence_length or None,
+        time_s=sum(times_s) if is_timed else None,
+        phase_times_s=dict(zip(PHASES, times_s, strict=True)) if is_timed else {},
+        has_device_times=is_timed and has_device_times,
         rss_bytes=row.rss_bytes,
         is_deep=row.deep is not None,
         was_skipped=row.was_skipped or bool(found_inf),
+        num_host_syncs=row.num_host_syncs,
+        first_host_sync=row.first_host_sync,
         clipping=clipping,
     )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Listener = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+    Builder = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Place(Protocol):
@@ -43,7 +44,7 @@ class FunctionPlace:
             self._code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
         )
         self.original.__kwdefaults__ = function.__kwdefaults__
-        self._signature = inspect.signature(function)
+        self._signature = _read_signature(function, self._code)
 
     def put(self, entry: Callable[..., Any]) -> None:
         """Sends calls to `entry`, wherever the function was imported to."""
@@ -66,6 +67,13 @@ class FunctionPlace:
             self._function.__code__ = self._code
 
 
+# Reading a signature takes as long as watching a step, and deep steps redirect the same functions again.
+@functools.lru_cache(maxsize=256)
+def _read_signature(function: types.FunctionType, code: types.CodeType) -> inspect.Signature:
+    del code
+    return inspect.signature(function)
+
+
 ENTRY = "harness: where calls go"
 
 
@@ -81,7 +89,7 @@ class MethodPlace:
         self._owner, self._name = owner, name
         self._own = owner.__dict__.get(name)
         self.original = self._own if self._own is not None else self._call_inherited
-        self._entry: list[Callable[..., Any]] = []
+        self._send_to: Callable[[Callable[..., Any]], None] | None = None
         self._replacement: Callable[..., Any] | None = None
 
     def _call_inherited(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
@@ -89,22 +97,27 @@ class MethodPlace:
 
     def put(self, entry: Callable[..., Any]) -> None:
         """Sends calls to `entry`."""
-        self._entry[:] = [entry]
-        if self._replacement is not None:
+        if self._send_to is not None:
+            self._send_to(entry)
             return
         shown = self._own if self._own is not None else getattr(self._owner, self._name)
-        current = self._entry
 
         @functools.wraps(shown)
         def replacement(*args: Any, **kwargs: Any) -> Any:
-            return current[0](*args, **kwargs)
+            return entry(*args, **kwargs)
 
+        def send_to(other: Callable[..., Any]) -> None:
+            nonlocal entry
+            entry = other
+
+        self._send_to = send_to
         self._replacement = replacement
         setattr(self._owner, self._name, replacement)
 
     def restore(self) -> None:
         """Gives the class its own attribute back, unless somebody else has replaced it since."""
-        self._entry[:] = [self.original]
+        if self._send_to is not None:
+            self._send_to(self.original)
         if self._owner.__dict__.get(self._name) is not self._replacement:
             return
         if self._own is None:
@@ -114,25 +127,25 @@ class MethodPlace:
 
 
 class Tap:
-    """One callable with its listeners; each is given the next one to call, and the arguments."""
+    """One callable with those who build around it; each is given the next one to call, and gives its own."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._listeners: list[Listener] = []
+        self._builders: list[Builder] = []
 
-    def add(self, listener: Listener) -> None:
-        """Puts a listener around those already there."""
-        self._listeners.append(listener)
+    def add(self, builder: Builder) -> None:
+        """Puts one more around those already there."""
+        self._builders.append(builder)
         self._compose()
 
-    def remove(self, listener: Listener) -> bool:
-        """Takes a listener out; True when it was the last and the original is back in its place."""
-        self._listeners.remove(listener)
-        if self._listeners:
+    def remove(self, builder: Builder) -> bool:
+        """Takes one out; True when it was the last and the original is back in its place."""
+        self._builders.remove(builder)
+        if self._builders:
             self._compose()
         else:
             self._place.restore()
-        return not self._listeners
+        return not self._builders
 
     def silence(self) -> None:
         """Lets calls through unheard, in a process that was forked from a watched one."""
@@ -140,16 +153,19 @@ class Tap:
 
     def _compose(self) -> None:
         call = self._place.original
-        for listener in self._listeners:
-            call = _put_around(listener, call)
+        for builder in self._builders:
+            call = builder(call)
         self._place.put(call)
 
 
-def _put_around(listener: Listener, call: Callable[..., Any]) -> Callable[..., Any]:
-    def layer(*args: Any, **kwargs: Any) -> Any:
-        return listener(call, args, kwargs)
+def _build_layer(listener: Listener) -> Builder:
+    def build(call: Callable[..., Any]) -> Callable[..., Any]:
+        def layer(*args: Any, **kwargs: Any) -> Any:
+            return listener(call, args, kwargs)
 
-    return layer
+        return layer
+
+    return build
 
 
 _taps: dict[object, Tap] = {}
@@ -157,48 +173,58 @@ _lock = threading.RLock()
 
 
 class TapSet:
-    """The taps of one observer, taken off together."""
+    """The taps of one observer, taken off together.
+
+    A listener is given the callable, the arguments and the keywords of each call. What is called in every step
+    goes without that layer: a builder is given the callable once, and returns what is called in its place.
+    """
 
     def __init__(self) -> None:
-        self._mine: list[tuple[object, Listener]] = []
+        self._mine: dict[object, list[Builder]] = {}
 
     def on_function(self, function: Callable[..., Any], listener: Listener) -> bool:
         """Listens to a Python function; False when it has a closure or is no Python function."""
+        return self.wrap_function(function, _build_layer(listener))
+
+    def wrap_function(self, function: Callable[..., Any], builder: Builder) -> bool:
+        """Lets calls of a Python function go to what is built around it; False as for `on_function`."""
         plain = inspect.unwrap(function)
         if not isinstance(plain, types.FunctionType) or plain.__code__.co_freevars:
             return False
-        self._add(plain, listener, lambda: FunctionPlace(plain))
+        self._add(plain, builder, lambda: FunctionPlace(plain))
         return True
 
     def on_method(self, owner: type, name: str, listener: Listener) -> None:
         """Listens to a method, as looked up on one class."""
-        self._add((owner, name), listener, lambda: MethodPlace(owner, name))
+        self.wrap_method(owner, name, _build_layer(listener))
+
+    def wrap_method(self, owner: type, name: str, builder: Builder) -> None:
+        """Lets calls of a method, as looked up on one class, go to what is built around it."""
+        self._add((owner, name), builder, lambda: MethodPlace(owner, name))
 
     def is_on(self, key: object) -> bool:
         """Whether this observer already listens to a function, or to `(class, name)`."""
-        place = inspect.unwrap(key) if callable(key) else key
-        return any(place == mine for mine, _ in self._mine)
+        return (inspect.unwrap(key) if callable(key) else key) in self._mine
 
     def remove(self, key: object) -> None:
         """Stops listening at one place."""
         with _lock:
-            for entry in [entry for entry in self._mine if entry[0] == key]:
-                self._mine.remove(entry)
-                if _taps[entry[0]].remove(entry[1]):
-                    del _taps[entry[0]]
+            for builder in self._mine.pop(key, ()):
+                if _taps[key].remove(builder):
+                    del _taps[key]
 
     def remove_all(self) -> None:
         """Stops listening everywhere."""
-        for key in dict.fromkeys(key for key, _ in self._mine):
+        for key in list(self._mine):
             self.remove(key)
 
-    def _add(self, key: object, listener: Listener, build: Callable[[], Place]) -> None:
+    def _add(self, key: object, builder: Builder, build: Callable[[], Place]) -> None:
         with _lock:
             tap = _taps.get(key)
             if tap is None:
                 tap = _taps[key] = Tap(build())
-            tap.add(listener)
-            self._mine.append((key, listener))
+            tap.add(builder)
+            self._mine.setdefault(key, []).append(builder)
 
 
 def count_taps() -> int:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from harness import clock
 from harness.record.observation import PHASES
+
+if TYPE_CHECKING:
+    from harness.watch.device_clock import DeviceClock
 
 DATA, FORWARD, BACKWARD, OPTIMIZER, OTHER = range(len(PHASES))
 
 
 class PhaseClock:
-    """Gives every stretch of time to the phase that was current; standing still until the first switch."""
+    """Gives every stretch of time to the phase that was current; standing still until the first switch.
+
+    Attributes:
+        device: Notes the same switches where a GPU has them; None on the CPU.
+    """
 
     def __init__(self) -> None:
         self.current = OTHER
         self._times_s = [0.0] * len(PHASES)
         self._last_s: float | None = None
+        self.device: DeviceClock | None = None
 
     @property
     def is_running(self) -> bool:
@@ -29,14 +39,23 @@ class PhaseClock:
             self._times_s[ended] += now_s - self._last_s
         self._last_s = now_s
         self.current = phase
+        if self.device is not None:
+            self.device.note(phase)
         return ended
 
     def rename(self, phase: int) -> None:
         """Gives the stretch that is running to another phase, from its start on."""
         self.current = phase
+        if self.device is not None:
+            self.device.rename(phase)
 
-    def cut(self) -> list[float]:
-        """The seconds per phase since the last cut; the current phase goes on."""
-        self.switch(self.current)
+    def take(self) -> list[float]:
+        """The seconds per phase from the last take to the last switch."""
         times_s, self._times_s = self._times_s, [0.0] * len(PHASES)
         return times_s
+
+    def skip(self) -> None:
+        """Gives the stretch that is running to no phase; the current one begins anew."""
+        self._last_s = clock.monotonic_s()
+        if self.device is not None:
+            self.device.skip()

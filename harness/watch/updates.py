@@ -13,6 +13,7 @@ from torch.optim.optimizer import (
 )
 
 from harness.record.observation import OptimizerGroup, OptimizerObservation, ScalerObservation
+from harness.watch.device_clock import build_cuda_clock
 from harness.watch.loss import find_classes
 from harness.watch.options import Depth
 from harness.watch.timing import OPTIMIZER, OTHER
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from harness.watch.steps import OpenStep
 
 PLAIN = (bool, int, float, str)
+MAX_PREDECESSORS = 8
+MAX_BUILT = 64
 
 
 class OptimizerHooks:
@@ -35,15 +38,17 @@ class OptimizerHooks:
     def __init__(self, session: Session, gradients: GradientHooks) -> None:
         self._session = session
         self._gradients = gradients
+        self._measures_norms = session.options.depth is Depth.NORMS
         self._seen: list[tuple[weakref.ref[Optimizer], list[list[int]]]] = []
+        self._first_parameters: list[weakref.ref[torch.Tensor] | None] = []
+        self._built: list[weakref.ref[Optimizer]] = []
         self._handles: list[RemovableHandle] = []
-        self._waiting: list[int] = []
-        self._depth = 0
-        self._is_outermost: list[bool] = []
+        self._latest = 0
         self.on_close: list[Callable[[OpenStep], None]] = []
 
     def install(self) -> None:
         """Starts to listen."""
+        self._session.taps.on_method(Optimizer, "__init__", self._around_init)
         self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
@@ -65,6 +70,19 @@ class OptimizerHooks:
                     names.get(member, f"?{index}.{position}") for position, member in enumerate(members)
                 ]
 
+        stepped = set(map(id, self.find_optimizers()))
+        self._session.run.idle_optimizers = [
+            _describe_idle(built, names)
+            for reference in self._built
+            if (built := reference()) is not None and id(built) not in stepped
+        ]
+
+    def _around_init(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = call(*args, **kwargs)
+        if len(self._built) < MAX_BUILT:
+            self._session.attempt("optimizer", lambda: self._built.append(weakref.ref(args[0])))
+        return result
+
     def find_index(self, optimizer: Optimizer) -> int:
         """The position of an optimizer among those seen; a new one is described first."""
         for index, (reference, ids) in enumerate(self._seen):
@@ -76,37 +94,79 @@ class OptimizerHooks:
         groups, ids = _describe_groups(optimizer)
         self._session.run.optimizers.append(OptimizerObservation(type(optimizer).__name__, groups))
         self._seen.append((weakref.ref(optimizer), ids))
+        self._session.run.optimizers[-1].same_parameters_as = self._find_predecessor(optimizer, ids)
+        self._use_device_clock(optimizer)
         return len(self._seen) - 1
+
+    def _use_device_clock(self, optimizer: Optimizer) -> None:
+        """Has the phases timed by the GPU that the parameters are on."""
+        clock = self._session.clock
+        first = next((found for group in optimizer.param_groups for found in group["params"]), None)
+        if clock.device is None and first is not None and first.is_cuda:
+            clock.device = build_cuda_clock(first.device)
+
+    def _find_predecessor(self, optimizer: Optimizer, ids: list[list[int]]) -> int | None:
+        """The latest optimizer before this one with the very same parameters."""
+        members = {member for group in ids for member in group}
+        first = next((p for group in optimizer.param_groups for p in group["params"]), None)
+        self._first_parameters.append(None if first is None else weakref.ref(first))
+        newest = len(self._seen) - 2
+        for index in range(newest, max(-1, newest - MAX_PREDECESSORS), -1):
+            reference = self._first_parameters[index]
+            # A parameter that is gone may have left its identity to another one.
+            is_alive = reference is not None and reference() is not None
+            if is_alive and {member for group in self._seen[index][1] for member in group} == members:
+                return index
+        return None
 
     def find_optimizers(self) -> list[Optimizer]:
         """The optimizers seen so far that are still alive."""
         return [optimizer for reference, _ in self._seen if (optimizer := reference()) is not None]
 
+    def find_position(self, optimizer: Optimizer) -> int | None:
+        """The position of an optimizer among those that stepped, wrapped ones too; None when it never did."""
+        groups = {id(group) for group in getattr(optimizer, "param_groups", ())}
+        for index, (reference, _) in enumerate(self._seen):
+            seen = reference()
+            if seen is not None and (
+                seen is optimizer or any(id(group) in groups for group in seen.param_groups)
+            ):
+                return index
+        return None
+
     def finish_waiting(self) -> None:
         """Closes the step of optimizers that stepped inside a backward, now that it is over."""
-        if not self._waiting:
+        session = self._session
+        if not session.waiting_optimizers:
             return
-        waiting, self._waiting = self._waiting, []
+        waiting, session.waiting_optimizers = session.waiting_optimizers, []
         first, *others = dict.fromkeys(waiting)
-        self._session.ledger.open.optimizers.extend(others)
+        session.ledger.open.optimizers.extend(others)
         self._close(first)
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         session = self._session
-        session.claim_thread()
+        if session.thread is None:
+            session.claim_thread()
         session.clock.switch(OPTIMIZER)
-        changed: tuple[tuple[Any, ...], dict[str, Any]] | None = session.attempt(
-            "optimizer step", self._prepare, optimizer, args, kwargs
-        )
-        return changed
+        try:
+            self._latest = index = self.find_index(optimizer)
+            ledger = session.ledger
+            row = ledger.open if ledger.last is None else ledger.find_row(index)
+            self._note_rates(optimizer, row)
+            if len(args) == 1 and not kwargs:
+                self._note_gradients(optimizer, row)
+                return None
+            return self._prepare_closure(optimizer, row, args, kwargs)
+        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+            session.note_failure("optimizer step", error)
+            return None
 
-    def _prepare(
-        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def _prepare_closure(
+        self, optimizer: Optimizer, row: OpenStep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        row = self._session.ledger.find_row(self.find_index(optimizer))
-        self._note_rates(optimizer, row)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if not callable(closure):
             self._note_gradients(optimizer, row)
@@ -117,13 +177,16 @@ class OptimizerHooks:
         return args, {**kwargs, "closure": wrapped}
 
     def _note_rates(self, optimizer: Optimizer, row: OpenStep) -> None:
-        readings = self._session.ledger.readings
-        row.learning_rates.append([readings.read(group.get("lr")) for group in optimizer.param_groups])
+        read = self._session.ledger.readings.read
+        rates = [
+            rate if type(rate := group.get("lr")) is float else read(rate) for group in optimizer.param_groups
+        ]
+        row.learning_rates.append(rates)
 
     def _note_gradients(self, optimizer: Optimizer, row: OpenStep) -> None:
         """Looks at what the optimizer is about to use."""
-        if self._session.options.depth is Depth.NORMS and not self._gradients.is_covered(optimizer):
-            row.measured_norms.append(self._gradients.measure(optimizer))
+        if self._measures_norms and not self._gradients.is_covered(optimizer):
+            row.measured_norms = [*row.measured_norms, self._gradients.measure(optimizer)]
         if row.deep is not None:
             row.deep.read_gradients(optimizer)
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
@@ -150,25 +213,26 @@ class OptimizerHooks:
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG002
         session = self._session
         session.clock.switch(OTHER)
-        index = session.attempt("optimizer step", self._note_update, optimizer)
-        if index is None:
+        try:
+            index = self._latest
+            if self._seen[index][0]() is not optimizer:
+                index = self.find_index(optimizer)
+            session.run.optimizers[index].num_steps += 1
+            ledger = session.ledger
+            row = ledger.open if ledger.last is None else ledger.find_row(index)
+            if row.deep is not None:
+                row.deep.read_updates(optimizer)
+        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+            session.note_failure("optimizer step", error)
             return
         if session.num_nested_backwards:
-            self._waiting.append(index)
+            session.waiting_optimizers.append(index)
         else:
             self._close(index)
 
-    def _note_update(self, optimizer: Optimizer) -> int:
-        index = self.find_index(optimizer)
-        self._session.run.optimizers[index].num_steps += 1
-        row = self._session.ledger.find_row(index)
-        if row.deep is not None:
-            row.deep.read_updates(optimizer)
-        return index
-
     def _close(self, index: int) -> None:
         session = self._session
-        row = session.ledger.close(index, session.clock.cut())
+        row = session.ledger.close(index, session.clock.take(), session.clock.device)
         session.has_scaled_gradients = False
         if row is not None:
             for listener in self.on_close:
@@ -191,12 +255,21 @@ class OptimizerHooks:
         optimizer = getattr(optimizer, "optimizer", optimizer)
         if session.run.scaler is None:
             session.run.scaler = ScalerObservation()
+        session.run.scaler.num_steps += 1
         if session.ledger.num_calls == num_calls:
             index = self.find_index(optimizer)
             row = session.ledger.find_row(index)
             row.was_skipped = True
             self._note_rates(optimizer, row)
+            session.clock.switch(session.clock.current)
             self._close(index)
+
+
+def _describe_idle(optimizer: Optimizer, names: dict[int, str]) -> OptimizerObservation:
+    groups, ids = _describe_groups(optimizer)
+    for group, members in zip(groups, ids, strict=True):
+        group.parameters = [names.get(member, "?") for member in members]
+    return OptimizerObservation(type(optimizer).__name__, groups)
 
 
 def _describe_groups(optimizer: Optimizer) -> tuple[list[OptimizerGroup], list[list[int]]]:

@@ -13,6 +13,7 @@ from harness.errors import ObservationError, UsageError
 from harness.watch.call import run_call
 from harness.watch.devices import Gpu, explain_missing_gpu, limited_threads, seeded
 from harness.watch.launch import RunOptions
+from harness.watch.options import ObserverOptions
 from harness.watch.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -161,3 +162,36 @@ def test_a_history_without_a_loss_names_what_it_holds(call: Callable[..., Traini
 def test_a_missing_gpu_is_explained(gpus: list[Gpu], wanted: dict[str, Any], told: str | None) -> None:
     explained = explain_missing_gpu(gpus, **{"count": 1, "memory_gb": 0, "name": "", **wanted})
     assert explained is None if told is None else told in str(explained)
+
+
+def update_by_hand(record: Callable[..., None] | None = None) -> None:
+    weight = torch.ones(3, requires_grad=True)
+    for step in range(1000):
+        loss = (weight * weight).sum()
+        loss.backward()
+        assert weight.grad is not None
+        weight.data -= 0.01 * weight.grad
+        weight.grad = None
+        if record is not None:
+            record(step=step, loss=loss)
+
+
+def test_max_steps_ends_a_program_without_an_optimizer_and_says_what_it_counted(tmp_path: Path) -> None:
+    options = RunOptions("train()", tmp_path, watch=ObserverOptions(max_steps=30))
+    with pytest.raises(ObservationError) as caught:
+        run_call(update_by_hand, options=options, recorder=Recorder())
+    message = str(caught.value)
+    assert message.startswith(
+        "no optimizer step was seen in train(): 0 forward and 30 backward passes were seen; "
+    )
+    assert (
+        "ended from outside after 30 updates of the parameters by hand (max_steps=30; no optimizer" in message
+    )
+    assert "record" in message.rpartition("Next:")[2]
+
+
+def test_a_program_without_an_optimizer_that_logs_is_judged_by_its_log(tmp_path: Path) -> None:
+    options = RunOptions("train()", tmp_path, watch=ObserverOptions(max_steps=30))
+    recorder = Recorder()
+    run = run_call(lambda: update_by_hand(recorder.record), options=options, recorder=recorder)
+    assert (len(run.losses), run.source) == (30, "record() callback")

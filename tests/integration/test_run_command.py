@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from harness import clock
 from harness.errors import ObservationError, UsageError
-from harness.watch.child import TAIL_LINES, run_command
+from harness.watch.child import TAIL_LINES, find_last_words, run_command
 from harness.watch.launch import RunOptions
 from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.processes import Terminated
@@ -39,9 +40,9 @@ def python(tmp_path: Path) -> Callable[..., TrainingRun]:
     return run
 
 
-def ends(process: int) -> bool:
+def ends(process: int, within_s: float = 5.0) -> bool:
     """Whether a process that was sent SIGKILL is gone, or a zombie, in a moment."""
-    for _ in range(500):
+    for _ in range(round(within_s / 0.01)):
         try:
             status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
         except (FileNotFoundError, ProcessLookupError):
@@ -99,16 +100,57 @@ def test_a_failing_command_tells_its_exit_code_and_last_lines(python: Callable[.
     code = "import sys; [print('line', number) for number in range(100)]; sys.exit(3)"
     with pytest.raises(ObservationError, match="exited with code 3 after") as caught:
         python(code)
-    lines = str(caught.value).splitlines()
+    lines = caught.value.output.splitlines()
     assert f"line {100 - TAIL_LINES}" in lines
     assert f"line {99 - TAIL_LINES}" not in lines
+    # What was passed on is not told again.
+    assert "Its last words: line 99\n" in str(caught.value)
+    assert "line 98" not in str(caught.value)
+    assert caught.value.whole.endswith("line 98\nline 99")
+
+
+def test_output_that_could_not_be_passed_on_is_in_the_message(
+    python: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    with pytest.raises(ObservationError, match="line 1\nline 2\n") as caught:
+        python("print('line 1'); print('line 2'); exit(3)")
+    assert caught.value.whole == str(caught.value)
+
+
+def test_a_failing_command_that_prints_nothing_is_told_so(python: Callable[..., TrainingRun]) -> None:
+    with pytest.raises(ObservationError, match="exited with code 3 .*\nIt printed nothing\\.\n"):
+        python("exit(3)")
+
+
+@pytest.mark.parametrize(
+    ("output", "errors", "told"),
+    [
+        (["step 1"], [], "step 1"),
+        (["step 1"], ["", "Killed"], "Killed"),
+        (["ValueError: no"], ["ValueError: yes", "  see the manual", ""], "ValueError: yes"),
+        (
+            [],
+            ["[rank1]: RuntimeError: boom", "torch.errors.ChildFailedError:", "======"],
+            "[rank1]: RuntimeError: boom",
+        ),
+        ([""], [], ""),
+    ],
+)
+def test_the_last_words_are_the_programs_own_exception(
+    output: list[str], errors: list[str], told: str
+) -> None:
+    assert find_last_words([*output, *errors], errors) == told
 
 
 def test_of_a_progress_bar_only_the_last_state_is_told(python: Callable[..., TrainingRun]) -> None:
     with pytest.raises(ObservationError) as caught:
         python("[print(f'{step} of 999', end='\\r') for step in range(1000)]; print('999 of 999'); 1 / 0")
-    assert "999 of 999\n" in str(caught.value)
-    assert "500 of 999" not in str(caught.value)
+    assert "999 of 999" in caught.value.output.splitlines()
+    assert "500 of 999" not in caught.value.output
+    assert "\nIts last words: ZeroDivisionError: division by zero\n" in str(caught.value)
 
 
 def test_a_command_ended_by_a_signal_names_it(python: Callable[..., TrainingRun]) -> None:
@@ -236,6 +278,42 @@ def test_a_sigterm_to_pytest_ends_the_child_and_the_session(tmp_path: Path) -> N
     assert session.returncode == pytest.ExitCode.INTERRUPTED
     assert "Terminated: SIGTERM" in output
     assert all(ends(int(word)) for word in (tmp_path / "ready").read_text().split())
+
+
+LEFT = """
+import os, pathlib, sys, threading, time
+
+
+def leave(ready):
+    while not all(pathlib.Path(name).exists() for name in ready):
+        time.sleep(0.01)
+    {leave}
+
+
+def test_hangs(smoke_training):
+    # As pytest-timeout's method "thread" does it, or a system that has run out of memory.
+    threading.Thread(target=leave, args=({ready},), daemon=True).start()
+    smoke_training.command([sys.executable, "hang.py"], ranks={ranks})
+"""
+
+
+def leave_behind(folder: Path, program: str, **how: object) -> None:
+    (folder / "hang.py").write_text(program)
+    (folder / "test_it.py").write_text(LEFT.format(**how))
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    session = subprocess.run(words, cwd=folder, capture_output=True, check=False)
+    assert session.returncode in (3, -signal.SIGKILL)
+
+
+def test_a_pytest_that_leaves_without_a_word_takes_the_command_with_it(tmp_path: Path) -> None:
+    leave_behind(tmp_path, FORK_AND_HANG, leave="os._exit(3)", ready=["ready"], ranks=None)
+    assert all(ends(int(word), within_s=15) for word in (tmp_path / "ready").read_text().split())
+
+
+@pytest.mark.slow
+def test_a_pytest_that_is_killed_takes_the_ranks_with_it(tmp_path: Path) -> None:
+    leave_behind(tmp_path, RANK, leave="os.kill(os.getpid(), 9)", ready=["ready0", "ready1"], ranks=2)
+    assert all(ends(int((tmp_path / name).read_text()), within_s=15) for name in ("ready0", "ready1"))
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])

@@ -74,7 +74,10 @@ def test_accepted_baselines_judge_the_next_session(project: pytest.Pytester) -> 
     result = project.runpytest_subprocess(*ACCEPT)
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(
-        ["test_it.py::test_good *passed, accepted", "note: *accepted as launch 1 of *.json."]
+        [
+            "test_it.py::test_good *passed, accepted",
+            "note: *final_loss accepted as launch 1 of baselines/budgets/*.json.",
+        ]
     )
     paths = list_baselines(project.path)
     # Two runs of the first test, and three tests with odd names.

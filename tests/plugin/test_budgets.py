@@ -94,11 +94,17 @@ def test_a_baseline_of_another_class_passes_with_a_note_and_fails_where_one_is_r
     monkeypatch.setenv("HARNESS_RUNNER_CLASS", "other")
     result = run("--harness-runner-class=other")
     result.assert_outcomes(passed=1)
-    note = "*step_time_s 100 ms is not comparable: this is runner class other, baselines are there for own-runner.*"
-    result.stdout.fnmatch_lines(["test_it.py::test_baseline *passed, not comparable", f"note: {note}"])
+    reason = "this is runner class other, baselines are there for own-runner."
+    note = f"note: test_it.py::test_baseline: step_time_s not comparable: {reason}"
+    result.stdout.fnmatch_lines(["test_it.py::test_baseline *passed, not comparable", note])
     required = run("--harness-runner-class=other", "--harness-require-baseline")
     required.assert_outcomes(failed=1)
-    required.stdout.fnmatch_lines([note, "Next: to judge it here, pytest *--accept-baselines*"])
+    required.stdout.fnmatch_lines(
+        [
+            f"*step_time_s 100 ms is not comparable: {reason}",
+            "Next: to judge it here, pytest *--accept-baselines*",
+        ]
+    )
 
 
 def test_a_baseline_of_this_class_catches_a_slowdown(
@@ -124,7 +130,7 @@ def test_a_baseline_of_this_class_passes_an_unchanged_run_and_a_faster_one(
     result = run()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["test_it.py::test_baseline *passed, improved", "note: *step_time_s improved: *"]
+        ["test_it.py::test_baseline *passed, improved", "note: *step_time_s (-50.0%) improved: to hold *"]
     )
 
 
@@ -148,7 +154,9 @@ def test_an_inconclusive_budget_warns_and_fails_where_that_is_asked_for(
     store.extend("test_it.py::test_baseline", launch, environment, CLASS, anew=False)
     result = run()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*passed, inconclusive", "note: *accept more launches; five are needed*"])
+    note = "note: test_it.py::test_baseline: step_time_s (+900.0%) inconclusive: accept more launches; five *"
+    result.stdout.fnmatch_lines(["*passed, inconclusive", note])
+    assert "allowed 10.0% by" in (project.path / "harness-report/session.json").read_text()
     run("--harness-inconclusive=fail").assert_outcomes(failed=1)
 
 

@@ -67,6 +67,11 @@ def test_no_capture_is_made_on_a_cpu_runner_unless_asked_for(project: pytest.Pyt
     result = project.runpytest_subprocess("-k", "captured or too_few")
     result.assert_outcomes(passed=2)
     assert list(project.path.glob("**/*.json.gz")) == []
+    result.stdout.fnmatch_lines(
+        [
+            "note: *test_captured*: profile_capture captured nothing: not a GPU runner; --harness-profile=always *"
+        ]
+    )
 
 
 def test_a_capture_holds_the_steps_asked_for_or_says_why_not(project: pytest.Pytester) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from harness import assert_artifacts, assert_finite, assert_healthy, assert_loss_decreases
 from harness.errors import ObservationError, UsageError
+from harness.record.observation import RunObservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def test_nan_fails_finite_and_healthy_and_names_the_step(make_run: MakeRun) -> N
 
 
 def test_healthy_lists_the_rules_it_could_not_apply(make_run: MakeRun) -> None:
-    with pytest.raises(AssertionError, match="not applied: T101: the loss is not finite throughout"):
+    with pytest.raises(AssertionError, match=r"not applied: .*T101: the loss is not finite throughout"):
         assert_healthy(make_run([math.nan] * 8))
 
 
@@ -90,13 +91,17 @@ def test_promised_files_pass_and_the_defects_of_others_are_all_listed(
     assert "config.json: 1 bytes, at least 10 asked for" in message
     assert "checkpoints/*.pt: 0 files, at least 1 asked for" in message
     assert "Files there: config.json, metrics.csv." in message
+    assert message.splitlines()[-1].startswith("Next: check that the program writes them in this mode")
 
 
 def test_files_of_known_kinds_must_parse_and_be_as_many_as_asked_for(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(AssertionError, match=r"1 artifact problem under .*\n  config\.json: Expecting"):
+    with pytest.raises(
+        AssertionError,
+        match=r"1 artifact problem under .*\n  config\.json: Expecting(.*\n)*Next: look at the file",
+    ):
         assert_artifacts(make_run(run_dir=tmp_path), "config.json")
     with pytest.raises(AssertionError, match=r"\*\.json: 1 files, at least 2 asked for"):
         assert_artifacts(make_run(run_dir=tmp_path), "*.json", min_count=2, parse=False)
@@ -105,3 +110,21 @@ def test_files_of_known_kinds_must_parse_and_be_as_many_as_asked_for(
 def test_no_pattern_is_misuse(make_run: MakeRun) -> None:
     with pytest.raises(UsageError, match="names no file"):
         assert_artifacts(make_run())
+
+
+def test_files_that_an_ended_program_did_not_write_are_laid_to_its_end(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    observed = RunObservation(notes=["ended from outside after 3 steps (max_steps=3)"])
+    with pytest.raises(
+        AssertionError, match=r"Next: the program was ended from outside after 3 .*raise the limit"
+    ):
+        assert_artifacts(make_run(run_dir=tmp_path, observed=observed), "*.pt")
+
+
+def test_too_small_a_drop_says_what_to_do(make_run: MakeRun) -> None:
+    losses = [3.0 * 0.98**step for step in range(12)]
+    with pytest.raises(AssertionError, match=r"Next: train more steps; if .*, min_drop=0\.") as caught:
+        assert_loss_decreases(make_run(losses), min_drop=0.9)
+    advised = float(str(caught.value).rpartition("min_drop=")[2].rstrip("."))
+    assert_loss_decreases(make_run(losses), min_drop=advised)

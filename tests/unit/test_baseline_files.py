@@ -124,10 +124,17 @@ def test_a_folder_that_is_a_file_can_not_be_written(tmp_path: Path) -> None:
         write_json(tmp_path / "file/a.json", DOCUMENT)
 
 
-def test_a_lock_leaves_nothing_beside_the_baselines(tmp_path: Path) -> None:
-    with locked(tmp_path / "a.json"):
-        pass
-    assert list_files(tmp_path) == []
+def test_locks_leave_nothing_beside_the_baselines_and_one_file_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for folder in ("a", "b", "c"):
+        with locked(tmp_path / folder / "test.json"):
+            pass
+    assert list_files(tmp_path) == ["temporary"]
+    assert list_files(temporary) == [find_lock().name]
 
 
 def test_a_lock_that_can_not_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +164,7 @@ def test_a_lock_taken_over_at_its_release_still_locks_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.json"
-    rival = FileLock(find_lock(path))
+    rival = FileLock(find_lock())
     release = FileLock.release
 
     def release_to_rival(self: FileLock, *, force: bool = False) -> None:
@@ -167,5 +174,5 @@ def test_a_lock_taken_over_at_its_release_still_locks_others_out(
     with monkeypatch.context() as patch, locked(path):
         patch.setattr(FileLock, "release", release_to_rival)
     with pytest.raises(Timeout):
-        FileLock(find_lock(path)).acquire(timeout=0)
+        FileLock(find_lock()).acquire(timeout=0)
     rival.release()

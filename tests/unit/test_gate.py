@@ -41,12 +41,40 @@ def test_throughput_is_worse_when_it_falls(observed: float, verdict: Verdict) ->
 
 
 @pytest.mark.parametrize("num_launches", range(1, MIN_LAUNCHES))
-@pytest.mark.parametrize("observed", [0.1, 1.0, 100.0])
+@pytest.mark.parametrize("observed", [1.0, 1.04, 100.0])
 def test_fewer_than_five_launches_are_inconclusive(num_launches: int, observed: float) -> None:
-    comparison = compare_with_pool(observed, POOL[:num_launches], tolerance=0.05, is_lower_better=True)
+    comparison = compare_with_pool(observed, POOL[:num_launches], tolerance=0.02, is_lower_better=True)
     assert comparison.verdict is Verdict.INCONCLUSIVE
     assert comparison.noise == math.inf
     assert comparison.num_launches == num_launches
+
+
+@pytest.mark.parametrize(
+    ("observed", "pool", "verdict"),
+    [
+        (1.00, [1.0, 1.001, 0.999], Verdict.PASS),
+        (0.50, [1.0, 1.001, 0.999], Verdict.PASS),
+        (1.04, [1.0, 1.001, 0.999, 1.0], Verdict.PASS),
+        (1.049, [1.0, 1.001, 0.999], Verdict.INCONCLUSIVE),
+        (1.20, [1.0, 1.001, 0.999, 1.0], Verdict.INCONCLUSIVE),
+        (1.00, [1.0, 1.1, 0.9], Verdict.INCONCLUSIVE),
+        (1.00, [1.0, 1.0], Verdict.INCONCLUSIVE),
+    ],
+)
+def test_few_launches_pass_only_what_they_show_to_be_within_the_tolerance(
+    observed: float, pool: list[float], verdict: Verdict
+) -> None:
+    assert judge(observed, pool) is verdict
+
+
+@pytest.mark.parametrize("num_launches", [3, 4])
+def test_few_launches_hardly_ever_pass_a_slowdown_of_the_tolerance(num_launches: int) -> None:
+    passed = 0
+    for seed in range(1000):
+        generator = random.Random(seed)
+        observed, *pool = (math.exp(generator.gauss(0, 0.02)) for _ in range(num_launches + 1))
+        passed += judge(1.05 * observed, pool) is Verdict.PASS
+    assert 20 <= passed <= 75
 
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, 7e-5, 123456789.123])

@@ -67,6 +67,9 @@ def test_a_limit_holds_without_any_baseline(judge: Judge, make_run: MakeRun) -> 
     }
     assert results[0].message == "wall_clock_s 10 s is over its limit of 9 s (the marker)."
     assert results[1].message == "throughput 2 steps/s is under its limit of 3 steps/s (the marker)."
+    assert results[0].advice.endswith("if it is intended, raise wall_clock_s on the marker.")
+    assert results[1].advice.endswith("if it is intended, lower min_throughput on the marker.")
+    assert results[2].advice == ""
 
 
 def test_a_test_without_a_baseline_in_any_class_is_missing_one_and_says_how_to_accept(

@@ -50,7 +50,7 @@ def test_a_loss_too_noisy_to_tell_is_a_note_and_no_error(make_run: MakeRun) -> N
 def test_a_falling_loss_is_clean(make_run: MakeRun) -> None:
     diagnosis = diagnose(make_run(FALLING))
     assert diagnosis.findings == ()
-    assert diagnosis.applied == ("T201", "T101")
+    assert {"T201", "T101"} <= set(diagnosis.applied)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -63,7 +63,7 @@ def test_the_first_number_that_is_not_finite_is_named_with_its_step(make_run: Ma
     assert (finding.code, finding.subject, finding.step) == ("T201", "grad_norm", 30)
     assert f"grad_norm is {value} at step 30" in finding.message
     assert "2 of 20 values" in finding.message
-    assert diagnosis.not_applied == {"T101": "the loss is not finite throughout"}
+    assert diagnosis.not_applied["T101"] == "the loss is not finite throughout"
 
 
 def test_other_metrics_that_break_at_the_same_step_are_named_too(make_run: MakeRun) -> None:
@@ -73,7 +73,7 @@ def test_other_metrics_that_break_at_the_same_step_are_named_too(make_run: MakeR
 
 def test_five_losses_are_too_few_to_judge(make_run: MakeRun) -> None:
     diagnosis = diagnose(make_run(FALLING[:5]))
-    assert diagnosis.not_applied == {"T101": "it needs 6 losses, the run has 5"}
+    assert diagnosis.not_applied["T101"] == "it needs 6 losses, the run has 5"
 
 
 def test_the_rising_loss_of_reinforcement_learning_is_not_judged(make_run: MakeRun) -> None:
@@ -86,7 +86,7 @@ def test_the_rising_loss_of_reinforcement_learning_is_not_judged(make_run: MakeR
 def test_a_run_without_a_step_has_no_rule_that_applies(make_run: MakeRun) -> None:
     diagnosis = diagnose(make_run(steps=[]))
     assert diagnosis.applied == ()
-    assert set(diagnosis.not_applied) == {LOSS_NOT_DECREASING.code, NON_FINITE_METRIC.code}
+    assert {LOSS_NOT_DECREASING.code, NON_FINITE_METRIC.code} <= set(diagnosis.not_applied)
 
 
 def test_codes_and_names_of_rules_are_unique() -> None:

@@ -117,7 +117,7 @@ def test_notes_tell_once_what_did_not_fail(make_run: MakeRun) -> None:
             describe("d", runs=(noisy,)),
         )
     )
-    assert notes[0] == "a, b: the message. the advice."
+    assert notes[0] == "a, b: wall_clock_s not comparable: the advice."
     assert notes[1] == "d: trace dropped"
     assert notes[2].startswith("d: T101 loss-not-decreasing: the loss is not shown to fall")
     assert len(notes) == 3
@@ -130,6 +130,38 @@ def test_columns_are_aligned() -> None:
     assert row.index("8") == header.index("steps") + len("steps") - 1
 
 
+def test_measurements_to_which_the_same_happened_share_a_line() -> None:
+    results = [
+        BudgetResult(
+            metric, Verdict.INCONCLUSIVE, 1.0, 2.0, change, f"{metric} inconclusive: a lot.", "wait."
+        )
+        for metric, change in (("wall_clock_s", 0.1), ("step_time_s", -0.02))
+    ]
+    accepted = BudgetResult("final_loss", Verdict.ACCEPTED, 1.0, 2.0, 0.1, "final_loss accepted as launch 1.")
+    test = describe_test(
+        "a", runner_class=None, runs=[], budget=[*results, accepted], outcome="passed", message=""
+    )
+    assert build_notes(build(test)) == [
+        "a: wall_clock_s (+10.0%), step_time_s (-2.0%) inconclusive: wait.",
+        "a: final_loss accepted as launch 1.",
+    ]
+
+
+def test_no_line_of_the_table_is_wider_than_120_columns() -> None:
+    name = "test_training_of_everything.py::TestEverything::test_all[cuda-" + 80 * "x" + "-bfloat16]"
+    rows = [
+        HEADER,
+        (name, "8", "1 ▁▂▃▄▅▆▇█▁▂▃▄▅▆▇ 2", "5 ms", "2,000 tokens/s", "100 MiB", "skipped: " + 90 * "y"),
+        ("short", "8", "1 2", "5 ms", "2 steps/s", "1 MiB", "FAILED: T101"),
+    ]
+    header, long, short = align(rows)
+    assert max(len(header), len(long), len(short)) == 120
+    assert "-bfloat16]  " in long
+    assert long.endswith("y…")
+    assert short.endswith("FAILED: T101")
+    assert align(rows[:1] + rows[2:])[1].startswith("short  ")
+
+
 def test_the_summary_counts_failures_and_quotes_their_messages(make_run: MakeRun) -> None:
     markdown = render_markdown(
         build(
@@ -140,7 +172,7 @@ def test_the_summary_counts_failures_and_quotes_their_messages(make_run: MakeRun
     assert markdown.startswith("## Training harness: 1 of 2 failed\n")
     assert "| t.py::test_a[x\\|y] |" in markdown
     assert "```text\nline 1\n'''\nline 2\n```" in markdown
-    assert "- t.py::test_b: the message. the advice." in markdown
+    assert "- t.py::test_b: wall_clock_s not comparable: the advice." in markdown
     assert "Runner class: `some-class`" in markdown
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,3 +108,53 @@ def test_nan_that_the_program_logged_is_found_beside_watched_steps(
     (finding,) = diagnose(make_run(logged=logged, logged_source="metrics file m.csv")).errors
     assert finding.message.startswith("val/loss is nan at step 5, for the first time; 1 of 1 values")
     assert "metrics file m.csv" in finding.message
+
+
+def join(*ranks: RunObservation) -> list[RunObservation]:
+    for rank, run in enumerate(ranks):
+        run.rank, run.world_size, run.has_process_group = rank, len(ranks), True
+    return list(ranks)
+
+
+def test_the_loss_of_ranks_that_train_together_is_their_mean(tmp_path: Path) -> None:
+    ranks = join(observe(*[[0]] * 8), observe(*[[0]] * 8, loss=1.0))
+    run = build_run(RunOptions("train()", tmp_path), Logged([], ""), ranks, COST)
+    assert run.losses == pytest.approx([(4.0 - 0.1 * step) / 2 for step in range(8)])
+    assert run.source == "watched optimizer steps, mean loss of 2 ranks"
+    assert [rank.losses[0] for rank in run.ranks] == [3.0, 1.0]
+    assert run.notes == []
+
+
+def test_a_loss_that_is_nan_on_one_rank_is_nan() -> None:
+    ranks = join(observe(*[[0]] * 2), observe(*[[0]] * 2))
+    ranks[1].steps[1].loss = math.nan
+    steps = build_watched_steps(ranks[0], ranks)
+    assert steps[0].metrics["loss"] == 3.0
+    assert math.isnan(steps[1].metrics["loss"])
+
+
+def test_of_a_pipeline_the_stage_that_sees_a_loss_tells_it() -> None:
+    ranks = join(observe(*[[0]] * 2, loss=None), observe(*[[0]] * 2))
+    assert [step.metrics["loss"] for step in build_watched_steps(ranks[0], ranks)] == [3.0, 2.9]
+
+
+def test_ranks_without_a_process_group_are_separate_trainings_and_a_note_says_so(tmp_path: Path) -> None:
+    ranks = join(observe(*[[0]] * 8), observe(*[[0]] * 8, loss=1.0))
+    for rank in ranks:
+        rank.has_process_group = False
+    run = build_run(RunOptions("train()", tmp_path), Logged([], ""), ranks, COST)
+    assert run.losses == ranks[0].losses
+    (note,) = run.notes
+    assert note.startswith("2 ranks trained beside one another, each for itself")
+    assert "init_process_group" in note
+
+
+def test_two_trainings_of_one_command_are_neither_averaged_nor_noted(tmp_path: Path) -> None:
+    first, second = observe(*[[0]] * 8), observe(*[[0]] * 8, loss=1.0)
+    run = build_run(RunOptions("train()", tmp_path), Logged([], ""), [first, second], COST)
+    assert (run.losses, run.notes) == (first.losses, [])
+
+
+def test_ranks_with_different_steps_are_not_averaged() -> None:
+    ranks = join(observe(*[[0]] * 8), observe(*[[0]] * 7))
+    assert build_watched_steps(ranks[0], ranks) == build_watched_steps(ranks[0])

@@ -230,6 +230,8 @@ def test_each_rank_of_torchrun_leaves_a_record(tmp_path: Path) -> None:
     first, second = read_record(tmp_path / "record")
     assert [(run.rank, run.world_size, len(run.steps)) for run in (first, second)] == [(0, 2, 4), (1, 2, 4)]
     assert first.losses != second.losses
+    assert first.has_process_group
+    assert second.has_process_group
     # Same gradients, so the same parameters, on every rank.
     before, after = first.deep_steps[0].parameters, second.deep_steps[0].parameters
     assert [parameter.fingerprint for parameter in before] == [parameter.fingerprint for parameter in after]

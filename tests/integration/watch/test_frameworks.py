@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +19,15 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
+def import_framework(name: str) -> Any:
+    """A framework; without it the test is skipped, but for `nox -s frameworks`, which installs all of them."""
+    if os.environ.get("HARNESS_TEST_FRAMEWORKS") == "required":
+        return importlib.import_module(name)
+    return pytest.importorskip(name)
+
+
 def train_with_lightning(folder: Path) -> tuple[list[float], Any]:
-    lightning = pytest.importorskip("lightning")
+    lightning = import_framework("lightning")
 
     class Module(lightning.LightningModule):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
@@ -90,8 +99,8 @@ class Tokens(Dataset[dict[str, torch.Tensor]]):
 
 
 def train_with_transformers(folder: Path) -> tuple[list[float], Any]:
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
+    transformers = import_framework("transformers")
+    import_framework("accelerate")
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
@@ -129,7 +138,7 @@ def test_hugging_face_trainer_stops_in_its_own_way(tmp_path: Path) -> None:
 
 
 def train_with_accelerate() -> list[float]:
-    accelerate = pytest.importorskip("accelerate")
+    accelerate = import_framework("accelerate")
     torch.manual_seed(0)
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
     data = TensorDataset(torch.randn(32, 8), torch.randint(0, 4, (32,)))

@@ -84,4 +84,5 @@ def test_every_moment_belongs_to_one_phase(monkeypatch: pytest.MonkeyPatch) -> N
     clock.switch(DATA)
     clock.switch(BACKWARD)
     clock.switch(DATA)
-    assert clock.cut() == [1.0 + 3.0, 0.0, 2.0, 0.0, 0.0]
+    clock.switch(DATA)
+    assert clock.take() == [1.0 + 3.0, 0.0, 2.0, 0.0, 0.0]

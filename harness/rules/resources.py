@@ -1,0 +1,164 @@
+"""Rules about memory and compilation within one run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from harness.rules.finding import Bound, Evidence, Rule, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from harness.record.run import TrainingRun
+
+MIN_POINTS = 3
+STEADY = 0.3
+"""Smallest growth per step beside the largest: a leak grows as much with every step."""
+MIB = 2**20
+MIN_SAMPLES = 8
+RISING_SHARE = 0.9
+WARM_UP_STEPS = 10
+
+
+def _list_nodes(run: TrainingRun) -> list[tuple[int, int]]:
+    deep_steps = run.observed.deep_steps if run.observed else []
+    return [(deep.step, deep.num_graph_nodes) for deep in deep_steps if deep.num_graph_nodes is not None]
+
+
+def _check_graphs(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
+    points = _list_nodes(run)
+    # What was counted up to its limit says nothing of growth.
+    while len(points) > MIN_POINTS and points[-2][1] == points[-1][1]:
+        points = points[:-1]
+    slopes = [(after - before) / (later - earlier) for (earlier, before), (later, after) in pairwise(points)]
+    if min(slopes) < bounds["min_nodes"] or min(slopes) < STEADY * max(slopes):
+        return
+    (first_step, first), (last_step, last) = points[0], points[-1]
+    samples = [s.rss_bytes for s in (run.observed.steps if run.observed else []) if s.rss_bytes is not None]
+    grown = ""
+    if len(samples) > 1 and samples[-1] > samples[0]:
+        grown = f"; the resident set grew by {(samples[-1] - samples[0]) / MIB:.0f} MiB"
+    yield Evidence(
+        message=f"autograd graphs are kept: {first} nodes after step {first_step}, {last} after step {last_step}, "
+        f"about {(last - first) / (last_step - first_step):.0f} more with every step (allowed: fewer than "
+        f"{bounds['min_nodes']:g}){grown}.",
+        cause="losses or outputs that are collected, or added up, together with their graph.",
+        advice="collect loss.item() or loss.detach(); evaluate under torch.no_grad().",
+        subject="autograd graphs",
+        step=first_step,
+    )
+
+
+GRAPHS_KEPT = Rule(
+    code="R101",
+    name="graphs-kept",
+    severity=Severity.WARNING,
+    summary="A step leaves no more autograd graphs behind than the one before it.",
+    explanation="""\
+At the end of every step watched in depth, the nodes of all graphs that living tensors hold are counted. A warning
+when they grow from each such step to the next, at least three of them, by `min_nodes` or more per step. A loop that
+drops what it has used holds those of one step, always as many; so do truncated backpropagation through time, queues
+of detached features and averages of numbers.
+
+A list that is emptied at the end of each epoch looks the same within the first one.""",
+    cases=("total_loss += loss (transformers#6999)", "outputs collected for a metric with their graph"),
+    bounds=(Bound("min_nodes", 1.0, "fewest nodes per step that count as growth"),),
+    find_obstacle=lambda run: (
+        None
+        if len(_list_nodes(run)) >= MIN_POINTS
+        else f"it needs {MIN_POINTS} steps watched in depth, the run has {len(_list_nodes(run))}"
+    ),
+    check=_check_graphs,
+    explains=("R102",),
+)
+
+
+def _list_resident(run: TrainingRun) -> list[tuple[int, int]]:
+    """Steps and resident sets of the second half of the run."""
+    steps = run.observed.steps if run.observed else []
+    seen = [(step.step, step.rss_bytes) for step in steps if step.rss_bytes is not None]
+    return seen[len(seen) // 2 :]
+
+
+def _check_resident(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
+    points = _list_resident(run)
+    (first_step, first), (last_step, last) = points[0], points[-1]
+    num_rising = sum(after > before for (_, before), (_, after) in pairwise(points))
+    grown = last - first
+    if num_rising < RISING_SHARE * (len(points) - 1):
+        return
+    if grown < bounds["min_share"] * first or grown < bounds["min_mib"] * MIB:
+        return
+    yield Evidence(
+        message=f"the resident set grows from {first / MIB:.0f} to {last / MIB:.0f} MiB between step {first_step} and "
+        f"step {last_step}, in nearly every sample: {grown / MIB / (last_step - first_step):.1f} MiB per step "
+        f"(allowed {bounds['min_share']:.0%}).",
+        cause="something that is collected with every step: outputs, batches, a cache of samples, a replay buffer.",
+        advice="look at what lists and dicts hold after the step, or use tracemalloc.",
+        subject="resident set",
+        step=first_step,
+    )
+
+
+MEMORY_GROWS = Rule(
+    code="R102",
+    name="memory-grows",
+    severity=Severity.NOTE,
+    summary="Once warm, a program needs no more memory with every step.",
+    explanation="""\
+A note when, over the second half of the run and at least eight samples of the resident set, nine of ten samples are
+above the one before, and the growth is both `min_share` of the set and `min_mib`. No more than a note, as caches of
+samples and replay buffers fill up on purpose. GPU memory is not looked at.""",
+    cases=("batches kept in a list for a metric",),
+    bounds=(
+        Bound("min_share", 0.2, "smallest growth, as a share of the set"),
+        Bound("min_mib", 100.0, "smallest growth, in MiB"),
+    ),
+    find_obstacle=lambda run: (
+        None
+        if len(_list_resident(run)) >= MIN_SAMPLES
+        else f"it needs {MIN_SAMPLES} samples of the resident set in the second half of the run"
+    ),
+    check=_check_resident,
+)
+
+
+def _check_recompiles(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
+    deep_steps = run.observed.deep_steps if run.observed else []
+    counts = [(deep.step, deep.num_compiled_graphs) for deep in deep_steps if deep.step >= WARM_UP_STEPS]
+    if len(counts) < MIN_POINTS:
+        return
+    (first_step, first), (last_step, last) = counts[0], counts[-1]
+    is_going_on = all(after > before for (_, before), (_, after) in pairwise(counts))
+    if not is_going_on or last - first < bounds["min_graphs"]:
+        return
+    yield Evidence(
+        message=f"torch.compile goes on compiling: {first} graphs after step {first_step}, {last} after step "
+        f"{last_step} (allowed: fewer than {bounds['min_graphs']:g} more).",
+        cause="shapes, numbers or flags that differ from step to step and are compiled in as constants.",
+        advice="look at TORCH_LOGS=recompiles; pad to a few lengths, mark dimensions dynamic, or pass numbers "
+        "as tensors.",
+        subject="torch.compile",
+        step=first_step,
+    )
+
+
+RECOMPILES = Rule(
+    code="R103",
+    name="recompiles",
+    severity=Severity.WARNING,
+    summary="torch.compile is done once the program is warm.",
+    explanation="""\
+Graphs made by the end of each step watched in depth, from step 10 on. A warning when there are more at every such
+step than at the one before, three of them at least, and `min_graphs` more in all. What the compiler gave up on after
+its own limit of recompilations runs without it, and is not counted.""",
+    cases=("a new graph for every sequence length (torchtune#522)",),
+    bounds=(Bound("min_graphs", 3.0, "fewest graphs after warm-up that count"),),
+    find_obstacle=lambda run: (
+        None if run.observed and run.observed.compilation.is_used else "torch.compile was not used"
+    ),
+    check=_check_recompiles,
+)
+
+RULES = (GRAPHS_KEPT, MEMORY_GROWS, RECOMPILES)

@@ -1,0 +1,141 @@
+"""Follows the gradients through one deep step: before and after each backward, and past the optimizers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.record.deep import UnheldParameter
+from harness.watch.gradients import measure_norms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import nn
+
+    from harness.record.deep import DeepObservation
+
+MAX_MICRO_BATCHES = 16
+
+
+class GradientFlow:
+    """What became of the gradients in one deep step.
+
+    Args:
+        find_models: Gives the outermost models seen so far.
+    """
+
+    def __init__(self, find_models: Callable[[], list[nn.Module]]) -> None:
+        self._find_models = find_models
+        self._before: list[dict[int, float]] = []
+        self._after: list[dict[int, float]] = []
+        self._at_step: dict[int, tuple[torch.Tensor, float | None, bool]] = {}
+        self._models: list[nn.Module] = []
+        self._without_gradient: dict[int, nn.Module] = {}
+        self._outermost: nn.Module | None = None
+        self._has_outermost_gradient = False
+
+    def list_model_parameters(self) -> list[torch.Tensor]:
+        """Every parameter of the models seen so far, in their order."""
+        found = {id(p): p for model in self._find_models() for p in model.parameters()}
+        return list(found.values())
+
+    def note_before_backward(self, held: Iterable[torch.Tensor]) -> None:
+        """Takes the gradients that are there when a backward begins."""
+        if len(self._before) < MAX_MICRO_BATCHES:
+            self._before.append(self._read(held))
+
+    def note_after_backward(self, held: Iterable[torch.Tensor]) -> None:
+        """Takes the gradients that are there when a backward has ended."""
+        if len(self._after) < MAX_MICRO_BATCHES:
+            self._after.append(self._read(held))
+
+    def note_step(
+        self, is_called: Callable[[nn.Module], bool], is_stale: Callable[[torch.Tensor], bool]
+    ) -> None:
+        """Right before the first optimizer steps: takes the gradients of the models that were called."""
+        if self._models:
+            return
+        self._models = [model for model in self._find_models() if is_called(model)]
+        parameters = {id(p): p for model in self._models for p in model.parameters()}
+        norms = self._read(parameters.values())
+        self._at_step = {
+            identity: (parameter, norms.get(identity), is_stale(parameter))
+            for identity, parameter in parameters.items()
+        }
+
+    def list_leftovers(self) -> dict[int, float]:
+        """Norms of the gradients there were when the step's first backward began, by identity of the parameter."""
+        return self._before[0] if self._before else {}
+
+    def enter(self, module: nn.Module) -> None:
+        """Before a module's forward: notes whether the outermost one is called with gradients."""
+        if self._outermost is None:
+            self._outermost = module
+            self._has_outermost_gradient = torch.is_grad_enabled()
+
+    def leave(self, module: nn.Module) -> None:
+        """After a module's forward, also when it raised."""
+        if self._outermost is module:
+            self._outermost = None
+        elif self._has_outermost_gradient and not torch.is_grad_enabled():
+            self._without_gradient[id(module)] = module
+
+    def list_cut_off(self) -> set[int]:
+        """Parameters of modules that ran without gradients inside a model that was called with them."""
+        return {id(p) for module in self._without_gradient.values() for p in module.parameters(recurse=False)}
+
+    def list_positions(self) -> dict[int, int]:
+        """The place of every parameter of the models called, by identity, in their own order."""
+        return {identity: position for position, identity in enumerate(self._at_step)}
+
+    def describe(
+        self, record: DeepObservation, stepped: set[int], held: set[int], names: dict[int, str]
+    ) -> None:
+        """Completes the record of the step, and lets go of all modules and tensors.
+
+        Args:
+            record: Of the step.
+            stepped: Parameters, by identity, of the optimizers that stepped.
+            held: Those of all optimizers seen so far.
+            names: Of parameters.
+        """
+        record.grad_norms_before_backward = [_join(norms, stepped) for norms in self._before]
+        record.grad_norms_after_backward = [_join(norms, stepped) for norms in self._after]
+        is_held = {
+            id(p): any(id(other) in held for other in model.parameters())
+            for model in self._models
+            for p in model.parameters()
+        }
+        is_training = {id(p): model.training for model in self._models for p in model.parameters()}
+        record.unheld = [
+            UnheldParameter(
+                name=names.get(identity, "?"),
+                shape=tuple(parameter.shape),
+                grad_norm=None if is_stale else norm,
+                is_trainable=parameter.requires_grad,
+                is_model_held=is_held.get(identity, False),
+                is_model_training=is_training.get(identity, False),
+                model_position=position,
+            )
+            for position, (identity, (parameter, norm, is_stale)) in enumerate(self._at_step.items())
+            if identity not in held
+        ]
+        self._at_step, self._models, self._without_gradient, self._outermost = {}, [], {}, None
+
+    def _read(self, parameters: Iterable[torch.Tensor]) -> dict[int, float]:
+        """The norm of each gradient there is, by identity of the parameter."""
+        having = {id(p): p.grad for p in parameters if p.grad is not None}
+        if not having:
+            return {}
+        with torch.no_grad():
+            norms = [norm.float() for norm in measure_norms(list(having.values()))]
+            return dict(zip(having, torch.stack(norms).tolist(), strict=True))
+
+
+def _join(norms: dict[int, float], wanted: set[int]) -> float | None:
+    """The norm over the gradients of some parameters; None where none of them has one."""
+    found = [norm for identity, norm in norms.items() if identity in wanted]
+    return math.sqrt(sum(norm * norm for norm in found)) if found else None

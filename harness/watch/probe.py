@@ -1,0 +1,369 @@
+"""Probes a copy of a trained model after the run: is it deterministic in eval mode, what do its outputs depend on?
+
+The program's own model is never called. A copy of it is made at the end of a deep step, without gradients and
+hooks; generators are put back afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import math
+import random
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
+
+from harness import clock
+from harness.record.structure import ProbeObservation
+from harness.watch.passes import Captured, count_bytes, list_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.watch.next_tokens import TargetNote
+    from harness.watch.session import Session
+
+MAX_MODEL_BYTES = 32 * 2**20
+MAX_FORWARD_S = 0.3
+MAX_NOISE = 1e-5
+MIN_SAMPLES = 2
+OUTPUT_DIMENSIONS = 3
+WRAPPED = ("OptimizedModule", "DistributedDataParallel", "FullyShardedDataParallel", "DataParallel")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Hooks of torch itself that a model can't do without, such as those of spectral_norm.
+OWN_HOOKS = "torch.nn.utils"
+DROPOUT_FUNCTIONS = frozenset(
+    {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "dropout_"}
+)
+RANDOM_FUNCTIONS = frozenset(
+    {
+        "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "bernoulli_",
+        "multinomial", "normal", "normal_", "uniform_", "exponential_", "random_", "poisson", "rrelu",
+        "gumbel_softmax", "fractional_max_pool2d", "cauchy_", "geometric_", "log_normal_",
+    }
+)  # fmt: skip
+
+
+class ModelProbe:
+    """Keeps the latest copy of a trained model with its batch, and probes it when the run is over."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._kept: tuple[nn.Module, Captured, int] | None = None
+        self._obstacle: ProbeObservation | None = None
+
+    def keep(self, captured: Captured, step: int) -> None:
+        """Copies the model as it is now, in place of an earlier copy."""
+        module = captured.module()
+        if module is None:
+            return
+        self._kept = None
+        obstacle = _find_obstacle(module)
+        if obstacle is None:
+            try:
+                self._kept = (_copy_model(module), captured, step)
+            except Exception as error:  # noqa: BLE001  whatever a class does when it is copied
+                obstacle = f"it can't be copied: {type(error).__name__}"
+        self._obstacle = ProbeObservation(type(module).__name__, step, obstacle=obstacle)
+
+    def run(self) -> None:
+        """Probes what was kept, and notes what came out."""
+        if self._kept is None:
+            if self._obstacle is not None and self._obstacle.obstacle is not None:
+                self._session.run.probes.append(self._obstacle)
+            return
+        module, captured, step = self._kept
+        self._kept = None
+        found = ProbeObservation(type(module).__name__, step)
+        self._session.run.probes.append(found)
+        batch_sizes = {loader.batch_size for loader in self._session.run.loaders}
+        with _undisturbed():
+            try:
+                _Probing(module, captured, found).run(batch_sizes)
+            except Exception as error:  # noqa: BLE001  the model is the program's
+                found.obstacle = f"its call failed with {type(error).__name__}: {str(error)[:200]}"
+
+
+class _Probing:
+    """One model with one batch, called again and again from the same state."""
+
+    def __init__(self, module: nn.Module, captured: Captured, found: ProbeObservation) -> None:
+        self._module = module.eval()
+        self._draws: _Draws | None = None
+        self._args, self._kwargs = captured.args, captured.kwargs
+        self._next_tokens = captured.next_tokens
+        self._found = found
+
+    def run(self, batch_sizes: set[int | None]) -> None:
+        """All probes that make sense for the model, the cheap ones first."""
+        found = self._found
+        started_s = clock.monotonic_s()
+        # On its own: some modules take another way through their kernels when functions are watched.
+        self._draws = draws = _Draws()
+        self._call()
+        self._draws = None
+        found.dropouts, found.random_functions = draws.dropouts, draws.random_functions
+        if clock.monotonic_s() - started_s > MAX_FORWARD_S:
+            found.obstacle = f"one call takes more than {MAX_FORWARD_S:g} s"
+            return
+        first = self._call()
+        if not first:
+            found.obstacle = "it returns no floating tensor"
+            return
+        found.repeat_change = _measure_change(first, self._call())
+        if found.repeat_change > MAX_NOISE:
+            # What is random in itself tells nothing about what it depends on.
+            return
+        inputs = list_tensors((self._args, self._kwargs))
+        sized = [tensor for tensor in inputs if tensor.dim()]
+        found.num_samples = num_samples = sized[0].shape[0] if sized else 0
+        if num_samples >= MIN_SAMPLES and sized:
+            self._probe_samples(first, sized, num_samples, batch_sizes)
+        if self._next_tokens is not None:
+            found.predicts_next = True
+            self._probe_future(self._next_tokens, first)
+
+    def _call(self) -> list[torch.Tensor]:
+        """The floating tensors of one call, from the same state as every other."""
+        # A call may change what a module holds, such as the queue of a contrastive learner.
+        module = copy.deepcopy(self._module)
+        with self._draws.watching(module) if self._draws is not None else contextlib.nullcontext():
+            output = module(*self._args, **self._kwargs)
+        parts = list_tensors(output if not hasattr(output, "to_tuple") else output.to_tuple())
+        return [tensor.detach().clone() for tensor in parts if tensor.is_floating_point() and tensor.numel()]
+
+    def _probe_samples(
+        self,
+        first: list[torch.Tensor],
+        inputs: list[torch.Tensor],
+        num_samples: int,
+        batch_sizes: set[int | None],
+    ) -> None:
+        """What changes with the samples: everything should, and each with its own sample only."""
+        # A loss, which sums over the samples, is the same in any order.
+        by_sample = [position for position, tensor in enumerate(first) if num_samples in tensor.shape]
+        with _exchanged(inputs, lambda tensor: tensor.roll(1, 0)) as has_changed:
+            if has_changed and by_sample:
+                rolled = self._call()
+                self._found.is_constant = all(torch.equal(first[place], rolled[place]) for place in by_sample)
+        is_batch_first = num_samples in batch_sizes and all(
+            tensor.shape[0] == num_samples and num_samples not in tensor.shape[1:] for tensor in inputs
+        )
+        outputs = [
+            position
+            for position, tensor in enumerate(first)
+            if tensor.dim() > 1 and tensor.shape[0] == num_samples and num_samples not in tensor.shape[1:]
+        ]
+        if not is_batch_first or not outputs or self._found.is_constant:
+            return
+
+        # One end and the other: under a mask over the wrong dimension, only later ones see earlier ones.
+        for others, change in (
+            (slice(None, -1), lambda tensor: torch.cat([tensor[:-1], tensor[:1]])),
+            (slice(1, None), lambda tensor: torch.cat([tensor[-1:], tensor[1:]])),
+        ):
+            with _exchanged(inputs, change) as has_changed:
+                if has_changed:
+                    after = self._call()
+                    share = _measure_change(
+                        [first[position][others] for position in outputs],
+                        [after[position][others] for position in outputs],
+                    )
+                    self._found.sample_change = max(share, self._found.sample_change or 0.0)
+
+    def _probe_future(self, note: TargetNote, first: list[torch.Tensor]) -> None:
+        """Whether outputs that are scored change with tokens after them."""
+        tokens, time = note.tokens, note.time
+        length = tokens.shape[time]
+        self._found.future_length = length
+        place = next(
+            (
+                position
+                for position, tensor in enumerate(first)
+                if tensor.dim() == OUTPUT_DIMENSIONS and tensor.shape[:2] == tokens.shape
+            ),
+            None,
+        )
+        if place is None:
+            return
+        logits = first[place]
+        for start in dict.fromkeys((length // 2, length - 1)):
+
+            def change(tensor: torch.Tensor, start: int = start) -> torch.Tensor:
+                changed = tensor.clone()
+                later = changed.narrow(time, start, length - start)
+                values = tokens.unique()  # type: ignore[no-untyped-call]
+                # The next of the tokens in the batch: always another one, and always one that the model knows.
+                where = torch.searchsorted(values, later)
+                later.copy_(values[(where + 1) % len(values)])
+                return changed
+
+            with _exchanged([tokens], change) as has_changed:
+                if not has_changed:
+                    continue
+                after = self._call()[place]
+            is_scored = note.is_scored.narrow(time, 0, start).unsqueeze(-1)
+            change_of = (after - logits).abs().narrow(time, 0, start) * is_scored
+            share = float(change_of.max()) / (float(logits.abs().max()) or 1.0) if change_of.numel() else 0.0
+            if share >= (self._found.future_change or 0.0):
+                self._found.future_change = share
+                by_position = change_of.amax(dim=(1 - time, 2))
+                self._found.future_position = int(by_position.argmax())
+        self._probe_positions(tokens, time, place)
+
+    def _probe_positions(self, tokens: torch.Tensor, time: int, place: int) -> None:
+        names = [name.lower() for name, _ in self._module.named_parameters()]
+        if not any("pos" in name for name in names):
+            return
+        with _exchanged([tokens], lambda tensor: tensor[:1, :1].expand_as(tensor).clone()):
+            logits = self._call()[place]
+        spread = (logits - logits.narrow(time, 0, 1)).abs().max()
+        self._found.ignores_position = float(spread) <= 1e-5 * (float(logits.abs().max()) or 1.0)
+
+
+class _Draws(TorchFunctionMode):
+    """Notes which functions that draw random numbers a call of a model leads to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropouts: list[str] = []
+        self.random_functions: list[str] = []
+        self._names: list[str] = []
+
+    @contextlib.contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """Notes what is called inside, and in which module."""
+        for name, part in module.named_modules():
+            shown = f"{name or 'the model'} ({type(part).__name__})"
+            part.register_forward_pre_hook(lambda *_, shown=shown: self._names.append(shown))
+            part.register_forward_hook(lambda *_: self._names.pop() and None)
+        with self:
+            yield
+
+    def __torch_function__(
+        self, function: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del kinds
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "")
+        if _drops(name, args, kwargs):
+            where = f"{name} in {self._names[-1] if self._names else 'the model'}"
+            if where not in self.dropouts:
+                self.dropouts.append(where)
+        elif name in RANDOM_FUNCTIONS and name not in self.random_functions:
+            self.random_functions.append(name)
+        return function(*args, **kwargs)
+
+
+def _drops(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call of a function drops something, in whatever mode the model is."""
+    if name == "scaled_dot_product_attention":
+        share = args[4] if len(args) > 4 else kwargs.get("dropout_p", 0.0)  # noqa: PLR2004  fifth position
+        return bool(share)
+    if name not in DROPOUT_FUNCTIONS:
+        return False
+    share = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+    default = True
+    # torch.nn.functional.dropout(input, p, training); torch.dropout(input, p, train).
+    training = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", default))  # noqa: PLR2004
+    return bool(share) and bool(training)
+
+
+def _find_obstacle(module: nn.Module) -> str | None:
+    """Why a model can't be copied and called without harm; None when it can."""
+    distributed = torch.distributed
+    if any(type(part).__name__ in WRAPPED for part in module.modules()) or (
+        distributed.is_available() and distributed.is_initialized()
+    ):
+        return "it is compiled or distributed"
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(type(tensor) not in {torch.Tensor, nn.Parameter} or tensor.is_meta for tensor in tensors):
+        return "its parameters are of a class of their own"
+    if count_bytes(tensors) > MAX_MODEL_BYTES:
+        return f"it holds more than {MAX_MODEL_BYTES // 2**20} MiB"
+    if any(_has_own_hooks(part) for part in module.modules()):
+        return "it has hooks of its own"
+    if any(isinstance(value, Optimizer) for part in module.modules() for value in vars(part).values()):
+        return "it holds an optimizer"
+    return None
+
+
+def _has_own_hooks(module: nn.Module) -> bool:
+    hooks = [hook for name in HOOKS for hook in getattr(module, name, {}).values()]
+    return any(
+        not str(getattr(hook, "__module__", type(hook).__module__)).startswith(OWN_HOOKS) for hook in hooks
+    )
+
+
+def _copy_model(module: nn.Module) -> nn.Module:
+    """A copy without gradients; what refers to a trainer is shared."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for name in ("_trainer", "_fabric"):
+            if (holder := vars(part).get(name)) is not None:
+                memo[id(holder)] = holder
+    for parameter in module.parameters():
+        if id(parameter) not in memo:
+            # Copied by hand, as copy.deepcopy would copy gradients too.
+            memo[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+    return copy.deepcopy(module, memo)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Calls of a model inside change neither generators nor modes of the process."""
+    states: list[tuple[Callable[[Any], object], Any]] = [
+        (random.setstate, random.getstate()),
+        (torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
+        states.append((numpy.random.set_state, numpy.random.get_state()))
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    try:
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),
+            # What the model's code says, it has said already.
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            yield
+    finally:
+        for restore, state in states:
+            restore(state)
+
+
+@contextlib.contextmanager
+def _exchanged(tensors: list[torch.Tensor], change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[bool]:
+    """Other values in the captured batch; tells whether they are others."""
+    before = [tensor.clone() for tensor in tensors]
+    after = [change(tensor) for tensor in tensors]
+    has_changed = any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    try:
+        for tensor, new in zip(tensors, after, strict=True):
+            tensor.copy_(new)
+        yield has_changed
+    finally:
+        for tensor, old in zip(tensors, before, strict=True):
+            tensor.copy_(old)
+
+
+def _measure_change(before: list[torch.Tensor], after: list[torch.Tensor]) -> float:
+    """The largest change of a number, over the largest number; infinite where shapes differ or one is NaN."""
+    if [tensor.shape for tensor in before] != [tensor.shape for tensor in after]:
+        return float("inf")
+    shares = [0.0]
+    for old, new in zip(before, after, strict=True):
+        if torch.equal(old, new) or not old.numel():
+            continue
+        change = float((new.float() - old.float()).abs().max())
+        shares.append(change / (float(old.float().abs().max()) or 1.0))
+    return float("inf") if any(math.isnan(share) for share in shares) else max(shares)

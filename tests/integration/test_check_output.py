@@ -1,0 +1,55 @@
+"""What `harness check` shows of a program's own output, and of ranks that do not train together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAIN = """
+import torch
+weight = torch.nn.Parameter(torch.ones(4))
+optimizer = torch.optim.SGD([weight], lr=0.1)
+for step in range(12):
+    loss = weight.square().sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    {after}
+"""
+
+
+def check(folder: Path, *options: str, after: str = "pass") -> tuple[subprocess.CompletedProcess[str], Any]:
+    (folder / "train.py").write_text(TRAIN.format(after=after))
+    words = ["check", "--json", "out.json", *options, "--", sys.executable, "train.py"]
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done, json.loads((folder / "out.json").read_text())
+
+
+def test_a_crash_shows_its_traceback_once_and_the_document_holds_it(tmp_path: Path) -> None:
+    done, document = check(tmp_path, after="assert step < 8, 'out of cheese'")
+    assert done.returncode == 2
+    assert done.stderr.count("Traceback") == 1
+    assert "(after step 8: loss " in done.stderr
+    assert "\nIts last words: AssertionError: out of cheese\nNext: " in done.stderr
+    assert document["message"].count("Traceback") == 1
+
+
+@pytest.mark.slow
+def test_ranks_that_train_each_for_itself_are_noted(tmp_path: Path) -> None:
+    done, document = check(tmp_path, "--ranks", "2")
+    assert done.returncode == 0, done.stderr
+    assert "note: 2 ranks trained beside one another, each for itself" in done.stdout
+    assert [rank["has_process_group"] for rank in document["observed"]] == [False, False]

@@ -1,0 +1,104 @@
+"""Graphs that are kept, memory that grows, recompilations, and units that are dead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.record.deep import DeepObservation, ModuleObservation
+from harness.record.observation import CompilationObservation, RunObservation, StepObservation
+from harness.rules import activations, resources
+from harness.rules.finding import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.record.run import TrainingRun
+
+    MakeRun = Callable[..., TrainingRun]
+
+RULES = (*resources.RULES, *activations.RULES)
+MIB = 2**20
+
+
+def find(make_run: MakeRun, observed: RunObservation) -> list[Finding]:
+    run = make_run(observed=observed)
+    return [finding for rule in RULES if rule.find_obstacle(run) is None for finding in rule.apply(run)]
+
+
+def make_graphs(nodes: Sequence[int]) -> RunObservation:
+    deep_steps = [
+        DeepObservation(step=step, num_graph_nodes=number)
+        for step, number in zip((0, 1, 10, 50), nodes, strict=False)
+    ]
+    return RunObservation(deep_steps=deep_steps)
+
+
+@pytest.mark.parametrize(
+    "nodes", [(20, 40, 220), (20, 40, 220, 1020), (1, 3, 21), (900, 9000, 50_000, 50_000)]
+)
+def test_graphs_that_grow_with_every_step_are_kept(make_run: MakeRun, nodes: tuple[int, ...]) -> None:
+    (finding,) = find(make_run, make_graphs(nodes))
+    assert (finding.code, finding.severity) == ("R101", Severity.WARNING)
+
+
+@pytest.mark.parametrize(
+    "nodes", [(20, 20, 20), (0, 0, 0, 0), (20, 40, 40), (20, 40, 220, 60), (20, 22, 20, 24)]
+)
+def test_graphs_of_one_step_are_not(make_run: MakeRun, nodes: tuple[int, ...]) -> None:
+    assert find(make_run, make_graphs(nodes)) == []
+
+
+def make_resident(sizes: Sequence[float]) -> RunObservation:
+    return RunObservation(
+        steps=[StepObservation(step=8 * place, rss_bytes=int(size * MIB)) for place, size in enumerate(sizes)]
+    )
+
+
+def test_memory_that_grows_all_the_time_is_a_note(make_run: MakeRun) -> None:
+    (finding,) = find(make_run, make_resident([300 + 50 * place for place in range(20)]))
+    assert (finding.code, finding.severity) == ("R102", Severity.NOTE)
+    assert "6.2 MiB per step" in finding.message
+
+
+@pytest.mark.parametrize("last", [300.0, 310.0])
+def test_memory_that_levels_off_is_not(make_run: MakeRun, last: float) -> None:
+    assert find(make_run, make_resident([100.0, 200.0, 290.0, *[300.0] * 16, last])) == []
+
+
+def make_compiled(graphs: Sequence[int]) -> RunObservation:
+    deep_steps = [
+        DeepObservation(step=step, num_compiled_graphs=number)
+        for step, number in zip((0, 1, 10, 50, 100), graphs, strict=True)
+    ]
+    return RunObservation(deep_steps=deep_steps, compilation=CompilationObservation(is_used=True))
+
+
+def test_recompilations_that_go_on_are_told(make_run: MakeRun) -> None:
+    (finding,) = find(make_run, make_compiled([1, 2, 4, 9, 15]))
+    assert (finding.code, finding.severity) == ("R103", Severity.WARNING)
+
+
+def test_recompilations_of_the_warm_up_are_not(make_run: MakeRun) -> None:
+    assert find(make_run, make_compiled([1, 2, 6, 7, 7])) == []
+
+
+def make_units(num_dead: Sequence[int]) -> RunObservation:
+    deep_steps = [
+        DeepObservation(
+            step=step, modules=[ModuleObservation("head", "Linear", num_units=100, num_dead_units=number)]
+        )
+        for step, number in zip((0, 1, 10), num_dead, strict=True)
+    ]
+    return RunObservation(steps=[StepObservation(step=step) for step in range(11)], deep_steps=deep_steps)
+
+
+@pytest.mark.parametrize(("num_dead", "severity"), [([100, 100, 100], "warning"), ([96, 97, 99], "note")])
+def test_a_layer_that_gets_zeros_only_is_told(make_run: MakeRun, num_dead: list[int], severity: str) -> None:
+    (finding,) = find(make_run, make_units(num_dead))
+    assert (finding.code, str(finding.severity), finding.subject) == ("T408", severity, "head")
+
+
+def test_a_layer_shut_in_its_first_step_only_is_clean(make_run: MakeRun) -> None:
+    assert find(make_run, make_units([100, 40, 30])) == []
