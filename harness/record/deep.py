@@ -231,7 +231,7 @@ class DeepObservation:
         num_sampled_updates: Parameters whose update was estimated from a sample, to bound the memory it takes.
         backwards: What its backwards began at.
         num_graph_nodes: Nodes of autograd graphs that were still held when it ended; None where not counted.
-        num_compiled_graphs: Graphs that torch.compile had made by its end.
+        num_compiled_graphs: Graphs that torch.compile had made by its end, since the run began.
         passes: Calls of outermost modules, by module and mode, without gradients too.
     """
 

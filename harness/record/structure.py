@@ -18,6 +18,7 @@ class PassObservation:
         num_trained: Parameters of it that the optimizers of the step hold.
         active: Names of modules in it that act by mode, as dropout and batch norm do, and were in training mode.
         inactive: Names of those that were in eval mode.
+        asking: Names of other modules in it whose `forward` looks at the mode itself.
         num_dropouts: How many of `active` and `inactive` drop something.
         batch_norm_momenta: Different values of `momentum` among its batch norms in training mode.
         still_batch_norms: Names of those whose momentum is 0.
@@ -32,6 +33,7 @@ class PassObservation:
     num_trained: int = 0
     active: list[str] = field(default_factory=list)
     inactive: list[str] = field(default_factory=list)
+    asking: list[str] = field(default_factory=list)
     num_dropouts: int = 0
     batch_norm_momenta: list[float] = field(default_factory=list)
     still_batch_norms: list[str] = field(default_factory=list)

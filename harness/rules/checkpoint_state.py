@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.record.watched import has_several_optimizers
 from harness.rules.deep_steps import observed_of, tell_names
 from harness.rules.finding import Evidence, Rule, Severity
 from harness.rules.saves import find_obstacle_to_checkpoints, list_saves, tell_file
@@ -71,6 +72,14 @@ def _list_lacks(run: TrainingRun, save: Save) -> Iterator[tuple[Save, str, str, 
             save,
             "the state of an optimizer that has stepped (what it holds is empty)",
             "an optimizer built anew was saved, not the one that trains.",
+            Severity.WARNING,
+        )
+    num_states = sum(key.endswith("param_groups") for file in save.files for key in file.keys)
+    if 0 < num_states < len(observed.optimizers) and has_several_optimizers(observed):
+        yield (
+            save,
+            f"the state of {len(observed.optimizers) - num_states} of {len(observed.optimizers)} optimizers",
+            "one optimizer was left out: its momentum and second moments begin from zero when training is resumed.",
             Severity.WARNING,
         )
     if has_schedule and not save.has("scheduler"):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PARTS_ON_PURPOSE = ("encoder", "backbone", "adapter", "lora", "trunk", "feature", "body", "embed")
 WEIGHTS = ("model", "net", "weight", "state_dict", "param", "ema", "checkpoint", "ckpt")
+MODELS = ("generator", "discriminator", "actor", "critic", "policy", "student", "decoder")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -43,7 +44,8 @@ def _check_readable(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
             return
     for file in observed_of(run).checkpoints:
         empty = next((part for part in file.empty_parts if _is_for_weights(part, file)), None)
-        if empty is not None and not file.models and file.after_step:
+        is_whole = empty is not None and any(word in empty.lower() for word in MODELS)
+        if empty is not None and (is_whole or not file.models) and file.after_step:
             place = f"`{empty}` in {tell_file(file)}" if empty else tell_file(file)
             yield Evidence(
                 message=f"{place}, written after step {file.after_step}, is an empty mapping: it holds no weights.",
@@ -59,7 +61,9 @@ def _check_readable(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
 def _is_for_weights(part: str, file: CheckpointObservation) -> bool:
     name = (part or PurePath(file.path or "").stem).lower()
     return (
-        any(word in name.split(".")[-1] for word in WEIGHTS) and "optim" not in name and "sched" not in name
+        any(word in name.split(".")[-1] for word in (*WEIGHTS, *MODELS))
+        and "optim" not in name
+        and "sched" not in name
     )
 
 

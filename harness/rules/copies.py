@@ -188,7 +188,7 @@ A copy that is named as an average is the model itself, shares its tensors, or m
 `min_step` or later, and is never `max_distance` updates away from the model right after a step. An average over n steps
 lags several updates behind.
 
-Silent about averages that are begun late, which equal the model once, and those that are warmed up, which lag later.""",
+Silent about averages that are begun late, which equal the model once, and about warmed up ones, which lag later.""",
     cases=("decay and 1 - decay exchanged", "an average built without deepcopy"),
     bounds=(
         Bound(

@@ -23,7 +23,7 @@ MIN_COUNTED = 8
 
 def _check_finite(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
     observed = observed_of(run)
-    is_loss_broken = not all(map(math.isfinite, observed.losses))
+    is_loss_broken = any(not math.isfinite(step.loss or 0.0) for step in observed.steps)
     severity = Severity.ERROR if is_loss_broken else Severity.NOTE
     follows = "and the loss is not finite either" if is_loss_broken else "though the loss stays finite"
     broken = next((loader for loader in list_training_loaders(run) if loader.non_finite_batches), None)
@@ -63,8 +63,11 @@ def _check_constant(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
         return
     steps = tell_steps([deep.step for deep in deep_steps])
     shape = deep_steps[0].inputs[0].shape
-    if all(_is_constant(tensor) for deep in deep_steps for tensor in deep.inputs):
-        values = sorted({tensor.minimum or 0.0 for deep in deep_steps for tensor in deep.inputs})
+    tensors = [tensor for deep in deep_steps for tensor in deep.inputs if not _is_mask(tensor)]
+    if not tensors:
+        return
+    if all(map(_is_constant, tensors)):
+        values = sorted({tensor.minimum or 0.0 for tensor in tensors})
         yield Evidence(
             message=f"every number that the model is called with is {values[0]:g} at {steps} (shape {shape})."
             if len(values) == 1
@@ -75,9 +78,7 @@ def _check_constant(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
             subject="inputs",
             step=deep_steps[0].step,
         )
-    elif all(
-        tensor.are_samples_equal for deep in deep_steps for tensor in deep.inputs if len(tensor.shape) > 1
-    ):
+    elif all(tensor.are_samples_equal for tensor in tensors if len(tensor.shape) > 1):
         yield Evidence(
             message=f"all samples of a batch are the same at {steps} (shape {shape}).",
             cause="the data set gives the same sample for every index, or one sample is repeated to a batch.",
@@ -90,6 +91,12 @@ def _check_constant(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
 def _is_looked_at(deep: DeepObservation) -> bool:
     first = max(deep.inputs, key=lambda tensor: math.prod(tensor.shape))
     return len(first.shape) > 1 and first.shape[0] > 1 and math.prod(first.shape) >= MIN_NUMBERS
+
+
+def _is_mask(tensor: InputObservation) -> bool:
+    """Whether it may tell which positions count; single numbers, such as how many do, are none of the inputs."""
+    is_whole = "float" not in tensor.dtype
+    return not tensor.shape or (is_whole and (tensor.minimum, tensor.maximum) == (0.0, 1.0))
 
 
 def _is_constant(tensor: InputObservation) -> bool:
@@ -177,8 +184,8 @@ CONSTANT_INPUTS = Rule(
     summary="What the model is called with differs from number to number and from sample to sample.",
     explanation="""\
 Every step watched in depth (two at least) calls the model with tensors that hold one number each, or with batches in
-which all samples are equal. Any input that varies keeps it silent, and so do inputs of one dimension, batches of one
-sample and fewer than 16 numbers. Arguments that `forward` calls label or target are not counted.""",
+which all samples are equal. Any input that varies keeps it silent, masks of 0 and 1 aside, and so do inputs of one
+dimension, batches of one sample and fewer than 16 numbers. Arguments that `forward` calls label or target are not counted.""",
     cases=("a buffer that the collate function never fills", "an image multiplied by an empty mask"),
     find_obstacle=find_obstacle_to_deep,
     check=_check_constant,

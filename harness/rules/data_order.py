@@ -9,7 +9,6 @@ from harness.rules.finding import Evidence, Rule, Severity
 from harness.rules.loaders import (
     count_batches,
     find_obstacle_to_loaders,
-    is_for_training,
     list_pairs,
     list_training_loaders,
     tell_loader,
@@ -22,12 +21,14 @@ if TYPE_CHECKING:
     from harness.record.run import TrainingRun
 
 MIN_DEEP_STEPS = 3
+MIN_STEPS = 10
 MIN_PASSES = 3
 MIN_SAMPLES = 8
 
 
 def _check_same_batch(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
-    restarted = next((loader for loader in list_training_loaders(run) if _is_restarted(loader)), None)
+    loaders = list_training_loaders(run)
+    restarted = next((loader for loader in loaders if _is_restarted(loader)), None)
     if restarted is not None:
         yield Evidence(
             message=f"{tell_loader(restarted)} was started anew {len(restarted.epochs)} times and gave one batch "
@@ -38,40 +39,49 @@ def _check_same_batch(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterato
             step=0,
         )
         return
-    prints = [(step.step, deep.batch_fingerprints) for step, deep in list_deep(run)]
-    seen = {print_ for _, all_ in prints for print_ in all_}
-    if len(prints) < MIN_DEEP_STEPS or len(seen) != 1 or "" in seen or observed_of(run).environments:
-        return
-    ranges = {
-        tuple((tensor.minimum, tensor.maximum, tensor.mean, tensor.std) for tensor in deep.inputs)
-        for _, deep in list_deep(run)
-    }
-    if len(ranges) > 1:
-        return
-    steps = tell_steps([step for step, _ in prints])
-    source = next((loader for loader in list_training_loaders(run) if _has_more(loader)), None)
-    if source is None:
-        if any(is_for_training(loader) for loader in observed_of(run).loaders):
-            return
+    steps = _find_steps_alike(run)
+    source = next((loader for loader in loaders if _has_more(loader)), None)
+    num_steps = len(observed_of(run).steps)
+    if source is not None and (
+        steps or (len(loaders) == 1 and num_steps >= MIN_STEPS and _is_read_once(source))
+    ):
+        num_read = max(epoch.num_batches for epoch in source.epochs)
+        seen = f"the model is called with the same batch at {tell_steps(steps)}, though " if steps else ""
         yield Evidence(
-            message=f"the model is called with the same batch at {steps}.",
+            message=f"{seen}{tell_loader(source)} has {count_batches(source)} batches; {num_read} of them "
+            f"{'was' if num_read == 1 else 'were'} read{'' if steps else f', in {num_steps} steps'}.",
+            cause="a batch taken once, before the loop, is used in every step.",
+            advice="read from the loader in the loop; where one batch is overfitted on purpose, ignore this rule.",
+            subject=source.dataset,
+            step=steps[-1] if steps else 0,
+        )
+    elif steps and not loaders:
+        yield Evidence(
+            message=f"the model is called with the same batch at {tell_steps(steps)}.",
             cause="the whole data set is one batch, or one batch is overfitted to see that the model can learn; "
             "if neither is meant, the data are never exchanged.",
             advice="nothing where it is meant; else look at where the batch is read.",
             subject="batch",
-            step=prints[-1][0],
+            step=steps[-1],
             severity=Severity.NOTE,
         )
-        return
-    num_read = max(epoch.num_batches for epoch in source.epochs)
-    yield Evidence(
-        message=f"the model is called with the same batch at {steps}, though {tell_loader(source)} has "
-        f"{count_batches(source)} batches; {num_read} of them {'was' if num_read == 1 else 'were'} read.",
-        cause="a batch taken once, before the loop, is used in every step.",
-        advice="read from the loader in the loop; where one batch is overfitted on purpose, ignore this rule there.",
-        subject=source.dataset,
-        step=prints[-1][0],
-    )
+
+
+def _find_steps_alike(run: TrainingRun) -> list[int]:
+    """The deep steps, if the model was called with one and the same batch in all of them; else none."""
+    deep_steps = [deep for _, deep in list_deep(run)]
+    seen = {print_ for deep in deep_steps for print_ in deep.batch_fingerprints}
+    # Fingerprints sample large tensors; their ranges are of the whole.
+    ranges = {
+        tuple((tensor.minimum, tensor.maximum, tensor.mean, tensor.std) for tensor in deep.inputs)
+        for deep in deep_steps
+    }
+    is_alike = len(seen) == 1 and "" not in seen and len(ranges) == 1 and not observed_of(run).environments
+    return [deep.step for deep in deep_steps] if is_alike and len(deep_steps) >= MIN_DEEP_STEPS else []
+
+
+def _is_read_once(loader: LoaderObservation) -> bool:
+    return sum(epoch.num_batches for epoch in loader.epochs) == 1
 
 
 def _is_restarted(loader: LoaderObservation) -> bool:
@@ -181,7 +191,8 @@ SAME_BATCH = Rule(
     explanation="""\
 Told by a loader that is started anew for every batch and draws the same indices each time, or by equal fingerprints
 of what the model is called with on every step watched in depth (three at least), while a DataLoader that training
-reads has more batches than were ever read.
+reads has more batches than were ever read; or by a loader that is the only one for training, and of whose batches
+one was read.
 
 A note where no loader proves that there are more data: training on one whole data set is as common. Silent where the
 one batch of a loader is all its data, about loaders that shuffle when started anew, and in reinforcement learning.""",

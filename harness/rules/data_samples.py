@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MIN_STEPS = 2
 MIN_GROUPS = 3
 MIN_COMPARED = 8
+MIN_DEVIATIONS = 4.0
 HELD_OUT = re.compile(r"(^|[/_ .-])(val|valid|validation|eval|test|dev|held_?out)([/_ .-]|$)", re.IGNORECASE)
 
 
@@ -87,9 +89,11 @@ def _estimate(overlap: OverlapObservation) -> float:
     """The share of the evaluation's samples that are training data, beyond what equal samples explain."""
     if overlap.is_same_dataset:
         return overlap.share
-    if overlap.share * overlap.num_samples < MIN_COMPARED:
+    num, twins = overlap.num_samples, overlap.twin_share
+    noise = MIN_DEVIATIONS * math.sqrt(twins * (1 - twins) / num)
+    if overlap.share * num < MIN_COMPARED or twins >= 1 or overlap.share - twins <= noise:
         return 0.0
-    return max(0.0, overlap.share / max(overlap.coverage, 1e-9) - 2 * overlap.twin_share)
+    return (overlap.share - twins) / (1 - twins) / max(overlap.coverage, 1e-9)
 
 
 def _list_metrics(run: TrainingRun) -> set[str]:
@@ -169,7 +173,7 @@ EVALUATED_ON_TRAINING_DATA = Rule(
     explanation="""\
 Which loader feeds a training and which an evaluation is told by the models that are called after its batches. Where
 both read one data set object, or subsets of it, the indices of their first passes are compared; else the contents of
-up to 4096 samples each, with what equal samples in the training data alone explain taken off twice.
+up to 4096 samples each, beyond what samples explain that equal one another within the training data.
 
 A warning when the data are equal and the data set objects are not, or the program logs a metric that is called
 validation or test; else a note. Silent where another loader evaluates on data that are held out, where nothing is

@@ -30,9 +30,8 @@ def _check_training_mode(run: TrainingRun, bounds: Mapping[str, float]) -> Itera
         return
     evaluations = _list_evaluations(run, bounds)
     found = [evaluation for evaluation in evaluations if evaluation.num_trained_in_training_mode]
-    active = list(
-        dict.fromkeys(name for _, seen in list_trained(run) if seen.is_training for name in seen.active)
-    )
+    trained = [seen for _, seen in list_trained(run) if seen.is_training]
+    active = list(dict.fromkeys(name for seen in trained for name in [*seen.active, *seen.asking]))
     if not found or not active:
         return
     in_eval_mode = [e for e in evaluations if e.num_trained > e.num_trained_in_training_mode]
@@ -41,7 +40,7 @@ def _check_training_mode(run: TrainingRun, bounds: Mapping[str, float]) -> Itera
     effect = (
         "batch norm uses the statistics of each batch there, and its running ones take in the held-out data"
         if has_batch_norm
-        else "what is measured is the model with dropout"
+        else "what is measured is the model as it trains"
     )
     yield Evidence(
         message=f"{num_forwards} evaluation passes of the model, without gradients and the first after "

@@ -13,7 +13,7 @@ from harness.rules.deep_steps import observed_of
 from harness.rules.finding import Bound, Evidence, Rule, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.record.log_files import LogFile
     from harness.record.run import TrainingRun
@@ -55,35 +55,37 @@ def _check_repeats(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Ev
         rows = _list_numbered(file)
         if len(rows) < MIN_ROWS:
             continue
-        contents = [_strip_times(row) for _, row in rows]
-        num_same = sum(one == two for one, two in itertools.pairwise(contents))
         steps = Counter(_name_row(number, row) for number, row in rows)
-        by_ranks = world_size > 1 and set(steps.values()) == {world_size}
-        is_doubled = num_same >= bounds["min_share"] * len(rows) and len({str(row) for row in contents}) > 1
-        if not (is_doubled or by_ranks):
+        seen = _find_repeats(run, rows, bounds)
+        if seen is None and world_size > 1 and set(steps.values()) == {world_size}:
+            seen = f"every step stands there {world_size} times, once for each of {world_size} ranks"
+        if seen is None:
             continue
-        number = next(
-            (
-                number
-                for (number, _), (one, two) in zip(rows, itertools.pairwise(contents), strict=False)
-                if one == two
-            ),
-            rows[0][0],
-        )
         yield Evidence(
-            message=f"{num_same} of {len(rows)} rows of `{file.path.name}` are the same as the row "
-            "before, the first at "
-            f"step {number:g}."
-            if is_doubled
-            else f"every step stands {world_size} times in `{file.path.name}`, once for each of {world_size} ranks.",
+            message=f"rows of `{file.path.name}` repeat: {seen}.",
             cause="every rank writes the same file."
             if world_size > 1
-            else "the logger is called twice, or its handler was added twice.",
+            else "the logger is called twice, its handler was added twice, or the whole history is written again.",
             advice="log on rank 0 alone, and once a step.",
             subject=file.path.name,
-            step=int(number),
+            step=int(rows[0][0]),
         )
         return
+
+
+def _find_repeats(
+    run: TrainingRun, rows: Sequence[tuple[float, Row]], bounds: Mapping[str, float]
+) -> str | None:
+    contents = [_strip_times(row) for _, row in rows]
+    half, num_rows = len(rows) // 2, len(rows)
+    # A training that runs twice logs twice, too, but then there are as many steps.
+    is_one_training = max(number for number, _ in rows) >= bounds["min_end"] * len(observed_of(run).steps)
+    if contents[:half] == contents[half:] and is_one_training:
+        return f"the second half of its {num_rows} rows is the first once more"
+    num_same = sum(one == two for one, two in itertools.pairwise(contents))
+    if num_same >= bounds["min_share"] * num_rows and any(row != contents[0] for row in contents):
+        return f"{num_same} of {num_rows} are the same as the one before"
+    return None
 
 
 def _check_steps(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
@@ -155,11 +157,15 @@ REPEATED_ROWS = Rule(
     severity=Severity.WARNING,
     summary="Every step is logged once.",
     explanation="""\
-Rows that equal the row before them in everything but times; or every step as often as there are ranks. Rows that
+Rows that equal the row before them in everything but times; all rows once more, up to the end of training; or every
+step as often as there are ranks. Rows that
 differ in what they fill or in a text, as one for training and one for validation, are different rows, and so are
 micro-batches of one step with losses of their own.""",
     cases=("metrics written by every rank", "a logging handler added twice"),
-    bounds=(Bound("min_share", 0.3, "share of rows that equal the one before, from which on it is told"),),
+    bounds=(
+        Bound("min_share", 0.3, "share of rows that equal the one before, from which on it is told"),
+        Bound("min_end", 0.8, "share of the steps up to which a log that repeats as a whole has to reach"),
+    ),
     find_obstacle=_find_obstacle,
     check=_check_repeats,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.record.watched import has_several_optimizers
-from harness.rules.deep_steps import observed_of, tell_names
+from harness.rules.deep_steps import observed_of, tell_names, tell_steps
 from harness.rules.finding import Bound, Evidence, Rule, Severity
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def _find_steps_in_eval_mode(run: TrainingRun) -> list[int]:
 def _check_left_in_eval(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
     observed = observed_of(run)
     trained = list_trained(run)
+    if has_several_optimizers(observed):
+        yield from _check_models_in_turns(trained)
+        return
     in_training = [step.step for step in observed.steps if step.batch_shapes]
     in_eval = _find_steps_in_eval_mode(run)
     # What deep steps saw decides, where they saw any of those steps.
@@ -72,7 +75,8 @@ def _check_left_in_eval(run: TrainingRun, _bounds: Mapping[str, float]) -> Itera
     if not in_training or not in_eval or any(modes.get(step) for step in in_eval):
         return
     acting = _list_acting([found for _, found in trained])
-    if not acting or not any(modes.values()):
+    asking = list(dict.fromkeys(name for _, found in trained for name in found.asking))
+    if not (acting or asking) or not any(modes.values()):
         return
     last_training = max(in_training)
     tail = [step for step in in_eval if step > last_training]
@@ -90,14 +94,41 @@ def _check_left_in_eval(run: TrainingRun, _bounds: Mapping[str, float]) -> Itera
     ]
     after = f", since the evaluation after {before[-1]} steps" if before else ""
     yield Evidence(
-        message=f"{when}{after}: {tell_names(acting)} {'act' if len(acting) > 1 else 'acts'} there as in evaluation.",
+        message=f"{when}{after}: {tell_names(acting or asking)} there as in evaluation.",
         cause="model.train() is missing after an evaluation, or comes only with the next epoch; or the evaluation "
         "itself takes optimizer steps, on held-out data.",
         advice="call model.train() at the end of the evaluation, or at the start of each step; and look whether the "
         "function that evaluates calls backward().",
         subject="model.training",
         step=in_eval[0],
+        # What a module of the program's own makes of the mode is not known.
+        severity=None if acting else Severity.WARNING,
     )
+
+
+def _check_models_in_turns(trained: Sequence[tuple[int, PassObservation]]) -> Iterator[Evidence]:
+    """The same for models that take turns, by what deep steps saw alone."""
+    for module in dict.fromkeys(found.module for _, found in trained):
+        passes = [(step, found) for step, found in trained if found.module == module]
+        modes: dict[int, bool] = {}
+        for step, found in passes:
+            modes[step] = modes.get(step, False) or found.is_training
+        later = [step for step, is_training in modes.items() if not is_training]
+        acting = _list_acting([found for _, found in passes]) or [
+            n for _, found in passes for n in found.asking
+        ]
+        if not acting or not later or later[-1] != max(modes) or not modes[min(modes)]:
+            continue
+        yield Evidence(
+            message=f"{module} trains in training mode at step {min(modes)} and in eval mode at {tell_steps(later)}: "
+            f"{tell_names(dict.fromkeys(acting))} there as in evaluation.",
+            cause="it was put into eval mode to look at samples, and train() is not called again.",
+            advice="call train() on it after looking at samples, or at the start of each step.",
+            subject=module,
+            step=later[0],
+            severity=Severity.WARNING,
+        )
+        return
 
 
 def _check_never_in_training(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
@@ -163,13 +194,14 @@ steps in training mode. Deep steps confirm it where they fall on such steps: the
 model returned.
 
 Silent about models without dropout and batch norm, to which the mode means nothing; about frozen batch norm, where the
-model itself is in training mode; about steps that have a forward in eval mode beside one in training mode, as
-adversarial training does; and where optimizers take turns.""",
+model itself is in training mode; and about steps that have a forward in eval mode beside one in training mode, as
+adversarial training does. A warning where only modules of the program's own look at the mode, and where optimizers take
+turns; there deep steps alone decide.""",
     cases=(
         "model left in eval mode after validation (lerobot#3668)",
         "an evaluation that takes optimizer steps",
     ),
-    find_obstacle=find_obstacle_to_single_model,
+    find_obstacle=find_obstacle_to_passes,
     check=_check_left_in_eval,
     explains=("T704", "T1"),
 )

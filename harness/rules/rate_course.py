@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CYCLIC = ("CyclicLR", "OneCycleLR", "CosineAnnealingWarmRestarts")
 MIN_SCHEDULED_STEPS = 8
 FAR_BELOW = 0.5
-NEAR = 0.999
+PEAK = 0.999
 
 
 def _check_warm_up(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
@@ -95,7 +95,7 @@ def _check_swing(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evid
 def find_swing(values: list[float], min_rise: float) -> tuple[int | None, float]:
     """Where a rate that had come down is lowest before it rises again by a share of its peak, and how far it rises."""
     peak = max(values)
-    start = lowest = next(position for position, value in enumerate(values) if value >= NEAR * peak)
+    start = lowest = next(position for position, value in enumerate(values) if value >= PEAK * peak)
     for position in range(start, len(values)):
         if values[position] < values[lowest]:
             lowest = position

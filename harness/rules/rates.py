@@ -20,6 +20,7 @@ ADAPTIVE = ("adam", "lion", "lamb", "adan", "sophia", "muon")
 """Optimizers whose step is about as long as the rate, however small the gradient."""
 OWN_RATE = ("dadapt", "prodigy", "adafactor", "schedulefree", "rprop")
 MIN_STEPS = 3
+NEAR = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,9 @@ def _check_tiny(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evide
     for rates in list_rates(run):
         least = bounds["min_adaptive_rate"] if is_adaptive(rates.name) else bounds["min_rate"]
         top = max(rates.values)
-        if not 0 < top < least or len(rates.values) < MIN_STEPS or rates.is_rising:
+        # While it rises towards its base it is a warm-up.
+        is_warming_up = rates.is_rising and (rates.base is None or rates.values[-1] < NEAR * rates.base)
+        if not 0 < top <= least or len(rates.values) < MIN_STEPS or is_warming_up:
             continue
         if _has_own_rate(rates.name):
             continue
@@ -267,7 +270,7 @@ Silent in a search for a learning rate, where the rate grows to the end.""",
     bounds=(
         Bound("max_adaptive_rate", 0.1, "highest usual learning rate of optimizers of Adam's kind"),
         Bound("max_rate", 1.0, "highest usual learning rate of SGD, where steps are long as well"),
-        Bound("max_update", 0.3, "largest usual change of the weights by a step, as a share of their size"),
+        Bound("max_update", 0.2, "largest usual change of the weights by a step, as a share of their size"),
     ),
     find_obstacle=find_obstacle_to_rates,
     check=_check_wild,

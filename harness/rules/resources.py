@@ -126,21 +126,28 @@ samples and replay buffers fill up on purpose. GPU memory is not looked at.""",
 
 def _check_recompiles(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
     deep_steps = run.observed.deep_steps if run.observed else []
-    counts = [(deep.step, deep.num_compiled_graphs) for deep in deep_steps if deep.step >= WARM_UP_STEPS]
-    if len(counts) < MIN_POINTS:
+    counts = [(deep.step, deep.num_compiled_graphs) for deep in deep_steps]
+    warm = [(step, number) for step, number in counts if step >= WARM_UP_STEPS]
+    if len(warm) >= MIN_POINTS and all(after > before for (_, before), (_, after) in pairwise(warm)):
+        first, last = warm[0], warm[-1]
+    elif counts:
+        first, last = counts[0], counts[-1]
+        # Per graph of the first step: one for other sizes, and the same again for evaluation.
+        if not first[1] or last[1] < bounds["max_factor"] * first[1]:
+            return
+    else:
         return
-    (first_step, first), (last_step, last) = counts[0], counts[-1]
-    is_going_on = all(after > before for (_, before), (_, after) in pairwise(counts))
-    if not is_going_on or last - first < bounds["min_graphs"]:
+    if last[1] - first[1] < bounds["min_graphs"]:
         return
     yield Evidence(
-        message=f"torch.compile goes on compiling: {first} graphs after step {first_step}, {last} after step "
-        f"{last_step} (allowed: fewer than {bounds['min_graphs']:g} more).",
-        cause="shapes, numbers or flags that differ from step to step and are compiled in as constants.",
+        message=f"torch.compile goes on compiling: {first[1]} graphs after step {first[0]}, {last[1]} after step "
+        f"{last[0]} (allowed: fewer than {bounds['min_graphs']:g} more, or {bounds['max_factor']:g} times as many).",
+        cause="shapes, numbers or flags that differ from step to step and are compiled in as constants; past its limit "
+        "of 8 for one function the compiler gives up, and runs it uncompiled.",
         advice="look at TORCH_LOGS=recompiles; pad to a few lengths, mark dimensions dynamic, or pass numbers "
         "as tensors.",
         subject="torch.compile",
-        step=first_step,
+        step=first[0],
     )
 
 
@@ -150,11 +157,14 @@ RECOMPILES = Rule(
     severity=Severity.WARNING,
     summary="torch.compile is done once the program is warm.",
     explanation="""\
-Graphs made by the end of each step watched in depth, from step 10 on. A warning when there are more at every such
-step than at the one before, three of them at least, and `min_graphs` more in all. What the compiler gave up on after
-its own limit of recompilations runs without it, and is not counted.""",
+Graphs made by the end of each step watched in depth. A warning when there are more at every such step than at the
+one before, from step 10 on, three of them at least; or when there are `max_factor` times those of the first step:
+other sizes and evaluation need twice as many each. `min_graphs` more they have to be in all.""",
     cases=("a new graph for every sequence length (torchtune#522)",),
-    bounds=(Bound("min_graphs", 3.0, "fewest graphs after warm-up that count"),),
+    bounds=(
+        Bound("min_graphs", 3.0, "fewest graphs after the first ones that count"),
+        Bound("max_factor", 7.0, "graphs at the end that count, in units of those of the first step"),
+    ),
     find_obstacle=lambda run: (
         None if run.observed and run.observed.compilation.is_used else "torch.compile was not used"
     ),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MIN_STEPS = 6
 MIN_IDLE = 3
 BY_EVALUATION = ("ReduceLROnPlateau",)
+ONE_CYCLE = "OneCycleLR"
 LATE = ("SWALR",)
 """Schedulers that are there from the start and step late on purpose."""
 
@@ -85,11 +86,11 @@ def _check_never(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evi
             if other is not scheduler and other.num_steps and other.optimizer == scheduler.optimizer
         ]
         is_late = scheduler.name in LATE or (scheduler.name in BY_EVALUATION and num_passes < 2)  # noqa: PLR2004
-        is_gone = scheduler.last_seen_step is None or scheduler.last_seen_step < latest
-        if scheduler.num_steps or others or is_late or is_gone or scheduler.optimizer is None:
+        is_there = scheduler.optimizer is not None and (scheduler.last_seen_step or -1) >= latest
+        if scheduler.num_steps or others or is_late or not (is_there or _is_stuck(run, scheduler)):
             continue
         yield Evidence(
-            message=f"{scheduler.name} is there and is never stepped in a run of {len(observed.steps)} steps that came "
+            message=f"{scheduler.name} is built and is never stepped in a run of {len(observed.steps)} steps that came "
             f"to its own end{f', over {num_passes} passes of the data' if num_passes else ''}; the learning rate stays "
             "what it was.",
             cause="a missing scheduler.step(), or one in a branch that is never taken.",
@@ -97,6 +98,14 @@ def _check_never(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evi
             subject=scheduler.name,
         )
         return
+
+
+def _is_stuck(run: TrainingRun, scheduler: SchedulerObservation) -> bool:
+    """Whether all steps had the rate that a one-cycle schedule begins with, which nobody wants to stay at."""
+    bases = scheduler.hyperparameters.get("base_lrs", [])
+    return scheduler.name == ONE_CYCLE and any(
+        bases and len(set(rates.values)) == 1 and rates.values[0] == max(bases) for rates in list_rates(run)
+    )
 
 
 def _check_before(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
@@ -177,12 +186,15 @@ def _check_end(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Eviden
             continue
         if planned is None or (scheduler.last_epoch or 0) >= bounds["min_share"] * planned:
             continue
+        num_optimizer_steps = sum(scheduler.optimizer in step.optimizers for step in observed_of(run).steps)
+        is_in_steps = abs(planned - num_optimizer_steps) <= bounds["near_share"] * planned
         yield Evidence(
             message=f"{scheduler.name} was set up for {planned:g} steps and made {scheduler.last_epoch} of them in a "
             "run that came to its own end: the decay that it was meant to make is still to come.",
             cause="a schedule in optimizer steps that is stepped once per epoch, or a run that was made shorter.",
             advice="set it up with as many steps as it makes.",
             subject=scheduler.name,
+            severity=Severity.WARNING if is_in_steps else None,
         )
         return
 
@@ -216,6 +228,8 @@ NEVER_STEPPED = Rule(
     explanation="""\
 In a run of six steps or more that came to its own end, a scheduler of an optimizer that trains was there on the last
 deep step and was never stepped, nor was any other of that optimizer.
+
+One cycles that were thrown away count too, where every step had the rate they begin with.
 
 Silent where no pass over the training data came to its end, as the schedule may step per epoch; about SWALR, which
 starts late; about schedulers that were thrown away, or that another one steps; and in runs ended from outside.""",
@@ -264,9 +278,13 @@ ENDS_EARLY = Rule(
     summary="A schedule comes near the end it was set up for.",
     explanation="""\
 In a run that came to its own end, a CosineAnnealingLR, OneCycleLR or PolynomialLR made less than `min_share` of the
-steps it was set up for. A note: runs are made shorter on purpose, above all in tests.""",
+steps it was set up for. A note, as runs are made shorter on purpose, above all in tests; a warning where its length
+is, up to `near_share`, the number of optimizer steps, so that it was meant to step with them.""",
     cases=("T_max in steps, stepped once per epoch",),
-    bounds=(Bound("min_share", 0.3, "share of its length that a schedule has to make"),),
+    bounds=(
+        Bound("min_share", 0.3, "share of its length that a schedule has to make"),
+        Bound("near_share", 0.05, "difference to the number of optimizer steps, as a share, that is none"),
+    ),
     find_obstacle=_find_obstacle,
     check=_check_end,
 )

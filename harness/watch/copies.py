@@ -36,6 +36,7 @@ MAX_COPIES = 16
 MAX_LOADS = 1000
 MAX_ELEMENTS = 8 * 2**20
 SAMPLE_ELEMENTS = 2048
+CALLBACKS = "callbacks"
 LIBRARIES = ("torch", "harness", "transformers", "accelerate", "_pytest", "pluggy", "runpy", "threading")
 HOLDERS = (nn.Module, dict, list, tuple)
 FUNCTIONS = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
@@ -92,7 +93,7 @@ class CopyWatch:
             model.update = measure_update([id(parameter) for parameter in module.parameters()])
             for name, place, holder in self._list_candidates(model, trained):
                 tensors = _read_tensors(holder, model)
-                if tensors is not None and len(self._found) < MAX_COPIES:
+                if tensors is not None:
                     self._note(step, model, name, place, holder, tensors)
             self._models[model.kind] = model.sample
 
@@ -126,7 +127,11 @@ class CopyWatch:
         ):
             return
         if known is None:
-            found = CopyObservation(name, type(holder).__name__, place, model.kind)
+            # The model itself has many names in a framework; they must not crowd the copies out.
+            others = [entry for entry in self._session.run.copies if entry.is_same_object == is_same]
+            if len(others) >= MAX_COPIES:
+                return
+            found = CopyObservation(name, type(holder).__name__, place, model.kind, is_same_object=is_same)
             self._session.run.copies.append(found)
             if isinstance(holder, nn.Module) and not is_same:
                 self._of_module.append((weakref.ref(holder), id(holder), found))
@@ -276,6 +281,17 @@ def _list_attributes(value: object) -> Iterator[tuple[str, str, object]]:
         for name, attribute in found:
             if issubclass(type(attribute), HOLDERS) and not str(name).startswith("_"):
                 yield str(name), kind.__name__, attribute
+                if name == CALLBACKS and issubclass(type(attribute), list) and kind is not list:
+                    for callback in attribute[:MAX_PARTS]:
+                        yield from _list_own(callback)
+
+
+def _list_own(callback: object) -> Iterator[tuple[str, str, object]]:
+    """What may be a copy among the attributes of a framework's callback."""
+    kind = type(callback)
+    for name, attribute in [*vars(callback).items()][:MAX_ATTRIBUTES] if kind.__dictoffset__ else ():
+        if issubclass(type(attribute), HOLDERS):
+            yield name, kind.__name__, attribute
 
 
 def _read_locals(frame: types.FrameType) -> list[tuple[str, object]]:

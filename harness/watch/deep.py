@@ -197,10 +197,10 @@ class DeepStep:
         """By how much the step changed each parameter of its optimizers, by identity."""
         return {identity: found.update_norm for identity, found in self._parameters.items()}
 
-    def note_resources(self) -> None:
+    def note_resources(self, num_graphs_before: int) -> None:
         """At the end of the step: what is still held, and what has been compiled."""
         self.record.num_graph_nodes = count_live_nodes()
-        self.record.num_compiled_graphs = count_graphs()[0]
+        self.record.num_compiled_graphs = count_graphs()[0] - num_graphs_before
 
     def finish(self, names: dict[int, str], optimizers: Sequence[Optimizer] = ()) -> DeepObservation:
         """The record, with names; the step can take no more."""

@@ -240,7 +240,7 @@ class Observer:
             session.attempt("schedulers", self._schedules.look, row.number)
             if self._structure is not None:
                 session.attempt("structure", self._structure.look, self._deep)
-            self._deep.note_resources()
+            self._deep.note_resources(self._graphs_before[0])
             self._deep = None
             self._modules.note_closed(row)
             # Optimizers that take turns are looked at one after the other.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,8 @@ def _describe(module: nn.Module, *, with_gradient: bool) -> PassObservation:
         is_dropout = _drops(part)
         is_batch_norm = isinstance(part, BATCH_NORMS) and part.track_running_stats
         if not is_dropout and not is_batch_norm:
+            if len(found.asking) < MAX_NAMES and _asks_for_mode(type(part)):  # type: ignore[arg-type]
+                found.asking.append(f"{name or 'the model'} ({type(part).__name__})")
             continue
         found.num_dropouts += is_dropout
         names = found.active if part.training else found.inactive
@@ -184,6 +187,14 @@ def _drops(module: nn.Module) -> bool:
     if isinstance(module, nn.MultiheadAttention):
         return bool(module.dropout)
     return isinstance(module, nn.RNNBase) and bool(module.dropout) and module.num_layers > 1
+
+
+@functools.lru_cache(maxsize=512)
+def _asks_for_mode(kind: type[nn.Module]) -> bool:
+    """Whether the `forward` of a class of the program's own looks at `self.training`."""
+    code = getattr(kind.forward, "__code__", None)
+    is_own = kind.__module__.partition(".")[0] not in {"torch", "transformers", "lightning"}
+    return is_own and code is not None and "training" in code.co_names
 
 
 def list_tensors(value: Any) -> list[torch.Tensor]:

@@ -11,6 +11,7 @@ import copy
 import io
 import math
 import random
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ MAX_FORWARD_S = 0.3
 MAX_NOISE = 1e-5
 MIN_SAMPLES = 2
 OUTPUT_DIMENSIONS = 3
+MATRIX_DIMENSIONS = 2
+POSITIONS = re.compile(r"(^|[._])(pos(?!t)|wpe)", re.IGNORECASE)
+RELATIVE = re.compile(r"rel|bias", re.IGNORECASE)
 WRAPPED = ("OptimizedModule", "DistributedDataParallel", "FullyShardedDataParallel", "DataParallel")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # Hooks of torch itself that a model can't do without, such as those of spectral_norm.
@@ -154,7 +158,12 @@ class _Probing:
                 rolled = self._call()
                 self._found.is_constant = all(torch.equal(first[place], rolled[place]) for place in by_sample)
         is_batch_first = num_samples in batch_sizes and all(
-            tensor.shape[0] == num_samples and num_samples not in tensor.shape[1:] for tensor in inputs
+            tensor.shape[0] == num_samples
+            and (
+                num_samples not in tensor.shape[1:]
+                or (tensor.dim() == MATRIX_DIMENSIONS and tensor.is_floating_point())
+            )
+            for tensor in inputs
         )
         outputs = [
             position
@@ -219,8 +228,15 @@ class _Probing:
         self._probe_positions(tokens, time, place)
 
     def _probe_positions(self, tokens: torch.Tensor, time: int, place: int) -> None:
-        names = [name.lower() for name, _ in self._module.named_parameters()]
-        if not any("pos" in name for name in names):
+        length = tokens.shape[time]
+        # A table with a row per position; relative ones are added to attention, and see no difference here.
+        if not any(
+            POSITIONS.search(name)
+            and not RELATIVE.search(name)
+            and parameter.dim() > 1
+            and length <= max(parameter.shape)
+            for name, parameter in self._module.named_parameters()
+        ):
             return
         with _exchanged([tokens], lambda tensor: tensor[:1, :1].expand_as(tensor).clone()):
             logits = self._call()[place]

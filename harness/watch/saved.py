@@ -207,11 +207,15 @@ def _match(
     SavedModelObservation, list[tuple[str, torch.Tensor, torch.Tensor]], list[tuple[str, torch.Tensor]]
 ]:
     """What a mapping has of a model: the record, pairs of saved and live tensors, other saved tensors."""
-    prefix = _find_prefix(tensors, model)
+    prefix, part = _find_prefix(tensors, model), ""
+    if not any(prefix + name in tensors for names, _ in model.trained for name in names):
+        part = _find_part(tensors, model)
     saved = SavedModelObservation(place, model.kind, len(model.trained))
     pairs = []
     for names, tensor in model.trained:
-        there = next((found for name in names if (found := tensors.get(prefix + name)) is not None), None)
+        there = next(
+            (found for name in names if (found := tensors.get(_rename(name, prefix, part))) is not None), None
+        )
         if there is not None and there.shape == tensor.shape:
             pairs.append((names[0], there, tensor))
         else:
@@ -219,9 +223,10 @@ def _match(
             if len(saved.missing) < MAX_NAMES:
                 saved.missing.append(names[0])
     saved.num_found = len(pairs)
-    saved.num_missing_frozen = sum(prefix + name not in tensors for name, _ in model.frozen)
-    saved.missing_buffers = [name for name, _ in model.buffers if prefix + name not in tensors][:MAX_NAMES]
-    others = [(name, tensors[prefix + name]) for name, _ in model.buffers if prefix + name in tensors]
+    saved.num_missing_frozen = sum(_rename(name, prefix, part) not in tensors for name, _ in model.frozen)
+    buffers = [(name, tensors.get(_rename(name, prefix, part))) for name, _ in model.buffers]
+    saved.missing_buffers = [name for name, there in buffers if there is None][:MAX_NAMES]
+    others = [(name, there) for name, there in buffers if there is not None]
     return saved, pairs, others
 
 
@@ -235,6 +240,26 @@ def _find_prefix(tensors: Mapping[str, torch.Tensor], model: LiveModel) -> str:
         if key.endswith(f".{name}")
     }
     return max(sorted(prefixes), key=lambda prefix: sum(prefix + name in tensors for name in names))
+
+
+def _find_part(tensors: Mapping[str, torch.Tensor], model: LiveModel) -> str:
+    """The part of the model that was saved alone, with the names it has by itself; "" where none fits."""
+    names = [names[0] for names, _ in model.trained]
+    parts = dict.fromkeys(f"{name.partition('.')[0]}." for name in names)
+    fits = {part: sum(_rename(name, "", part) in tensors for name in names) for part in parts}
+    best = max(fits, key=fits.__getitem__, default="")
+    return best if best and fits[best] == len(tensors) - _count_buffers(tensors) else ""
+
+
+def _count_buffers(tensors: Mapping[str, torch.Tensor]) -> int:
+    return sum(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in tensors)
+
+
+def _rename(name: str, prefix: str, part: str) -> str:
+    """The name under which a tensor of the model stands in the mapping; of another part than the saved one, none."""
+    if not part:
+        return prefix + name
+    return name.removeprefix(part) if name.startswith(part) else ""
 
 
 def _compare_values(

@@ -112,11 +112,12 @@ def note_padding(
             if padding == found.ignore_index:
                 return
             num_counted = round((1.0 - (found.share_ignored or 0.0)) * rows.numel())
+            # Shifting may have left ignored places behind the padding.
+            ignored = padding if found.ignore_index is None else found.ignore_index
+            filled = _find_fill(rows.masked_fill(rows == ignored, padding), padding, is_turned=is_turned)
             # What follows on the last token may stand for the end of the sequence, which is to be learned.
-            is_scored = (
-                _find_fill(rows, padding, is_turned=is_turned)
-                & (_find_fill(tokens, padding, is_turned=is_turned)[:, : rows.shape[1]])
-            )
+            is_filled = _find_fill(tokens, padding, is_turned=is_turned)[:, : rows.shape[1]]
+            is_scored = filled & is_filled & (rows == padding)
             found.share_padding = int(is_scored.sum()) / max(num_counted, 1)
             return
 

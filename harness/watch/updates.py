@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PLAIN = (bool, int, float, str)
 MAX_PREDECESSORS = 8
-MAX_BUILT = 64
+MAX_IDLE = 64
 
 
 class OptimizerHooks:
@@ -41,7 +41,7 @@ class OptimizerHooks:
         self._measures_norms = session.options.depth is Depth.NORMS
         self._seen: list[tuple[weakref.ref[Optimizer], list[list[int]]]] = []
         self._first_parameters: list[weakref.ref[torch.Tensor] | None] = []
-        self._built: list[weakref.ref[Optimizer]] = []
+        self._idle: list[tuple[weakref.ref[Optimizer], OptimizerObservation | None]] = []
         self._handles: list[RemovableHandle] = []
         self._latest = 0
         self.on_close: list[Callable[[OpenStep], None]] = []
@@ -70,17 +70,18 @@ class OptimizerHooks:
                     names.get(member, f"?{index}.{position}") for position, member in enumerate(members)
                 ]
 
-        stepped = set(map(id, self.find_optimizers()))
-        self._session.run.idle_optimizers = [
-            _describe_idle(built, names)
-            for reference in self._built
-            if (built := reference()) is not None and id(built) not in stepped
+        # Those that are gone stay as they were last described.
+        self._idle = [
+            (reference, _describe_idle(built, names) if (built := reference()) is not None else described)
+            for reference, described in self._idle
         ]
+        described_ones = (described for _, described in self._idle)
+        self._session.run.idle_optimizers = [found for found in described_ones if found is not None]
 
     def _around_init(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = call(*args, **kwargs)
-        if len(self._built) < MAX_BUILT:
-            self._session.attempt("optimizer", lambda: self._built.append(weakref.ref(args[0])))
+        if len(self._idle) < MAX_IDLE:
+            self._session.attempt("optimizer", lambda: self._idle.append((weakref.ref(args[0]), None)))
         return result
 
     def find_index(self, optimizer: Optimizer) -> int:
@@ -91,6 +92,7 @@ class OptimizerHooks:
                     groups, ids[:] = _describe_groups(optimizer)
                     self._session.run.optimizers[index].groups = groups
                 return index
+        self._idle = [entry for entry in self._idle if entry[0]() is not optimizer]
         groups, ids = _describe_groups(optimizer)
         self._session.run.optimizers.append(OptimizerObservation(type(optimizer).__name__, groups))
         self._seen.append((weakref.ref(optimizer), ids))

@@ -144,7 +144,7 @@ def write_rows_apart(row: Row, rows: list[Row]) -> Iterator[Row | str]:
         (divide, "A201", "2 times too small"),
         (come_late, "A201", "one row behind"),
         (log_configured_rate, "A202", "logged `lr` is 0.2 in all 16 rows"),
-        (write_twice, "A203", "16 of 32 rows"),
+        (write_twice, "A203", "16 of 32 are the same"),
         (stay_at_step_one, "A204", "have the step 1"),
         (write_half_a_line, "A205", "line 5"),
         (stop_early, "A206", "the log ends at step 8, 8 steps before training did"),

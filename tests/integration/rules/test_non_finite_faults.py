@@ -220,3 +220,22 @@ def test_first_weights_that_are_too_wide_are_named(make_run: MakeRun) -> None:
         return plain(model, inputs, labels, step)
 
     assert "T102" in find_loud(judge(make_run, lambda: train(wide)))
+
+
+@pytest.mark.parametrize(("is_dynamic", "codes"), [(False, ["R103"]), (None, [])])
+def test_a_graph_for_every_size_is_named(
+    make_run: MakeRun, *, is_dynamic: bool | None, codes: list[str]
+) -> None:
+    def run() -> None:
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        model = nn.Linear(4, 4)
+        compiled = torch.compile(model, backend="eager", dynamic=is_dynamic)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(12):
+            inputs = torch.randn(20 + step, 4)
+            optimizer.zero_grad()
+            functional.cross_entropy(compiled(inputs), inputs.argmax(1)).backward()
+            optimizer.step()
+
+    assert find_loud(judge(make_run, run)) == codes

@@ -98,7 +98,7 @@ def find(
             log_files.REPEATED_ROWS,
             [],
             make_rows([step for step in range(8) for _ in range(2)], loss=[step // 2 for step in range(16)]),
-            "8 of 16 rows",
+            "8 of 16 are the same",
         ),
         (log_files.LOG_STEP_STUCK, [], make_rows([1] * 12, loss=LOSSES), "12 of 12 rows of `metrics.csv`"),
         (

@@ -110,6 +110,26 @@ def test_a_mode_that_means_nothing_and_a_deep_step_that_says_otherwise_are_silen
     assert find(make_run, observed) == []
 
 
+def test_a_module_that_looks_at_the_mode_itself_is_a_warning(make_run: MakeRun) -> None:
+    observed = observe(set(range(10, 40)), acting=[])
+    for deep in observed.deep_steps:
+        deep.passes[0].asking = ["the model (Noisy)"]
+    (finding,) = find(make_run, observed)
+    assert (finding.code, finding.severity) == ("T701", Severity.WARNING)
+    assert "`the model (Noisy)`" in finding.message
+
+
+def test_one_of_two_models_left_in_eval_mode_is_told_by_deep_steps(make_run: MakeRun) -> None:
+    observed = observe()
+    for step in observed.steps:
+        step.optimizers = [step.step % 2]
+    observed.optimizers *= 2
+    assert find(make_run, observed) == []
+    observed.deep_steps[-1].passes = [make_pass(is_training=False)]
+    (finding,) = find(make_run, observed)
+    assert (finding.code, finding.severity, finding.step) == ("T701", Severity.WARNING, 35)
+
+
 def test_a_forward_in_eval_mode_beside_one_in_training_mode_is_silent(make_run: MakeRun) -> None:
     observed = observe()
     observed.evaluations = [

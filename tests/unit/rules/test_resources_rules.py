@@ -76,12 +76,19 @@ def make_compiled(graphs: Sequence[int]) -> RunObservation:
 
 
 def test_recompilations_that_go_on_are_told(make_run: MakeRun) -> None:
-    (finding,) = find(make_run, make_compiled([1, 2, 4, 9, 15]))
+    (finding,) = find(make_run, make_compiled([1, 2, 4, 5, 7]))
     assert (finding.code, finding.severity) == ("R103", Severity.WARNING)
 
 
+def test_a_compiler_that_gave_up_early_is_told_too(make_run: MakeRun) -> None:
+    (finding,) = find(make_run, make_compiled([1, 2, 8, 8, 8]))
+    assert "1 graphs after step 0, 8 after step 100" in finding.message
+
+
 def test_recompilations_of_the_warm_up_are_not(make_run: MakeRun) -> None:
-    assert find(make_run, make_compiled([1, 2, 6, 7, 7])) == []
+    assert find(make_run, make_compiled([1, 2, 6, 6, 6])) == []
+    assert find(make_run, make_compiled([4, 8, 16, 20, 20])) == []
+    assert find(make_run, make_compiled([0, 0, 9, 9, 9])) == []
 
 
 def make_units(num_dead: Sequence[int]) -> RunObservation:

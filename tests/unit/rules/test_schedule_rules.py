@@ -230,6 +230,12 @@ def test_a_schedule_that_is_never_stepped_is_told(make_run: MakeRun) -> None:
     assert (finding.code, finding.subject) == ("T609", "StepLR")
 
 
+def test_a_one_cycle_that_was_thrown_away_is_told(make_run: MakeRun) -> None:
+    lost = scheduler("OneCycleLR", num_steps=0, optimizer=None, hyperparameters={"base_lrs": [0.004]})
+    assert codes(make_run, observe([0.004] * 40, lost)) == ["T609"]
+    assert codes(make_run, observe([0.1] * 40, lost)) == []
+
+
 @pytest.mark.parametrize(
     "observed",
     [
@@ -285,6 +291,10 @@ def test_a_schedule_far_from_its_end_is_a_note(make_run: MakeRun) -> None:
     cosine = scheduler("CosineAnnealingLR", num_steps=5, last_epoch=5, hyperparameters={"T_max": 1000})
     (finding,) = find(make_run, observe([0.1] * 40, cosine))
     assert (finding.code, finding.severity) == ("T612", Severity.NOTE)
+    by_epoch = scheduler("CosineAnnealingLR", num_steps=5, last_epoch=5, hyperparameters={"T_max": 40})
+    assert [finding.severity for finding in find(make_run, observe([0.1] * 40, by_epoch))] == [
+        Severity.WARNING
+    ]
     done = scheduler("CosineAnnealingLR", hyperparameters={"T_max": 40})
     assert codes(make_run, observe(COSINE, done, base=0.1)) == []
 
