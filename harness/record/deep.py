@@ -230,7 +230,8 @@ class DeepObservation:
         autocast: Type in force at the first forward, such as "cpu bfloat16"; None outside autocast.
         num_sampled_updates: Parameters whose update was estimated from a sample, to bound the memory it takes.
         backwards: What its backwards began at.
-        num_graph_nodes: Nodes of autograd graphs that were still held when it ended; None where not counted.
+        num_held_graphs: Graphs of earlier steps that were still held when it ended.
+        num_marked_graphs: How many of those were looked for; the first 256 of the run at most.
         num_compiled_graphs: Graphs that torch.compile had made by its end, since the run began.
         passes: Calls of outermost modules, by module and mode, without gradients too.
     """
@@ -253,7 +254,8 @@ class DeepObservation:
     autocast: str | None = None
     num_sampled_updates: int = 0
     backwards: list[BackwardObservation] = field(default_factory=list)
-    num_graph_nodes: int | None = None
+    num_held_graphs: int = 0
+    num_marked_graphs: int = 0
     num_compiled_graphs: int = 0
     passes: list[PassObservation] = field(default_factory=list)
 

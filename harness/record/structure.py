@@ -15,7 +15,7 @@ class PassObservation:
         with_gradient: Whether gradients were enabled.
         num_calls: How often it was called so.
         got_gradient: Whether a backward came back to what it returned.
-        num_trained: Parameters of it that the optimizers of the step hold.
+        num_trained: Parameters of it that optimizers which have stepped hold.
         active: Names of modules in it that act by mode, as dropout and batch norm do, and were in training mode.
         inactive: Names of those that were in eval mode.
         asking: Names of other modules in it whose `forward` looks at the mode itself.

@@ -169,7 +169,7 @@ times the highest loss of the start, which no batch of ordinary data reaches."""
     ),
     find_obstacle=_find_obstacle,
     check=_check_spikes,
-    explains=("T107", "T101"),
+    explains=("T101",),
 )
 
 

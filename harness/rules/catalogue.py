@@ -48,9 +48,9 @@ from harness.rules import (
 from harness.rules.finding import Rule  # noqa: TC001  the type of the constant is looked at when docs are made
 
 RULES: tuple[Rule, ...] = (
+    *data_inputs.RULES,
     *data_order.RULES,
     *data_coverage.RULES,
-    *data_inputs.RULES,
     *data_samples.RULES,
     *rates.RULES,
     *structure.RULES,

@@ -185,7 +185,8 @@ CONSTANT_INPUTS = Rule(
     explanation="""\
 Every step watched in depth (two at least) calls the model with tensors that hold one number each, or with batches in
 which all samples are equal. Any input that varies keeps it silent, masks of 0 and 1 aside, and so do inputs of one
-dimension, batches of one sample and fewer than 16 numbers. Arguments that `forward` calls label or target are not counted.""",
+dimension, batches of one sample and fewer than 16 numbers. Arguments that `forward` calls label or target are not
+counted.""",
     cases=("a buffer that the collate function never fills", "an image multiplied by an empty mask"),
     find_obstacle=find_obstacle_to_deep,
     check=_check_constant,

@@ -66,7 +66,7 @@ def _check_left_in_eval(run: TrainingRun, _bounds: Mapping[str, float]) -> Itera
     observed = observed_of(run)
     trained = list_trained(run)
     if has_several_optimizers(observed):
-        yield from _check_models_in_turns(trained)
+        yield from _check_models_in_turns(run)
         return
     in_training = [step.step for step in observed.steps if step.batch_shapes]
     in_eval = _find_steps_in_eval_mode(run)
@@ -94,7 +94,7 @@ def _check_left_in_eval(run: TrainingRun, _bounds: Mapping[str, float]) -> Itera
     ]
     after = f", since the evaluation after {before[-1]} steps" if before else ""
     yield Evidence(
-        message=f"{when}{after}: {tell_names(acting or asking)} there as in evaluation.",
+        message=f"{when}{after}: {tell_names(acting or asking)} act there as in evaluation.",
         cause="model.train() is missing after an evaluation, or comes only with the next epoch; or the evaluation "
         "itself takes optimizer steps, on held-out data.",
         advice="call model.train() at the end of the evaluation, or at the start of each step; and look whether the "
@@ -106,8 +106,15 @@ def _check_left_in_eval(run: TrainingRun, _bounds: Mapping[str, float]) -> Itera
     )
 
 
-def _check_models_in_turns(trained: Sequence[tuple[int, PassObservation]]) -> Iterator[Evidence]:
+def _check_models_in_turns(run: TrainingRun) -> Iterator[Evidence]:
     """The same for models that take turns, by what deep steps saw alone."""
+    # The backward of a forward may belong to the next step, that of the other optimizer.
+    trained = [
+        (deep.step, found)
+        for deep in observed_of(run).deep_steps
+        for found in deep.passes
+        if found.with_gradient and found.num_trained
+    ]
     for module in dict.fromkeys(found.module for _, found in trained):
         passes = [(step, found) for step, found in trained if found.module == module]
         modes: dict[int, bool] = {}
@@ -121,7 +128,7 @@ def _check_models_in_turns(trained: Sequence[tuple[int, PassObservation]]) -> It
             continue
         yield Evidence(
             message=f"{module} trains in training mode at step {min(modes)} and in eval mode at {tell_steps(later)}: "
-            f"{tell_names(dict.fromkeys(acting))} there as in evaluation.",
+            f"{tell_names(dict.fromkeys(acting))} act there as in evaluation.",
             cause="it was put into eval mode to look at samples, and train() is not called again.",
             advice="call train() on it after looking at samples, or at the start of each step.",
             subject=module,

@@ -10,43 +10,40 @@ from harness.rules.finding import Bound, Evidence, Rule, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from harness.record.deep import DeepObservation
     from harness.record.run import TrainingRun
 
 MIN_POINTS = 3
-STEADY = 0.3
-"""Smallest growth per step beside the largest: a leak grows as much with every step."""
+MIN_GRAPHS = 8
 MIB = 2**20
 MIN_SAMPLES = 8
 RISING_SHARE = 0.9
 WARM_UP_STEPS = 10
 
 
-def _list_nodes(run: TrainingRun) -> list[tuple[int, int]]:
+def _find_marked(run: TrainingRun) -> list[DeepObservation]:
+    """The deep steps at whose end enough graphs of earlier steps were looked for."""
     deep_steps = run.observed.deep_steps if run.observed else []
-    return [(deep.step, deep.num_graph_nodes) for deep in deep_steps if deep.num_graph_nodes is not None]
+    return [deep for deep in deep_steps if deep.num_marked_graphs >= MIN_GRAPHS]
 
 
 def _check_graphs(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
-    points = _list_nodes(run)
-    # What was counted up to its limit says nothing of growth.
-    while len(points) > MIN_POINTS and points[-2][1] == points[-1][1]:
-        points = points[:-1]
-    slopes = [(after - before) / (later - earlier) for (earlier, before), (later, after) in pairwise(points)]
-    if min(slopes) < bounds["min_nodes"] or min(slopes) < STEADY * max(slopes):
+    deep_steps = _find_marked(run)
+    shares = [deep.num_held_graphs / deep.num_marked_graphs for deep in deep_steps]
+    if min(shares) < bounds["min_share"]:
         return
-    (first_step, first), (last_step, last) = points[0], points[-1]
+    last = deep_steps[-1]
     samples = [s.rss_bytes for s in (run.observed.steps if run.observed else []) if s.rss_bytes is not None]
     grown = ""
     if len(samples) > 1 and samples[-1] > samples[0]:
         grown = f"; the resident set grew by {(samples[-1] - samples[0]) / MIB:.0f} MiB"
     yield Evidence(
-        message=f"autograd graphs are kept: {first} nodes after step {first_step}, {last} after step {last_step}, "
-        f"about {(last - first) / (last_step - first_step):.0f} more with every step (allowed: fewer than "
-        f"{bounds['min_nodes']:g}){grown}.",
+        message=f"autograd graphs are kept: {last.num_held_graphs} of the {last.num_marked_graphs} graphs of the steps "
+        f"before step {last.step} are still held when it ends (allowed {bounds['min_share']:.0%}){grown}.",
         cause="losses or outputs that are collected, or added up, together with their graph.",
         advice="collect loss.item() or loss.detach(); evaluate under torch.no_grad().",
         subject="autograd graphs",
-        step=first_step,
+        step=last.step,
     )
 
 
@@ -54,20 +51,20 @@ GRAPHS_KEPT = Rule(
     code="R101",
     name="graphs-kept",
     severity=Severity.WARNING,
-    summary="A step leaves no more autograd graphs behind than the one before it.",
+    summary="A step leaves no autograd graph behind.",
     explanation="""\
-At the end of every step watched in depth, the nodes of all graphs that living tensors hold are counted. A warning
-when they grow from each such step to the next, at least three of them, by `min_nodes` or more per step. A loop that
-drops what it has used holds those of one step, always as many; so do truncated backpropagation through time, queues
-of detached features and averages of numbers.
+The graph that each backward begins at gets a mark, which goes when the graph goes. At the end of every step watched
+in depth the marks of earlier steps are counted. A warning when `min_share` of at least eight of them are still there,
+at every such step. A loop that drops what it has used holds none; so do queues of detached features and averages
+of numbers, and truncated backpropagation through time holds a few.
 
 A list that is emptied at the end of each epoch looks the same within the first one.""",
     cases=("total_loss += loss (transformers#6999)", "outputs collected for a metric with their graph"),
-    bounds=(Bound("min_nodes", 1.0, "fewest nodes per step that count as growth"),),
+    bounds=(Bound("min_share", 0.9, "smallest share of the earlier graphs still held that counts"),),
     find_obstacle=lambda run: (
         None
-        if len(_list_nodes(run)) >= MIN_POINTS
-        else f"it needs {MIN_POINTS} steps watched in depth, the run has {len(_list_nodes(run))}"
+        if _find_marked(run)
+        else f"it needs a step watched in depth with {MIN_GRAPHS} backwards before it"
     ),
     check=_check_graphs,
     explains=("R102",),

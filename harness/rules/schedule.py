@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from harness.rules.deep_steps import observed_of
@@ -11,7 +12,7 @@ from harness.rules.rates import is_completed, list_rates, list_schedulers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.observation import SchedulerObservation
+    from harness.record.observation import EpochObservation, LoaderObservation, SchedulerObservation
     from harness.record.run import TrainingRun
 
 MIN_STEPS = 6
@@ -75,7 +76,7 @@ def _check_never(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evi
         return
     # Where no pass over the data came to its end, one that steps per epoch had no occasion.
     training = [loader for loader in observed.loaders if loader.num_training_batches] or observed.loaders
-    num_passes = sum(epoch.is_complete for loader in training for epoch in loader.epochs)
+    num_passes = sum(_is_whole(loader, epoch) for loader in training for epoch in loader.epochs)
     if training and not num_passes:
         return
     latest = max((deep.step for deep in observed.deep_steps), default=0)
@@ -100,11 +101,22 @@ def _check_never(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evi
         return
 
 
+def _is_whole(loader: LoaderObservation, epoch: EpochObservation) -> bool:
+    """Whether a pass over the data came to its end; some programs count batches and never ask for one too many."""
+    num_samples, batch_size = loader.num_samples, loader.batch_size
+    if epoch.is_complete or not num_samples or not batch_size:
+        return epoch.is_complete
+    return epoch.num_batches >= (
+        num_samples // batch_size if loader.drop_last else -(-num_samples // batch_size)
+    )
+
+
 def _is_stuck(run: TrainingRun, scheduler: SchedulerObservation) -> bool:
     """Whether all steps had the rate that a one-cycle schedule begins with, which nobody wants to stay at."""
     bases = scheduler.hyperparameters.get("base_lrs", [])
     return scheduler.name == ONE_CYCLE and any(
-        bases and len(set(rates.values)) == 1 and rates.values[0] == max(bases) for rates in list_rates(run)
+        bases and len(set(rates.values)) == 1 and math.isclose(rates.values[0], max(bases))
+        for rates in list_rates(run)
     )
 
 

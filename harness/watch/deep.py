@@ -20,7 +20,7 @@ from harness.watch.dead_units import count_dead_units
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_tensor
 from harness.watch.flow import GradientFlow
 from harness.watch.gradients import measure_norms
-from harness.watch.graph import count_live_nodes, find_grown_shape
+from harness.watch.graph import find_grown_shape
 from harness.watch.inputs import measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
 from harness.watch.modules import clean_name, unwrap
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.utils.hooks import RemovableHandle
 
+    from harness.watch.held_graphs import HeldGraphs
     from harness.watch.session import Session
 
 MAX_BACKWARDS = 16
@@ -197,9 +198,10 @@ class DeepStep:
         """By how much the step changed each parameter of its optimizers, by identity."""
         return {identity: found.update_norm for identity, found in self._parameters.items()}
 
-    def note_resources(self, num_graphs_before: int) -> None:
+    def note_resources(self, num_graphs_before: int, graphs: HeldGraphs) -> None:
         """At the end of the step: what is still held, and what has been compiled."""
-        self.record.num_graph_nodes = count_live_nodes()
+        record = self.record
+        record.num_held_graphs, record.num_marked_graphs = graphs.count(record.step)
         self.record.num_compiled_graphs = count_graphs()[0] - num_graphs_before
 
     def finish(self, names: dict[int, str], optimizers: Sequence[Optimizer] = ()) -> DeepObservation:

@@ -1,4 +1,4 @@
-"""Reads autograd's graph: which operation made a tensor, how shapes grew, how many nodes are still alive.
+"""Reads autograd's graph: which operation made a tensor, and how shapes grew.
 
 Only names, shapes and links are read; what nodes saved for the backward is left alone, as unpacking it may run
 a forward pass again.
@@ -7,17 +7,15 @@ a forward pass again.
 from __future__ import annotations
 
 import functools
-import gc
 import re
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+
 MAX_STEPS = 32
-MAX_NODES = 50_000
 MAX_LOSS_NODES = 64
 SAME_VALUES = frozenset(
     [
@@ -117,27 +115,6 @@ def find_grown_shape(loss: torch.Tensor) -> tuple[tuple[int, ...], tuple[int, ..
         if is_line and grown == (length, length):
             return given, grown
     return None
-
-
-def count_live_nodes() -> int:
-    """Nodes of all graphs that living tensors hold on to, up to a limit.
-
-    A program that clears what it no longer needs has about as many after every step.
-    """
-    seen: set[Any] = set()
-    waiting = [
-        thing.grad_fn
-        # Those that refer to the class: its instances, found without making a list of all objects there are.
-        for thing in gc.get_referrers(torch.Tensor)
-        if type(thing) is torch.Tensor and thing.grad_fn is not None
-    ]
-    while waiting and len(seen) < MAX_NODES:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        waiting += [before for before, _ in node.next_functions if before is not None]
-    return len(seen)
 
 
 def _walk_loss(loss: torch.Tensor) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from harness.watch.timing import BACKWARD, FORWARD, OTHER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.watch.held_graphs import HeldGraphs
     from harness.watch.readings import Reading
     from harness.watch.session import Session
 
@@ -29,6 +30,7 @@ class LossHooks:
         self._is_functional = False
         self.before_deep_backward: list[Callable[[object], None]] = []
         self.after_backward: list[Callable[[], None]] = []
+        self.held_graphs: HeldGraphs | None = None
         self.on_non_finite: list[Callable[[torch.Tensor], None]] = []
 
     def install(self) -> None:
@@ -101,6 +103,8 @@ class LossHooks:
                 listener(args[0] if args else kwargs.get("tensors"))
         if row.num_closure_calls <= 1:
             tensors = args[0] if args else kwargs.get("tensors")
+            if self.held_graphs is not None:
+                self.held_graphs.mark(tensors, row.number)
             if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
                 is_plain = tensors.is_cpu and not self._unscaled and type(tensors) is torch.Tensor
                 reading = float(tensors.item()) if is_plain else self._read(tensors, None)

@@ -19,6 +19,7 @@ from harness.watch.compilation import count_graphs, note_compilation
 from harness.watch.data import DataHooks
 from harness.watch.deep import DeepStep
 from harness.watch.gradients import GradientHooks
+from harness.watch.held_graphs import HeldGraphs
 from harness.watch.host_syncs import HostSyncs
 from harness.watch.limits import StepLimit, TrainingStopped
 from harness.watch.loss import LossHooks
@@ -81,6 +82,7 @@ class Observer:
         self._kept = _KeptSteps(self.options.max_kept_steps)
         gradients = GradientHooks(session)
         self._loss = LossHooks(session)
+        self._held_graphs = HeldGraphs()
         self._modules = ModuleHooks(session)
         self._optimizers = OptimizerHooks(session, gradients)
         self._schedules = ScheduleHooks(session, self._optimizers.find_position)
@@ -121,6 +123,7 @@ class Observer:
         self._loss.before_deep_backward.append(self._before_backward)
         self._loss.after_backward.append(self._optimizers.finish_waiting)
         if self.options.depth is Depth.DEEP:
+            self._loss.held_graphs = self._held_graphs
             self._loss.on_non_finite.append(self._note_non_finite)
         self._optimizers.on_close.append(self._after_close)
         self._modules.on_give_way.append(self._give_way)
@@ -239,8 +242,10 @@ class Observer:
             session = self._session
             session.attempt("schedulers", self._schedules.look, row.number)
             if self._structure is not None:
-                session.attempt("structure", self._structure.look, self._deep)
-            self._deep.note_resources(self._graphs_before[0])
+                session.attempt(
+                    "structure", self._structure.look, self._deep, self._optimizers.find_optimizers()
+                )
+            self._deep.note_resources(self._graphs_before[0], self._held_graphs)
             self._deep = None
             self._modules.note_closed(row)
             # Optimizers that take turns are looked at one after the other.

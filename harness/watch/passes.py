@@ -84,7 +84,7 @@ class PassHooks:
         """What was seen, the models that trained, and the largest of these with its batch.
 
         Args:
-            held: Identities of the parameters of the optimizers that stepped.
+            held: Identities of the parameters that optimizers hold.
         """
         self.remove()
         trained: dict[int, tuple[int, nn.Module]] = {}

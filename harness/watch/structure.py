@@ -9,6 +9,8 @@ from harness.watch.copies import CopyWatch
 from harness.watch.probe import ModelProbe
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from harness.watch.deep import DeepStep
     from harness.watch.modules import ModuleHooks
     from harness.watch.session import Session
@@ -27,11 +29,13 @@ class StructureWatch:
         """Starts to listen."""
         self._copies.install()
 
-    def look(self, deep: DeepStep) -> None:
+    def look(self, deep: DeepStep, optimizers: list[Optimizer]) -> None:
         """At the end of a deep step, in the program's thread and below its frames."""
         session = self._session
         updates = deep.list_updates()
-        passes, trained, captured = deep.passes.finish(set(updates))
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        passes, trained, captured = deep.passes.finish(set(updates) | held)
         deep.record.passes = passes
         self._modules.note_trained(trained)
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from harness.record.deep import LossFunctionObservation
 from harness.watch.dead_units import count_dead_units
-from harness.watch.graph import count_live_nodes, find_grown_shape, find_maker
+from harness.watch.graph import find_grown_shape, find_maker
+from harness.watch.held_graphs import HeldGraphs
 from harness.watch.targets import note_padding, note_shift
 
 MODEL = nn.Linear(3, 1)
@@ -42,11 +43,25 @@ def test_pairs_that_a_program_asks_for_are_not() -> None:
 
 
 def test_only_graphs_that_are_held_are_counted() -> None:
-    before = count_live_nodes()
-    kept = [MODEL(INPUTS).exp().sum() for _ in range(3)]
-    assert count_live_nodes() - before > 3 * 2
-    kept = [loss.detach() for loss in kept]
-    assert count_live_nodes() == before
+    graphs = HeldGraphs()
+    total = torch.zeros(())
+    kept = []
+    for step in range(3):
+        loss = MODEL(INPUTS).exp().sum()
+        graphs.mark(loss, step)
+        loss.backward()
+        kept.append(loss)
+        total = total + loss
+    del loss
+    assert graphs.count(2) == (2, 2)
+    # The sum alone holds on to every one of them.
+    kept.clear()
+    assert graphs.count(3) == (3, 3)
+    total = total.detach()
+    assert graphs.count(3) == (0, 3)
+    graphs.mark(torch.zeros(()), 3)
+    graphs.mark((kept, None), 3)
+    assert graphs.count(4) == (0, 3)
 
 
 def look(targets: torch.Tensor, tokens: torch.Tensor = TOKENS) -> tuple[Any, ...]:

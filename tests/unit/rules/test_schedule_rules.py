@@ -220,7 +220,7 @@ def test_steps_for_all_ranks_in_environments_and_once_per_epoch_are_clean(make_r
 
 
 def make_loader(*, is_complete: bool) -> LoaderObservation:
-    epoch = EpochObservation(0, num_batches=40, is_complete=is_complete)
+    epoch = EpochObservation(0, num_batches=40 if is_complete else 30, is_complete=is_complete)
     return LoaderObservation("Data", 320, 8, 0, "RandomSampler", drop_last=False, epochs=[epoch])
 
 
