@@ -58,9 +58,13 @@ def fingerprint_indices(indices: Iterable[int], before: int = 0) -> int:
 
 def fingerprint_generators() -> dict[str, str]:
     """A fingerprint of the state of each random generator that the process has loaded; none is advanced."""
-    found = {"python": f"{zlib.crc32(repr(random.getstate()).encode()):08x}"}
+    version, words, gauss = random.getstate()
+    found = {
+        "python": f"{zlib.crc32(repr((version, gauss)).encode(), zlib.crc32(array.array('L', words))):08x}"
+    }
     if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
-        found["numpy"] = f"{zlib.crc32(repr(numpy.random.get_state(legacy=False)).encode()):08x}"
+        _, key, *rest = numpy.random.get_state()
+        found["numpy"] = f"{zlib.crc32(repr(rest).encode(), zlib.crc32(key.tobytes())):08x}"
     found["torch"] = fingerprint_tensor(torch.get_rng_state()) or ""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda"] = fingerprint_tensor(torch.cuda.get_rng_state()) or ""
@@ -99,9 +103,18 @@ def _sample(tensor: torch.Tensor) -> tuple[bytes, ...]:
     )
 
 
-def read_sample_bytes(sample: torch.Tensor) -> bytes:
-    """The first and last 2 KiB of a contiguous tensor on the CPU."""
-    return b"".join(_sample(sample)) or repr(sample.tolist()).encode()
+def read_rows(batch: torch.Tensor) -> list[bytes]:
+    """The first and last 2 KiB of every sample of a batch on the CPU."""
+    whole = batch.detach().contiguous()
+    length = whole.nbytes // whole.shape[0]
+    if length <= 2 * SAMPLE_BYTES:
+        together = _view_bytes(whole, 0, whole.nbytes)
+        return [together[start : start + length] for start in range(0, whole.nbytes, length)]
+    return [
+        _view_bytes(whole, start, SAMPLE_BYTES)
+        + _view_bytes(whole, start + length - SAMPLE_BYTES, SAMPLE_BYTES)
+        for start in range(0, whole.nbytes, length)
+    ]
 
 
 def _view_bytes(tensor: torch.Tensor, start: int, length: int) -> bytes:

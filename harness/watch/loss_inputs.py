@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,11 @@ MAX_ROWS = 256
 TOLERANCE = 1e-3
 
 
+@functools.cache
+def _read_signature(name: str) -> inspect.Signature:
+    return inspect.signature(getattr(functional, name))
+
+
 class LossFunctionHooks:
     """Listens to the loss functions for the length of one deep step."""
 
@@ -77,7 +83,7 @@ class LossFunctionHooks:
         return self._calls
 
     def _build_listener(self, name: str) -> Callable[..., Any]:
-        signature = inspect.signature(getattr(functional, name))
+        signature = _read_signature(name)
 
         def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if self._num_inside or is_capturing():

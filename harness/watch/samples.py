@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Subset
 
 from harness.record.observation import OverlapObservation
-from harness.watch.fingerprints import read_sample_bytes
+from harness.watch.fingerprints import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,7 @@ class LoaderSamples:
     dataset: int | None = None
     maps: list[Sequence[int]] = field(default_factory=list)
     contents: Counter[int] = field(default_factory=Counter)
+    num_looked_at: int = 0
     num_bytes: int = 0
     indices: set[int] = field(default_factory=set)
 
@@ -93,7 +94,7 @@ class SampleLedger:
         self.settle()
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(samples)
-        if is_first_pass and samples.contents.total() < MAX_SAMPLES and samples.num_bytes < MAX_BYTES:
+        if is_first_pass and samples.num_looked_at < MAX_SAMPLES and samples.num_bytes < MAX_BYTES:
             _look_at(samples, batch)
 
     def settle(self) -> None:
@@ -202,8 +203,9 @@ def _look_at(samples: LoaderSamples, batch: object) -> None:
     samples.num_bytes += inputs.nbytes
     if not inputs.is_floating_point() and inputs.dim() == 2:  # noqa: PLR2004  samples by positions
         inputs = inputs[:, :PREFIX_TOKENS]
-    for row in inputs[: MAX_SAMPLES - samples.contents.total()].detach():
-        samples.contents[zlib.crc32(read_sample_bytes(row.contiguous()))] += 1
+    rows = read_rows(inputs[: MAX_SAMPLES - samples.num_looked_at])
+    samples.num_looked_at += len(rows)
+    samples.contents.update(map(zlib.crc32, rows))
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
