@@ -43,7 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mutants = select_mutants(options.programs, options.faults, is_slice=options.slice)
     rows = [(mutant, options.seeds) for mutant in mutants]
     if options.clean_set or options.stage == "all":
-        rows = [*([] if options.clean_set == ONLY else rows), *list_clean_set()]
+        clean = list_clean_set()
+        if options.clean_programs:
+            clean = [
+                (mutant, options.seeds) for mutant, _ in clean if mutant.program in options.clean_programs
+            ]
+            clean = [(mutant, seeds) for mutant, seeds in clean if not mutant.arguments]
+        rows = [*([] if options.clean_set == ONLY else rows), *clean]
     if options.stage == "list":
         for mutant, _ in rows:
             print(f"{mutant.name}: {mutant.fault.summary if mutant.fault else 'the program as it is'}")
@@ -75,6 +81,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--clean-set",
         choices=("too", ONLY),
         help="the programs of `clean/`, which have no fault; `all` has them",
+    )
+    add(
+        "--clean-programs",
+        nargs="+",
+        metavar="PROGRAM",
+        help="of the clean set these alone, with their defaults",
     )
     add("--slice", action="store_true", help="a dozen mutants of two programs, for a quick look")
     add("--jobs", type=int, default=2, help="processes at a time")
