@@ -54,6 +54,7 @@ class ParameterObservation:
         share_changed: Share of the numbers with a gradient that the step changed; of half precision only.
         model_position: Its place among the parameters of the models called, in their own order; None where it
             belongs to none.
+        are_rows_equal: Whether all rows of a matrix were the same before the first step, and not 0.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ParameterObservation:
     call_position: int | None = None
     share_changed: float | None = None
     model_position: int | None = None
+    are_rows_equal: bool = False
 
 
 @dataclass(slots=True)

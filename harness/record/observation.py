@@ -242,6 +242,8 @@ class LoaderObservation:
         label_range: Smallest and largest of their labels, where a batch ends in one whole number per sample.
         num_label_batches: Those of them with four labels or more.
         num_one_label_batches: Those of these in which all labels are the same.
+        num_looked_at: Samples of the first pass whose contents were compared; when watched deep.
+        num_different: How many different ones were among them.
         copied_generator: Attribute of the data set that holds a random generator which its `__getitem__` uses,
             and of which every worker gets the same copy; None without workers, with a `worker_init_fn`, and where
             it is seeded for each sample.
@@ -264,6 +266,8 @@ class LoaderObservation:
     num_label_batches: int = 0
     num_one_label_batches: int = 0
     copied_generator: str | None = None
+    num_looked_at: int = 0
+    num_different: int = 0
 
 
 @dataclass(slots=True)
@@ -426,7 +430,8 @@ class RunObservation:
         num_forwards: Calls of outermost modules that recorded a graph; None where modules were not watched.
         has_process_group: Whether `torch.distributed` was initialized, so that ranks train together.
         num_updates_by_hand: Updates of parameters without an optimizer, before the first step of one; looked for
-            only under a limit.
+            under a limit and at depth `deep`.
+        num_compared_gradients: Backwards and their like before which parameters were compared for that.
         environments: Imported libraries of environments to act in, which tell reinforcement learning.
         not_seen: What could not be observed, and why, in whole sentences.
         notes: What the watcher did that the reader should know, such as ending the run.
@@ -462,6 +467,7 @@ class RunObservation:
     num_forwards: int | None = None
     has_process_group: bool = False
     num_updates_by_hand: int = 0
+    num_compared_gradients: int = 0
     environments: list[str] = field(default_factory=list)
     not_seen: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -97,7 +97,14 @@ def _list_lacks(run: TrainingRun, save: Save) -> Iterator[tuple[Save, str, str, 
             Severity.WARNING,
         )
     if not save.has_progress and len(save.files) == 1:
-        yield save, "a step or an epoch", "it was left out: a resumed run counts from 0.", Severity.NOTE
+        # Who keeps a schedule's place and the generators wants to go on exactly where it was.
+        is_exact = has_schedule and save.has("scheduler") and save.has("generators")
+        yield (
+            save,
+            "a step or an epoch",
+            "it was left out: a resumed run counts from 0.",
+            Severity.WARNING if is_exact else Severity.NOTE,
+        )
 
 
 def _check_step(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:

@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 PARTS_ON_PURPOSE = ("encoder", "backbone", "adapter", "lora", "trunk", "feature", "body", "embed")
 WEIGHTS = ("model", "net", "weight", "state_dict", "param", "ema", "checkpoint", "ckpt")
 MODELS = ("generator", "discriminator", "actor", "critic", "policy", "student", "decoder")
+SETTINGS = (
+    "config",
+    "cfg",
+    "kwarg",
+    "args",
+    "hyper",
+    "hparam",
+    "option",
+    "setting",
+    "meta",
+    "info",
+    "history",
+    "metric",
+)
+"""What stands in names of mappings that may well be empty, such as `policy_kwargs`."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -60,10 +75,8 @@ def _check_readable(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
 
 def _is_for_weights(part: str, file: CheckpointObservation) -> bool:
     name = (part or PurePath(file.path or "").stem).lower()
-    return (
-        any(word in name.split(".")[-1] for word in (*WEIGHTS, *MODELS))
-        and "optim" not in name
-        and "sched" not in name
+    return any(word in name.split(".")[-1] for word in (*WEIGHTS, *MODELS)) and not any(
+        word in name for word in ("optim", "sched", *SETTINGS)
     )
 
 

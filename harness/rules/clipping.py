@@ -49,7 +49,7 @@ def _check_unscaled(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
     if not early:
         return
     step = early[0]
-    call = next(call for call in step.clipping if call.is_before_unscale)
+    call = next(call for call in step.clipping if _is_bounded(call) and call.is_before_unscale)
     norm = "" if call.norm is None else f" (norm {call.norm:.4g} against the bound {call.max_norm:g})"
     scaler = observed_of(run).scaler
     scale = f", by {scaler.last_scale:g} at the end" if scaler and scaler.last_scale else ""

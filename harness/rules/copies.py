@@ -29,7 +29,9 @@ def _find_obstacle(run: TrainingRun) -> str | None:
 
 
 def _is_average(copy: CopyObservation) -> bool:
-    return bool(AVERAGE.search(copy.name) or AVERAGE.search(copy.kind))
+    # The class of the model itself, such as one with an average pooling, says nothing about its copy.
+    kind = "" if copy.kind == copy.model else copy.kind
+    return bool(AVERAGE.search(copy.name) or AVERAGE.search(kind))
 
 
 def _tell(copy: CopyObservation) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MIN_PASSES = 3
 MIN_SAMPLES = 8
+MIN_LOOKED_AT = 32
 WITHOUT_REPLACEMENT = ("SubsetRandomSampler", "SequentialSampler")
 
 
@@ -84,6 +85,23 @@ def _find_subset(loader: LoaderObservation, run: TrainingRun, bounds: Mapping[st
             severity=Severity.NOTE,
         )
     return None
+
+
+def _check_repeats(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
+    for loader in list_training_loaders(run):
+        drawn = max((epoch.num_distinct or 0 for epoch in loader.epochs), default=0)
+        most = bounds["max_different"] * min(drawn, loader.num_looked_at)
+        if min(drawn, loader.num_looked_at) < MIN_LOOKED_AT or loader.num_different > most:
+            continue
+        yield Evidence(
+            message=f"{tell_loader(loader)} was asked for {drawn} different samples, and of the first "
+            f"{loader.num_looked_at} it gave only {loader.num_different} have contents of their own "
+            f"(allowed: more than {bounds['max_different']:.0%}).",
+            cause="the data set does not use its index, or its list holds the same few objects again and again.",
+            advice="compare dataset[0] with dataset[len(dataset) // 2].",
+            subject=loader.dataset,
+        )
+        return
 
 
 def _check_empty(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
@@ -190,4 +208,21 @@ that were shuffled once do little harm.""",
     check=_check_shuffling,
 )
 
-RULES = (DATA_LEFT_OUT, EMPTY_LOADER, NOT_SHUFFLED)
+SAMPLES_REPEATED = Rule(
+    code="T809",
+    name="samples-repeated",
+    severity=Severity.WARNING,
+    summary="A data set gives different samples for different indices.",
+    explanation="""\
+The contents of the samples of a loader's first pass, up to 4096 of them and 2 KiB from either end of each, are compared
+with the indices its sampler drew. A warning when 32 or more were drawn and at most `max_different` of those looked at
+differ from one another. Silent where indices repeat themselves, as in weighted sampling, and for samples of less than
+16 bytes, of which there are not many. Augmentation makes equal samples different, and hides them.""",
+    cases=("a list built as [sample] * n", "an index taken modulo the length of a cache"),
+    bounds=(Bound("max_different", 0.25, "largest share of different samples that counts"),),
+    find_obstacle=find_obstacle_to_loaders,
+    check=_check_repeats,
+    explains=("T1",),
+)
+
+RULES = (DATA_LEFT_OUT, SAMPLES_REPEATED, EMPTY_LOADER, NOT_SHUFFLED)

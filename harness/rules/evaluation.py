@@ -115,7 +115,10 @@ def _check_other_weights(run: TrainingRun, bounds: Mapping[str, float]) -> Itera
         first = copy.distances[0] if copy.distances else None
         # At its first deep step it is where the model was before that step.
         began_as_model = copy.steps[:1] == [0] and first is not None and first < bounds["max_distance"]
-        if not (copy.num_evaluations and has_stayed and is_rare and began_as_model) or copy.is_same_object:
+        # What is evaluated only after the last look may have moved by then, as a stochastic weight average does.
+        was_looked_at = any(each.after_step <= copy.steps[-1] for each in observed.evaluations)
+        is_told = has_stayed and is_rare and began_as_model and was_looked_at
+        if not (copy.num_evaluations and is_told) or copy.is_same_object:
             continue
         name = f"`{copy.name}` in {copy.place}" if copy.name else f"another {copy.kind}"
         yield Evidence(

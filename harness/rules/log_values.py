@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HELD_OUT_LOSS = re.compile(
     r"(^|[/_ .-])(val|valid|validation|eval|test|dev)[/_ .-]?.*(loss|perplexity|ppl)", re.IGNORECASE
 )
-SHARE = re.compile(r"(^|[/_ .-])(acc|accuracy|top1|top5)$", re.IGNORECASE)
+SHARE = re.compile(r"(^|(?<!grad)(?<!num)[/_ .-])(acc|accuracy|top1|top5)$", re.IGNORECASE)
 MIN_LOSSES = 6
 MIN_EVALUATIONS = 3
 MIN_DIGITS = 4

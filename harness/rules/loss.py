@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.record.watched import has_several_optimizers
 from harness.rules.finding import Bound, Evidence, Rule, Severity
+from harness.rules.loss_calls import is_held, list_calls
 from harness.rules.trend import ALPHA, MIN_CHANGE, MIN_VALUES, measure_trend
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def _check_decrease(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[E
         advice = (
             "train with a tenth of the learning rate; if it rises still, look at the sign and at the labels."
         )
-        if min(losses) < 0 < max(losses):
-            # A difference, as of rewards and a penalty, is no measure of how well a model does.
+        # A difference, as of rewards and a penalty, is no measure of how well a model does; and a queue of random
+        # vectors is easier to tell apart from a sample than one that is filled.
+        if min(losses) < 0 < max(losses) or _has_queue(run):
             severity = Severity.NOTE
     else:
         severity = Severity.NOTE
@@ -75,6 +77,15 @@ def _check_decrease(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[E
         advice=advice,
         subject=run.loss_name or "loss",
         severity=severity,
+    )
+
+
+def _has_queue(run: TrainingRun) -> bool:
+    """Whether samples are told from a queue of others: labels that are all 0, of scores with a temperature."""
+    calls = list_calls(run)
+    return is_held(
+        calls,
+        lambda call: call.name == "cross_entropy" and call.label_range == (0, 0) and call.made_by == "div",
     )
 
 

@@ -171,7 +171,9 @@ def _check_momentum(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[E
         is_still = bool(found.still_batch_norms)
         if not is_still and momenta[0] < bounds["max_momentum"]:
             continue
-        names = found.still_batch_norms or [name for name in found.active if "BatchNorm" in name]
+        # Only the first names are kept, and a class of the program's own may be called otherwise.
+        known = [name for name in found.active if "BatchNorm" in name]
+        names = found.still_batch_norms or known or [found.module]
         told = tell_names(names)
         value = 0.0 if is_still else momenta[0]
         effect = (

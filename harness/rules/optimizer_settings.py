@@ -89,7 +89,7 @@ def _judge_decay(
     shrink = rate * decay
     if optimizer.name == "SGD" and isinstance(momentum, (int, float)) and momentum < 1:
         shrink /= 1 - momentum
-    if shrink <= allowed:
+    if not shrink > allowed:
         return None
     return Evidence(
         message=f"weight decay {decay:g} at a learning rate of {rate:g} takes {min(shrink, 1.0):.1%} off every "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ def list_rates(run: TrainingRun) -> list[Rates]:
             (step.step, max(rates))
             for step in observed.steps
             for index, group in zip(step.optimizers, step.learning_rates, strict=False)
-            if index == position and (rates := [rate for rate in group if rate is not None])
+            if index == position
+            and (rates := [rate for rate in group if rate is not None and math.isfinite(rate)])
         ]
         if pairs:
             initial = [group.hyperparameters.get("initial_lr") for group in optimizer.groups]

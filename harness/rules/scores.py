@@ -166,7 +166,8 @@ def _are_log_probabilities(call: LossFunctionObservation) -> bool:
     if call.input_range is not None and call.input_range[1] > GAP:
         return False
     low, high = call.class_sums
-    is_whole = abs(low - 1) <= GAP and abs(high - 1) <= GAP
+    # Rows that are padding or masked are filled with 0, or with minus infinity.
+    is_whole = abs(low - 1) <= GAP or abs(high - 1) <= GAP
     # Of a distribution over one dimension only some classes may be given, or classes may be elsewhere.
     return is_whole or (call.name == "kl_div" and call.made_by in ("log", "logsumexp", "sub"))
 
@@ -239,7 +240,9 @@ was reshaped since.""",
 def _check_one_class(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
     for calls in group_calls(list_calls(run)):
         step, first = calls[0]
-        has_one_class = first.name in HARD and count_classes(first) == 1
+        # In contrastive learning the last batch of an epoch may hold one sample, and that is one class.
+        has_more = any(count_classes(call) > 1 for _, call in list_calls(run, first.name))
+        has_one_class = first.name in HARD and count_classes(first) == 1 and not has_more
         is_softmax = first.name == "binary_cross_entropy" and first.made_by == "softmax"
         if not (has_one_class or (is_softmax and first.input_range == (1.0, 1.0))):
             continue

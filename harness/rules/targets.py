@@ -213,6 +213,8 @@ def _judge_labels(calls: list[Call], low: int, high: int) -> Evidence | None:
             advice="count the labels of the whole set, and shuffle it.",
             subject=first.name,
             step=step,
+            # A few crops of an image or a volume may well be all background.
+            severity=None if all(len(call.target_shape) <= 1 for _, call in calls) else Severity.NOTE,
         )
     if not is_per_sample or num_labels < MIN_LABELS_OF_FEW:
         return None

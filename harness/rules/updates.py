@@ -30,12 +30,18 @@ MIN_STEPS = 2
 MIN_MATRICES = 3
 
 
-def _check_unmoved(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
+def _check_unmoved(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:
     pairs = list_deep(run)
+    # A bias before a batch norm has a gradient of rounding alone.
+    least = {deep.step: bounds["min_gradient"] * (deep.grad_norm or 0.0) for _, deep in pairs}
     moving = {s.step for s, deep in pairs if any(p.update_norm for p in deep.parameters)}
     still: list[str] = []
     for name, seen in group_parameters(pairs).items():
-        told = [p for step, p in seen if step in moving and p.grad_norm and not p.is_stale and p.is_trainable]
+        told = [
+            p
+            for step, p in seen
+            if step in moving and (p.grad_norm or 0.0) > least[step] and not p.is_stale and p.is_trainable
+        ]
         known = [p for p in told if p.update_norm is not None]
         if len(known) >= MIN_STEPS and not any(p.update_norm for p in known):
             still.append(name)
@@ -180,6 +186,13 @@ Parameters with a gradient that not one bit of changes, on two deep steps or mor
 learning rate of their group is 0 on all of them, which may be a phase of the training. When nothing at all moves,
 other rules say so.""",
     cases=("a group with learning rate 0", "steps smaller than half a unit in the last place"),
+    bounds=(
+        Bound(
+            "min_gradient",
+            1e-5,
+            "smallest norm of its gradient that counts, as a share of that of all gradients",
+        ),
+    ),
     find_obstacle=find_obstacle_to_deep,
     check=_check_unmoved,
 )

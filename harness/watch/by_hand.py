@@ -1,7 +1,7 @@
-"""Counts the updates that a program makes to its parameters without an optimizer's step, so that it can be ended.
+"""Counts the updates that a program makes to its parameters without an optimizer's step: to end it, or to miss them.
 
-Looked for only while a limit is set and no optimizer has stepped: from then on its steps are counted, and these
-hooks are gone. Backwards alone tell nothing, as gradients may be accumulated over any number of them.
+Looked for while no optimizer has stepped: from then on its steps are counted, and these hooks are gone. Backwards
+alone tell nothing, as gradients may be accumulated over any number of them.
 """
 
 from __future__ import annotations
@@ -111,6 +111,7 @@ class UpdatesByHand:
         if len(now) != len(self._before):
             self._before = now
             return
+        self._session.run.num_compared_gradients += bool(now)
         num_changed = sum(one != other for one, other in zip(now, self._before, strict=True))
         if not num_changed:
             return

@@ -169,6 +169,7 @@ class DeepStep:
                 fingerprint=fingerprint_tensor(parameter) if can_fingerprint else None,
                 is_trainable=parameter.requires_grad,
                 shape=tuple(_local(parameter).shape),
+                are_rows_equal=self.record.step == 0 and _are_rows_equal(_local(parameter)),
             )
             self._copy(parameter)
             if (fingerprint := self._parameters[id(parameter)].fingerprint) is not None:
@@ -303,6 +304,12 @@ class DeepStep:
 def _describe_backward(loss: torch.Tensor) -> BackwardObservation:
     given, grown = find_grown_shape(loss) or (None, None)
     return BackwardObservation(loss.grad_fn is None, given, grown, find_steep_operations(loss))
+
+
+def _are_rows_equal(tensor: torch.Tensor) -> bool:
+    """Whether all rows of a matrix are one and the same, and hold something else than zeros."""
+    is_matrix = tensor.dim() > 1 and tensor.shape[0] > 1 and tensor.layout is torch.strided
+    return is_matrix and bool((tensor == tensor[:1]).all()) and bool(tensor[0].any())
 
 
 def find_autocast() -> str | None:

@@ -78,7 +78,8 @@ class Observer:
         self._session = session = Session(self.options, self._emit, is_prompt=sink is not None)
         self._limit = StepLimit(self.options, self, folder)
         has_limit = self.options.max_steps is not None or self.options.max_seconds is not None
-        self._by_hand = UpdatesByHand(session, self._limit) if has_limit else None
+        looks_by_hand = has_limit or self.options.depth is Depth.DEEP
+        self._by_hand = UpdatesByHand(session, self._limit) if looks_by_hand else None
         self._kept = _KeptSteps(self.options.max_kept_steps)
         gradients = GradientHooks(session)
         self._loss = LossHooks(session)

@@ -52,6 +52,7 @@ class LoaderSamples:
     maps: list[Sequence[int]] = field(default_factory=list)
     contents: Counter[int] = field(default_factory=Counter)
     num_looked_at: int = 0
+    rows: set[int] = field(default_factory=set)
     num_bytes: int = 0
     indices: set[int] = field(default_factory=set)
 
@@ -201,10 +202,12 @@ def _look_at(samples: LoaderSamples, batch: object) -> None:
     if inputs.nbytes // inputs.shape[0] < MIN_SAMPLE_BYTES:
         return
     samples.num_bytes += inputs.nbytes
-    if not inputs.is_floating_point() and inputs.dim() == 2:  # noqa: PLR2004  samples by positions
-        inputs = inputs[:, :PREFIX_TOKENS]
     rows = read_rows(inputs[: MAX_SAMPLES - samples.num_looked_at])
     samples.num_looked_at += len(rows)
+    samples.rows.update(map(zlib.crc32, rows))
+    loader.num_looked_at, loader.num_different = samples.num_looked_at, len(samples.rows)
+    if not inputs.is_floating_point() and inputs.dim() == 2:  # noqa: PLR2004  samples by positions
+        rows = read_rows(inputs[: len(rows), :PREFIX_TOKENS])
     samples.contents.update(map(zlib.crc32, rows))
 
 

@@ -15,8 +15,8 @@ DATA_FAULTS = (
                 "max_steps=args.steps,", "max_steps=args.steps,\n        overfit_batches=1,"
             ),
             "autoencoder": line(
-                "            for (images,) in train_loader:\n",
-                "            for (images,) in [next(iter(train_loader))]:\n",
+                "shuffle=True, drop_last=True)\n",
+                "shuffle=True, drop_last=True)\n    train_loader = [next(iter(train_loader))] * len(train_loader)\n",
             ),
             "gan": line(
                 "    batches = endless(loader)\n", "    batches = iter([next(iter(loader))] * args.steps)\n"
@@ -283,7 +283,7 @@ DATA_FAULTS = (
     Fault(
         id="data-set-ignores-index",
         summary="The data set gives the same few samples for every index.",
-        expected=("T801", "T804"),
+        expected=("T809", "T801", "T804"),
         source="",
         edits={
             "language_model": line("self.sentences[index]", "self.sentences[index % 8]"),

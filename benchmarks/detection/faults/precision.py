@@ -44,7 +44,7 @@ PRECISION_FAULTS = (
         edits={
             "autoencoder": line(
                 "init_scale=1024.0, growth_interval=20",
-                "init_scale=3e38, growth_interval=20, backoff_factor=0.99",
+                "init_scale=float('inf'), growth_interval=20",
             )
         },
     ),

@@ -262,7 +262,7 @@ UPDATE_FAULTS = (
     Fault(
         id="never-steps",
         summary="optimizer.step() is missing.",
-        expected=("refused", "T5"),
+        expected=("T510", "refused"),
         source="",
         edits={
             "language_model": line("            optimizer.step()\n", ""),
