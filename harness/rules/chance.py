@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 MIN_TARGETS = 16
 MARGIN = 1.0
-UNIFORM = 1e-5
 MIN_STEPS = 50
 MIN_EPOCHS = 2
 LEVEL = 0.1
@@ -87,16 +86,6 @@ def _check_start(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evid
             subject=first.name,
             step=0,
         )
-    elif abs(value - chance) < UNIFORM * chance:
-        yield Evidence(
-            message=f"{first.name} starts at exactly ln({classes}) = {chance:.6g}: all logits are equal, and no "
-            "gradient reaches what is before a head of zeros in the first step.",
-            cause="a head that is initialised to zero, on purpose or not.",
-            advice="if it was not meant, initialise it with small random numbers.",
-            subject=first.name,
-            step=0,
-            severity=Severity.NOTE,
-        )
 
 
 LOSS_AT_START = Rule(
@@ -106,8 +95,8 @@ LOSS_AT_START = Rule(
     summary="The first loss of a classification is near that of chance, or below it.",
     explanation="""\
 A cross-entropy of untrained logits is about the logarithm of the number of classes. A warning when that of step 0
-is above `max_factor` times that, plus 1. A model that starts from trained weights starts lower and is let through.
-A note when it is exactly that of chance: the head is all zeros.
+is above `max_factor` times that, plus 1. A model that starts from trained weights starts lower and is let through; one
+whose head is all zeros starts exactly at chance, as is often done on purpose.
 
 Judged by what the loss function returned, per label, over at least 16 labels without weights, whatever the program
 multiplies it with. Silent about contrastive losses and scores with a temperature or a margin, where a sure start is

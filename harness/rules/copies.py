@@ -177,7 +177,7 @@ copied over now and then; and about stochastic weight averaging, which starts la
     bounds=(Bound("min_part", 0.4, "part of the run behind which the last look must lie"),),
     find_obstacle=_find_obstacle,
     check=_check_never_moves,
-    explains=("A1",),
+    explains=("A1", "A207"),
 )
 
 IS_THE_MODEL = Rule(

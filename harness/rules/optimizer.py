@@ -214,7 +214,7 @@ their own.""",
     ),
     find_obstacle=find_obstacle_to_deep,
     check=_check_unheld,
-    explains=("T502", "T511", "T1"),
+    explains=("T502", "T511", "T1", "A106"),
 )
 
 
