@@ -237,7 +237,10 @@ def _list_series(run: TrainingRun, observed: RunObservation) -> list[tuple[str, 
         ways = [("step", [heads.get(row.step, math.nan) for row in rows]), ("rank 0", ways[0][1])]
     if any(len(row.losses) > 1 for row in rows):
         ways += [
-            ("mean of micro-batches", [statistics.fmean(row.losses or [math.nan]) for row in rows]),
+            (
+                "mean of micro-batches",
+                [sum(row.losses) / len(row.losses) if row.losses else math.nan for row in rows],
+            ),
             ("last micro-batch", [(row.losses or [math.nan])[-1] for row in rows]),
         ]
     if any(row.was_skipped for row in rows):

@@ -32,7 +32,7 @@ REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 SAME = 0.005
 
 
-SMALL_SAMPLE_COUNT = 2
+MIN_MICRO_BATCHES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _read_shares(step: StepObservation, deep: DeepObservation) -> Shares | None:
     calls = [call for call in deep.loss_functions if call.is_training]
     num = step.num_micro_batches
     if (
-        num < SMALL_SAMPLE_COUNT
+        num < MIN_MICRO_BATCHES
         or not has_distinct_batches(step, deep)
         or not len(calls) == num == len(step.losses)
     ):

@@ -19,7 +19,6 @@ AVERAGE = re.compile(r"(^|_)(ema|avg|averaged?|shadow|polyak|mean|momentum)(?=_|
 KEPT_AVERAGE = re.compile(r"(^|_)(ema|shadow)(?=_|\d|$)|EMA")
 SNAPSHOT = re.compile(r"(^|_)(best|backup|snapshot|initial|init)(?=_|\d|$)")
 LATE = re.compile(r"(^|_)swa(?=_|\d|$)|SWA")
-TORCH_AVERAGE = "AveragedModel"
 
 
 def _find_obstacle(run: TrainingRun) -> str | None:
@@ -67,6 +66,8 @@ def _check_never_moves(run: TrainingRun, bounds: Mapping[str, float]) -> Iterato
         yield Evidence(
             message=f"{seen}.",
             cause="its update is missing, its decay is 1, or it follows a model that is not the one that trains.",
+            # One that starts late has not begun when the run is ended.
+            severity=Severity.NOTE if observed.outcome is Outcome.STOPPED else None,
             advice="call its update after every optimizer step, with the model that the optimizer holds.",
             subject=copy.name or copy.kind,
             step=copy.steps[-1],
@@ -165,7 +166,8 @@ NEVER_MOVES = Rule(
 At the end of deep steps, copies of the model that trains are looked for among the variables and attributes of the
 program: modules of the same shapes, mappings by the same names, lists of such tensors. One whose name or class says
 that it is an average (ema, avg, shadow, mean, momentum) must have moved between deep steps, if the last of these lies
-behind `min_part` of the run. For torch's AveragedModel the calls of `update_parameters` are counted.
+behind `min_part` of the run. A note in a run that was ended from outside, as an average may start late. For torch's
+AveragedModel the calls of `update_parameters` are counted.
 
 Silent about teachers, reference models, target networks and initial weights, which stay as they are on purpose or are
 copied over now and then; and about stochastic weight averaging, which starts late.""",

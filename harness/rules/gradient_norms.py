@@ -19,10 +19,8 @@ from harness.rules.finding import Bound, Evidence, Rule, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.deep import DeepObservation, ParameterObservation
+    from harness.record.deep import DeepObservation
     from harness.record.run import TrainingRun
-
-    Seen = list[tuple[int, ParameterObservation]]
 
 
 MIN_ZERO_STEPS = 2

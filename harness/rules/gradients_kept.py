@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from harness.record.observation import StepObservation
     from harness.record.run import TrainingRun
 
-    Seen = list[tuple[int, ParameterObservation]]
-
-
-MAX_MICRO_BATCHES = 16
-
 
 MIN_ZERO_STEPS = 2
 

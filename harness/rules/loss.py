@@ -112,6 +112,7 @@ LOSS_NOT_DECREASING = Rule(
 An error when something shows that nothing moves: every loss is the same, every learning rate is 0, or no
 parameter changes on the steps watched in depth; and when the loss is shown to rise, by more than `min_change`,
 at a level of 0.1 %. A note when it rises and is sometimes above 0 and sometimes below, as a reward less a penalty is;
+when samples are told from a queue of others, which gets harder while the queue fills (momentum contrast);
 and when it is not shown to fall, and the run may as well be short, noisy, or near its
 floor, as a resumed one is.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.record.run import TrainingRun
 
 
-SMALL_SAMPLE_COUNT = 2
+MIN_MICRO_BATCHES = 2
 
 
 def _check_thrown_away(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Evidence]:
@@ -30,7 +30,7 @@ def _check_thrown_away(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterat
     for step, deep in list_deep(run):
         before, after = deep.grad_norms_before_backward, deep.grad_norms_after_backward
         num = step.num_micro_batches
-        if num < SMALL_SAMPLE_COUNT or len(before) != num or len(after) != num or not all(after):
+        if num < MIN_MICRO_BATCHES or len(before) != num or len(after) != num or not all(after):
             continue
         # Another model whose gradients nobody uses says that the backwards are not one accumulation.
         is_mixed = any(p.is_trainable and p.grad_norm for p in deep.unheld)
@@ -68,7 +68,7 @@ def _check_repeated(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[
     num_looked_at = 0
     for step, deep in list_deep(run):
         num, losses, after = step.num_micro_batches, step.losses, deep.grad_norms_after_backward
-        if num < SMALL_SAMPLE_COUNT or step.num_closure_calls > 1 or len(losses) != num or len(after) != num:
+        if num < MIN_MICRO_BATCHES or step.num_closure_calls > 1 or len(losses) != num or len(after) != num:
             continue
         num_looked_at += 1
         pairs = list(zip(losses[::2], losses[1::2], strict=False))

@@ -82,7 +82,7 @@ def _check_unheld(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evi
     if not found:
         return
     num_left_out = sum(math.prod(p.shape) for p in found.values())
-    share = num_left_out / (num_left_out + num_trained)
+    share = num_left_out / max(num_left_out + num_trained, 1)
     first = next(iter(found.values()))
     told = (
         f"{len(found)} trainable parameters of the model that runs, those of {tell_owners(found)} ({share:.1%} of "

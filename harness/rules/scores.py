@@ -181,7 +181,8 @@ NOT_LOG_PROBABILITIES = Rule(
 `nll_loss`, `kl_div` and `ctc_loss` take logarithms of probabilities: numbers not above 0 whose exponentials sum to
 1 over the classes. Given anything else they can be lowered without end, and no learning comes of it. An error when
 this holds for every call watched; a sum may miss 1 by 5 %, as in half precision or with a small number added before
-the logarithm. What log_softmax made is never in doubt, along whatever dimension.""",
+the logarithm, and rows that are padding or masked may sum to anything, where others are normalised. What log_softmax
+made is never in doubt, along whatever dimension.""",
     cases=("nll_loss on softmax outputs", "kl_div with its arguments swapped"),
     find_obstacle=find_obstacle_to_calls,
     check=_check_log_probabilities,
@@ -265,7 +266,8 @@ ONE_CLASS = Rule(
     summary="A classification loss has more than one class to choose from.",
     explanation="""\
 Scores with one class only make `cross_entropy` 0 whatever the model says; so does softmax over a single output
-before `binary_cross_entropy`.""",
+before `binary_cross_entropy`. Silent where other calls have more classes, as in contrastive learning, where the last
+batch of an epoch may hold one sample.""",
     cases=("a single output and CrossEntropyLoss for two classes",),
     find_obstacle=find_obstacle_to_calls,
     check=_check_one_class,

@@ -250,7 +250,8 @@ Silent about contrastive losses, whose classes are samples (labels 0, 1, 2, ...;
 convolution made, as with a temperature), and about tokens, which may use a part of a vocabulary. Labels of
 adversarial training are of one class in every call, and of two over all.
 
-A slice of data in the order of their classes looks the same as labels that are all one.""",
+A slice of data in the order of their classes looks the same as labels that are all one. A label per pixel that is
+always the same is a note: a few crops may be all background.""",
     cases=("a head with 1000 classes for ten", "labels read from the wrong column"),
     find_obstacle=find_obstacle_to_calls,
     check=_check_labels,

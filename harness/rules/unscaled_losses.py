@@ -59,7 +59,7 @@ written by hand are not seen.""",
     bounds=(Bound("max_weight", 4.0, "largest factor that is taken for that of a loss that was not scaled"),),
     find_obstacle=_find_obstacle,
     check=_check_scaled,
-    explains=("T421", "T513", "T1"),
+    explains=("T204", "T421", "T513", "T1"),
 )
 
 RULES = (BACKWARD_UNSCALED,)

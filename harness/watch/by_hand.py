@@ -91,8 +91,10 @@ class UpdatesByHand:
             return call(*args, **kwargs)
         if self._is_inside or session.num_nested_backwards or not session.is_training_thread():
             return call(*args, **kwargs)
-        self._compare(find)
         self._num_gradients += 1
+        # Where only their absence is of interest, ever more rarely: a long accumulation is not to pay for it.
+        if self._limit.is_set or self._num_gradients & (self._num_gradients - 1) == 0:
+            self._compare(find)
         self._limit.check_by_hand(session.run.num_updates_by_hand, self._num_gradients)
         self._is_inside = True
         try:

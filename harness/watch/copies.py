@@ -209,7 +209,7 @@ def _describe_model(module: nn.Module, held: set[int]) -> _Model:
         type(unwrap(module)).__name__,
         module,
         [name for name, _ in named],
-        [parameter.detach() for _, parameter in named],
+        [_local(parameter.detach()) for _, parameter in named],
         held,
     )
 
@@ -232,6 +232,10 @@ def _read_tensors(holder: object, model: _Model) -> list[torch.Tensor] | None:
         return None
     if len(tensors) != len(model.parameters):
         return None
+    is_model_itself = not isinstance(holder, nn.Module) and all(
+        isinstance(tensor, nn.Parameter) for tensor in tensors
+    )
+    tensors = [_local(tensor) for tensor in tensors]
     fits = all(
         issubclass(type(tensor), torch.Tensor)
         and tensor.shape == parameter.shape
@@ -239,10 +243,13 @@ def _read_tensors(holder: object, model: _Model) -> list[torch.Tensor] | None:
         and tensor.layout is torch.strided
         for tensor, parameter in zip(tensors, model.parameters, strict=True)
     )
-    is_model_itself = not isinstance(holder, nn.Module) and all(
-        isinstance(tensor, nn.Parameter) for tensor in tensors
-    )
     return [tensor.detach() for tensor in tensors] if fits and not is_model_itself else None
+
+
+def _local(value: Any) -> Any:
+    """This rank's part of a sharded tensor: to compare whole ones, all ranks would have to talk to each other."""
+    is_sharded = issubclass(type(value), torch.Tensor) and hasattr(value, "_local_tensor")
+    return value._local_tensor if is_sharded else value  # noqa: SLF001  no public name without a collective
 
 
 def _list_reachable() -> Iterator[tuple[str, str, object]]:

@@ -28,6 +28,7 @@ def count_dead_units(module: nn.Module, args: object) -> tuple[int, int] | None:
     values = getattr(inputs, "_local_tensor", inputs).detach()
     if bool(values.amin() < 0):
         return None
-    units = values.movedim(dimension, -1).reshape(-1, values.shape[dimension])
-    num_dead = int((units == 0).all(0).sum())
-    return int(units.shape[1]), num_dead
+    # Without a copy: activations are what a step's memory goes into.
+    others = [other for other in range(values.dim()) if other != dimension]
+    highest = values.amax(others) if others else values
+    return int(values.shape[dimension]), int((highest == 0).sum())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils.weak import TensorWeakRef
 
 from harness.record.deep import (
     BackwardObservation,
@@ -56,7 +57,7 @@ class DeepStep:
         self._session = session
         self._modules: dict[int, tuple[torch.nn.Module, ModuleObservation]] = {}
         self._parameters: dict[int, ParameterObservation] = {}
-        self._before: dict[int, tuple[torch.Tensor | None, int]] = {}
+        self._before: dict[int, tuple[TensorWeakRef, int]] = {}
         self._copies: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
         self._num_copied_bytes = 0
         self._inputs: list[torch.Tensor] = []
@@ -67,8 +68,9 @@ class DeepStep:
     def open(self, optimizers: list[Optimizer]) -> None:
         """Puts the hooks in, and remembers the gradients there are, to tell stale ones from fresh ones."""
         for parameter in (*self.flow.list_model_parameters(), *_list_parameters(optimizers)):
-            gradient = parameter.grad
-            self._before[id(parameter)] = (gradient, -1 if gradient is None else gradient._version)  # noqa: SLF001
+            if (gradient := parameter.grad) is not None:
+                # Not held: a program that sets its gradients to None is to have their memory back.
+                self._before[id(parameter)] = (TensorWeakRef(gradient), gradient._version)  # noqa: SLF001
         if self._session.run.compilation.is_used:
             self.give_way()
             return
@@ -285,9 +287,11 @@ class DeepStep:
             found.is_finite = _is_finite(first)
 
     def _is_stale(self, parameter: torch.Tensor) -> bool:
-        gradient, version = self._before.get(id(parameter), (None, -1))
-        now = parameter.grad
-        return now is not None and now is gradient and now._version == version  # noqa: SLF001  counts its changes
+        before, now = self._before.get(id(parameter)), parameter.grad
+        if before is None or now is None:
+            return False
+        gradient, version = before
+        return now is gradient() and now._version == version  # noqa: SLF001  counts its changes
 
     def _copy(self, parameter: torch.Tensor) -> None:
         local = _local(parameter)
@@ -309,7 +313,9 @@ def _describe_backward(loss: torch.Tensor) -> BackwardObservation:
 def _are_rows_equal(tensor: torch.Tensor) -> bool:
     """Whether all rows of a matrix are one and the same, and hold something else than zeros."""
     is_matrix = tensor.dim() > 1 and tensor.shape[0] > 1 and tensor.layout is torch.strided
-    return is_matrix and bool((tensor == tensor[:1]).all()) and bool(tensor[0].any())
+    # Two rows tell nearly always, at no cost for a large table.
+    is_likely = is_matrix and bool((tensor[0] == tensor[1]).all()) and bool(tensor[0].any())
+    return is_likely and bool((tensor == tensor[:1]).all())
 
 
 def find_autocast() -> str | None:

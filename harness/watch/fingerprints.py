@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 SAMPLE_BYTES = 2048
+PIECE_BYTES = 4 * 2**20
 MAX_PARTS = 64
 PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
@@ -46,9 +47,18 @@ def fingerprint_tensor(tensor: torch.Tensor) -> str | None:
     if local.device.type == "cpu":
         whole = local.contiguous()
         return f"{zlib.crc32(_view_bytes(whole, 0, whole.numel() * whole.element_size())):08x}"
-    words = local.contiguous().view(torch.uint8).to(torch.int64)
-    places = torch.arange(1, words.numel() + 1, device=words.device)
-    return f"{int((words.reshape(-1) * places).sum().item()) & 0xFFFFFFFF:08x}"
+    return f"{int(_sum_words(local.contiguous()).item()) & 0xFFFFFFFF:08x}"
+
+
+def _sum_words(whole: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor's bytes, each times its place, on its own device."""
+    words = whole.reshape(-1).view(torch.uint8)
+    total = torch.zeros((), dtype=torch.int64, device=words.device)
+    # Piece by piece: as whole numbers of eight bytes, with their places, they take 24 times their size.
+    for start in range(0, words.numel(), PIECE_BYTES):
+        piece = words[start : start + PIECE_BYTES].to(torch.int64)
+        total += (piece * torch.arange(start + 1, start + 1 + piece.numel(), device=words.device)).sum()
+    return total
 
 
 def fingerprint_indices(indices: Iterable[int], before: int = 0) -> int:

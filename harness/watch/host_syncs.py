@@ -17,6 +17,8 @@ from typing import Any, cast
 import torch
 
 MESSAGE = "called a synchronizing CUDA operation"
+NOTICE = "Synchronization debug mode is a prototype feature"
+"""What PyTorch says when the mode is first switched on, which is not the program's doing."""
 OFF, WARN = 0, 1
 OWN = str(Path(__file__).parents[1])
 TORCH = str(Path(torch.__file__).parent)
@@ -39,11 +41,16 @@ class HostSyncs:
             return False
         self._before = warnings.showwarning
         # Not through `warnings.filterwarnings`, which makes warnings that were shown once be shown again.
-        self._filter = ("always", re.compile(MESSAGE), Warning, None, 0)
+        # No error either, where the program turns warnings into those.
+        self._filter = ("always", re.compile(f"{MESSAGE}|{NOTICE}"), Warning, None, 0)
         cast("list[Any]", warnings.filters).insert(0, self._filter)
         warnings.showwarning = self._show
-        torch.cuda.set_sync_debug_mode(WARN)
         self._is_open = True
+        try:
+            torch.cuda.set_sync_debug_mode(WARN)
+        except BaseException:
+            self.close()
+            raise
         return True
 
     def close(self) -> None:
@@ -59,6 +66,8 @@ class HostSyncs:
             cast("list[Any]", warnings.filters).remove(self._filter)
 
     def _show(self, message: Any, *args: Any, **kwargs: Any) -> None:
+        if self._is_open and NOTICE in str(message):
+            return
         # Somebody who kept a copy of ours may put it back when it is no longer wanted.
         if not self._is_open or MESSAGE not in str(message):
             self._before(message, *args, **kwargs)

@@ -65,6 +65,11 @@ class StepLimit:
         if self._asked_at is None or num_steps >= self._asked_at + GRACE_STEPS:
             raise TrainingStopped(self.reason, self._owner)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._options.max_steps is not None or self._options.max_seconds is not None
+
     def check_by_hand(self, num_updates: int, num_gradients: int) -> None:
         """Stops a program that no optimizer steps in, when `num_updates` updates made by hand are enough.
 

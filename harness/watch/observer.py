@@ -155,6 +155,8 @@ class Observer:
         if self._limit.reason is not None:
             run.notes.append(self._limit.reason)
         session.attempt("last numbers", session.ledger.finish)
+        # A deep step that was never ended still holds modules and batches.
+        self._deep = session.ledger.open.deep = None
         run.wall_clock_s = clock.monotonic_s() - self._started_s
         run.peak_memory_bytes = read_peak_memory_bytes()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -17,21 +17,22 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from harness import clock
 from harness.record.structure import ProbeObservation
-from harness.watch.passes import Captured, count_bytes, list_tensors
+from harness.watch.model_copy import bring_up_to_date, copy_model, find_obstacle_to_copy
+from harness.watch.passes import Captured, list_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from torch import nn
+
     from harness.watch.next_tokens import TargetNote
     from harness.watch.session import Session
 
-MAX_MODEL_BYTES = 32 * 2**20
 MAX_FORWARD_S = 0.3
 MAX_NOISE = 1e-5
 MIN_SAMPLES = 2
@@ -39,10 +40,6 @@ OUTPUT_DIMENSIONS = 3
 MATRIX_DIMENSIONS = 2
 POSITIONS = re.compile(r"(^|[._])(pos(?!t)|wpe)", re.IGNORECASE)
 RELATIVE = re.compile(r"rel|bias", re.IGNORECASE)
-WRAPPED = ("OptimizedModule", "DistributedDataParallel", "FullyShardedDataParallel", "DataParallel")
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# Hooks of torch itself that a model can't do without, such as those of spectral_norm.
-OWN_HOOKS = "torch.nn.utils"
 DROPOUT_FUNCTIONS = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "dropout_"}
 )
@@ -61,6 +58,7 @@ class ModelProbe:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._kept: tuple[nn.Module, Captured, int] | None = None
+        self._originals: frozenset[int] = frozenset()
         self._obstacle: ProbeObservation | None = None
 
     def keep(self, captured: Captured, step: int) -> None:
@@ -69,16 +67,17 @@ class ModelProbe:
         if module is None:
             return
         before, self._kept = self._kept, None
-        obstacle = _find_obstacle(module)
+        obstacle = find_obstacle_to_copy(module)
         if obstacle is None:
             try:
                 is_same = (
                     before is not None
                     and before[1].module() is module
-                    and _bring_up_to_date(before[0], module)
+                    and bring_up_to_date(before[0], module)
                 )
-                model = before[0] if before is not None and is_same else _copy_model(module)
+                model = before[0] if before is not None and is_same else copy_model(module)
                 self._kept = (model, captured, step)
+                self._originals = frozenset(map(id, module.modules()))
             except Exception as error:  # noqa: BLE001  whatever a class does when it is copied
                 obstacle = f"it can't be copied: {type(error).__name__}"
         self._obstacle = ProbeObservation(type(module).__name__, step, obstacle=obstacle)
@@ -96,7 +95,7 @@ class ModelProbe:
         batch_sizes = {loader.batch_size for loader in self._session.run.loaders}
         with _undisturbed():
             try:
-                _Probing(module, captured, found).run(batch_sizes)
+                _Probing(module, captured, found, self._originals).run(batch_sizes)
             except Exception as error:  # noqa: BLE001  the model is the program's
                 found.obstacle = f"its call failed with {type(error).__name__}: {str(error)[:200]}"
 
@@ -104,8 +103,11 @@ class ModelProbe:
 class _Probing:
     """One model with one batch, called again and again from the same state."""
 
-    def __init__(self, module: nn.Module, captured: Captured, found: ProbeObservation) -> None:
+    def __init__(
+        self, module: nn.Module, captured: Captured, found: ProbeObservation, originals: frozenset[int]
+    ) -> None:
         self._module = module.eval()
+        self._originals = originals
         self._draws: _Draws | None = None
         self._is_pure = False
         self._args, self._kwargs = captured.args, captured.kwargs
@@ -118,8 +120,13 @@ class _Probing:
         started_s = clock.monotonic_s()
         # On its own: some modules take another way through their kernels when functions are watched.
         self._draws = draws = _Draws()
-        self._call()
+        with _listing_calls(self._originals) as called:
+            self._call()
         self._draws = None
+        if called:
+            # A lambda or a bound method that the model holds still leads to the parts it was made with.
+            found.obstacle = "its forward calls parts of the model that it was copied from"
+            return
         found.dropouts, found.random_functions = draws.dropouts, draws.random_functions
         if clock.monotonic_s() - started_s > MAX_FORWARD_S:
             found.obstacle = f"one call takes more than {MAX_FORWARD_S:g} s"
@@ -303,57 +310,6 @@ def _drops(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return bool(share) and bool(training)
 
 
-def _find_obstacle(module: nn.Module) -> str | None:
-    """Why a model can't be copied and called without harm; None when it can."""
-    distributed = torch.distributed
-    if any(type(part).__name__ in WRAPPED for part in module.modules()) or (
-        distributed.is_available() and distributed.is_initialized()
-    ):
-        return "it is compiled or distributed"
-    tensors = [*module.parameters(), *module.buffers()]
-    if any(type(tensor) not in {torch.Tensor, nn.Parameter} or tensor.is_meta for tensor in tensors):
-        return "its parameters are of a class of their own"
-    if count_bytes(tensors) > MAX_MODEL_BYTES:
-        return f"it holds more than {MAX_MODEL_BYTES // 2**20} MiB"
-    if any(_has_own_hooks(part) for part in module.modules()):
-        return "it has hooks of its own"
-    if any(isinstance(value, Optimizer) for part in module.modules() for value in vars(part).values()):
-        return "it holds an optimizer"
-    return None
-
-
-def _has_own_hooks(module: nn.Module) -> bool:
-    hooks = [hook for name in HOOKS for hook in getattr(module, name, {}).values()]
-    return any(
-        not str(getattr(hook, "__module__", type(hook).__module__)).startswith(OWN_HOOKS) for hook in hooks
-    )
-
-
-def _copy_model(module: nn.Module) -> nn.Module:
-    """A copy without gradients; what refers to a trainer is shared."""
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        for name in ("_trainer", "_fabric"):
-            if (holder := vars(part).get(name)) is not None:
-                memo[id(holder)] = holder
-    for parameter in module.parameters():
-        if id(parameter) not in memo:
-            # Copied by hand, as copy.deepcopy would copy gradients too.
-            memo[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
-    return copy.deepcopy(module, memo)
-
-
-def _bring_up_to_date(model: nn.Module, module: nn.Module) -> bool:
-    """Gives an earlier copy of a model its present values; False where the model is no longer built that way."""
-    copies, tensors = ([*part.parameters(), *part.buffers()] for part in (model, module))
-    if [tensor.shape for tensor in copies] != [tensor.shape for tensor in tensors]:
-        return False
-    with torch.no_grad():
-        for kept, tensor in zip(copies, tensors, strict=True):
-            kept.copy_(tensor)
-    return True
-
-
 def _list_versions(model: nn.Module) -> list[int]:
     """How often each tensor of a model has been written to."""
     return [tensor._version for tensor in (*model.parameters(), *model.buffers())]  # noqa: SLF001  no public name
@@ -367,6 +323,23 @@ def _list_plain(model: nn.Module) -> list[object]:
         for name, value in vars(part).items()
         if isinstance(value, (int, float, str, list, dict, set, type(None)))
     ]
+
+
+@contextlib.contextmanager
+def _listing_calls(wanted: frozenset[int]) -> Iterator[list[str]]:
+    """The classes of those of these modules, by identity, that are called inside."""
+    called: list[str] = []
+
+    def note(module: nn.Module, args: object) -> None:
+        del args
+        if id(module) in wanted:
+            called.append(type(module).__name__)
+
+    handle = register_module_forward_pre_hook(note)
+    try:
+        yield called
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager

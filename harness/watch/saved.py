@@ -142,6 +142,8 @@ def is_copy_of(model: LiveModel, copy: LiveModel, first_fingerprints: Mapping[in
         values[name].shape != tensor.shape for name, tensor in trained.items()
     ):
         return False
+    if not all(_is_plain(values[name]) and _is_plain(tensor) for name, tensor in trained.items()):
+        return False
     is_first = all(
         fingerprint_tensor(values[name]) == first_fingerprints.get(id(tensor))
         for name, tensor in trained.items()
@@ -309,7 +311,8 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 def _is_same(saved: torch.Tensor, live: torch.Tensor) -> bool:
     """Whether a saved tensor holds the values of the model's, in its own precision and place."""
-    if saved.shape != live.shape:
+    # Sharded ones are compared by all ranks together or not at all, and a checkpoint may be that of one.
+    if saved.shape != live.shape or not _is_plain(saved) or not _is_plain(live):
         return False
     there = saved.detach()
     return bool(torch.equal(there, live.to(device=there.device, dtype=there.dtype)))

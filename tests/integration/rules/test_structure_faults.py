@@ -206,3 +206,30 @@ def test_a_function_that_keeps_its_variables_keeps_what_it_had() -> None:
         assert kept == before
 
     watch(train_and_keep)
+
+
+class ByLambda(nn.Module):
+    """Holds a function that was made with its own parts, as some published models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"linear": nn.Linear(8, 8), "dropout": nn.Dropout(0.5)})
+        parts = self.parts
+        self.run = lambda inputs: parts["dropout"](parts["linear"](inputs))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.run(inputs)
+        return scores
+
+
+def test_a_model_whose_copy_calls_the_original_is_not_probed() -> None:
+    torch.manual_seed(0)
+    with Observer() as observer:
+        model = ByLambda()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(4, 8)).pow(2).mean().backward()
+            optimizer.step()
+    (probe,) = observer.observation.probes
+    assert probe.obstacle == "its forward calls parts of the model that it was copied from"
