@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.rules.finding import Bound, Evidence, Rule, Severity
@@ -45,9 +46,10 @@ def _check_shapes(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterator[Ev
             if backward.prediction_shape is not None and backward.difference_shape is not None:
                 length = max(backward.prediction_shape)
                 other = (length,) if len(backward.prediction_shape) > 1 else (length, 1)
-                yield _tell_broadcast(
-                    "the loss", backward.prediction_shape, other, deep.step, "a difference written by hand"
-                )
+                by_hand = "a difference written by hand"
+                told = _tell_broadcast("the loss", backward.prediction_shape, other, deep.step, by_hand)
+                # Distances between samples and observations pair all with all on purpose.
+                yield replace(told, severity=Severity.WARNING)
                 return
 
 
@@ -82,7 +84,8 @@ SHAPES_BROADCAST = Rule(
 A prediction of shape (N, 1) less a target of shape (N,) is N times N numbers, and the mean of their squares is
 smallest where every prediction is the mean of all targets. An error when both shapes are repeated; one target for
 all, or one prediction for several targets, is let through. Differences written by hand are told by their graph: a
-column that becomes a square, where the program did not put the dimension in itself and the other side has no graph.""",
+column that becomes a square, where the program did not put the dimension in itself and the other side has no graph.
+These are a warning, as distances of all pairs, of which some losses are made, look the same.""",
     cases=("mse_loss of (N, 1) and (N,), which torch warns of once, in a log nobody reads",),
     find_obstacle=lambda run: (
         None if run.observed and run.observed.deep_steps else "no step was watched in depth"

@@ -14,6 +14,7 @@ import random
 import re
 import sys
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,7 +59,7 @@ class ModelProbe:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._kept: tuple[nn.Module, Captured, int] | None = None
-        self._originals: frozenset[int] = frozenset()
+        self._originals: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._obstacle: ProbeObservation | None = None
 
     def keep(self, captured: Captured, step: int) -> None:
@@ -77,7 +78,7 @@ class ModelProbe:
                 )
                 model = before[0] if before is not None and is_same else copy_model(module)
                 self._kept = (model, captured, step)
-                self._originals = frozenset(map(id, module.modules()))
+                self._originals = weakref.WeakSet(module.modules())
             except Exception as error:  # noqa: BLE001  whatever a class does when it is copied
                 obstacle = f"it can't be copied: {type(error).__name__}"
         self._obstacle = ProbeObservation(type(module).__name__, step, obstacle=obstacle)
@@ -104,7 +105,11 @@ class _Probing:
     """One model with one batch, called again and again from the same state."""
 
     def __init__(
-        self, module: nn.Module, captured: Captured, found: ProbeObservation, originals: frozenset[int]
+        self,
+        module: nn.Module,
+        captured: Captured,
+        found: ProbeObservation,
+        originals: weakref.WeakSet[nn.Module],
     ) -> None:
         self._module = module.eval()
         self._originals = originals
@@ -326,13 +331,13 @@ def _list_plain(model: nn.Module) -> list[object]:
 
 
 @contextlib.contextmanager
-def _listing_calls(wanted: frozenset[int]) -> Iterator[list[str]]:
-    """The classes of those of these modules, by identity, that are called inside."""
+def _listing_calls(wanted: weakref.WeakSet[nn.Module]) -> Iterator[list[str]]:
+    """The classes of those of these modules that are called inside."""
     called: list[str] = []
 
     def note(module: nn.Module, args: object) -> None:
         del args
-        if id(module) in wanted:
+        if module in wanted:
             called.append(type(module).__name__)
 
     handle = register_module_forward_pre_hook(note)

@@ -233,3 +233,20 @@ def test_a_model_whose_copy_calls_the_original_is_not_probed() -> None:
             optimizer.step()
     (probe,) = observer.observation.probes
     assert probe.obstacle == "its forward calls parts of the model that it was copied from"
+
+
+def test_a_model_that_is_gone_before_the_end_is_probed_all_the_same() -> None:
+    def train() -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(20)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(4, 8)).pow(2).mean().backward()
+            optimizer.step()
+
+    for _ in range(5):  # what is made afterwards often takes the place, and so the identity, of what is gone
+        with Observer() as observer:
+            train()
+        (probe,) = observer.observation.probes
+        assert probe.obstacle is None
