@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from harness.commands import check, rules
-from harness.commands.output import EXIT_NOT_OBSERVED, say
+from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -36,12 +37,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)
     options.words = command
     try:
-        return int(options.run(options))
+        return _run(options)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still in the buffer must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_GOOD
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except HarnessError as error:
         say(f"harness: {error}", is_error=True)
         return EXIT_NOT_OBSERVED
+
+
+def _run(options: argparse.Namespace) -> int:
+    code = int(options.run(options))
+    # Here, where a reader that has left is met with care, and not at exit.
+    sys.stdout.flush()
+    return code
 
 
 def _leave(number: int, _frame: object) -> NoReturn:

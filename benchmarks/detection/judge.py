@@ -192,7 +192,8 @@ def count(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     faults: dict[str, list[Verdict]] = {}
     for verdict in counted:
         faults.setdefault(verdict.mutant.fault_id, []).append(verdict)
-    clean = [seed for verdict in verdicts if verdict.mutant.fault is None for seed in verdict.seeds]
+    every = [seed for verdict in verdicts if verdict.mutant.fault is None for seed in verdict.seeds]
+    clean = [seed for seed in every if seed.status != REFUSED]
     return {
         "mutants": len(counted),
         "mutants_found": sum(verdict.is_found for verdict in counted),
@@ -201,6 +202,7 @@ def count(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "faults_found": sum(all(verdict.is_found for verdict in group) for group in faults.values()),
         "faults_named": sum(all(verdict.is_named for verdict in group) for group in faults.values()),
         "clean_runs": len(clean),
+        "clean_not_judged": len(every) - len(clean),
         "clean_alarms": sum(bool(seed.codes) for seed in clean),
         "clean_notes": sum(bool(seed.findings) and not seed.codes for seed in clean),
     }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 WIDTH = 110
 INDENT = "  "
+NOT_SELECTED = "not selected"
 
 
 def tell_diagnosis(
@@ -46,7 +47,9 @@ def tell_not_applied(diagnosis: Diagnosis) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for code, reason in diagnosis.not_applied.items():
         reasons.setdefault(reason, []).append(code)
-    return [f"not applied: {', '.join(codes)}: {reason}" for reason, codes in reasons.items()]
+    num_left_out = len(reasons.pop(NOT_SELECTED, []))
+    lines = [f"not applied: {', '.join(codes)}: {reason}" for reason, codes in reasons.items()]
+    return lines + ([f"not selected: {num_left_out} rules"] if num_left_out else [])
 
 
 def _tell(cause: Finding, consequences: list[Finding], width: int) -> list[str]:

@@ -99,7 +99,7 @@ def _measure_noise(values: Sequence[float]) -> float:
 LOSS_DIVERGES = Rule(
     code="T103",
     name="loss-diverges",
-    severity=Severity.ERROR,
+    severity=Severity.WARNING,
     summary="A loss that has fallen stays down.",
     explanation="""\
 An error when the loss fell by a tenth or more, and its end is above `min_factor` times its start and `min_z`

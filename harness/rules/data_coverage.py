@@ -95,8 +95,8 @@ def _check_repeats(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Ev
             continue
         yield Evidence(
             message=f"{tell_loader(loader)} was asked for {drawn} different samples, and of the first "
-            f"{loader.num_looked_at} it gave only {loader.num_different} have contents of their own "
-            f"(allowed: more than {bounds['max_different']:.0%}).",
+            f"{loader.num_looked_at} it gave only {loader.num_different} differ from one another "
+            f"({loader.num_different / loader.num_looked_at:.1%}, allowed: more than {bounds['max_different']:.0%}).",
             cause="the data set does not use its index, or its list holds the same few objects again and again.",
             advice="compare dataset[0] with dataset[len(dataset) // 2].",
             subject=loader.dataset,
@@ -219,7 +219,7 @@ with the indices its sampler drew. A warning when 32 or more were drawn and at m
 differ from one another. Silent where indices repeat themselves, as in weighted sampling, and for samples of less than
 16 bytes, of which there are not many. Augmentation makes equal samples different, and hides them.""",
     cases=("a list built as [sample] * n", "an index taken modulo the length of a cache"),
-    bounds=(Bound("max_different", 0.25, "largest share of different samples that counts"),),
+    bounds=(Bound("max_different", 0.05, "largest share of different samples that counts"),),
     find_obstacle=find_obstacle_to_loaders,
     check=_check_repeats,
     explains=("T1",),

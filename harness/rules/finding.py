@@ -134,7 +134,7 @@ class Rule:
 
         Args:
             run: A run the rule can be applied to.
-            severity: Takes the place of the rule's own; what the check itself made milder stays so.
+            severity: Takes the place of the rule's own, and of what the check itself made milder or graver.
             bounds: Take the place of the defaults they name.
         """
         found = self.check(run, {**self.default_bounds, **(bounds or {})})
@@ -142,7 +142,7 @@ class Rule:
             Finding(
                 code=self.code,
                 name=self.name,
-                severity=_choose_severity(self.severity, severity, evidence.severity),
+                severity=severity or evidence.severity or self.severity,
                 message=evidence.message,
                 cause=evidence.cause,
                 advice=evidence.advice,
@@ -154,11 +154,3 @@ class Rule:
 
 
 SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
-
-
-def _choose_severity(own: Severity, wanted: Severity | None, found: Severity | None) -> Severity:
-    if wanted is None:
-        return found or own
-    if found is None or SEVERITIES.index(found) <= SEVERITIES.index(own):
-        return wanted
-    return max(wanted, found, key=SEVERITIES.index)

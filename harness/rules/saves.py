@@ -63,7 +63,14 @@ class Save:
         return tell_file(next((file for file in self.files if file.models), self.files[0]))
 
     def has(self, part: str) -> bool:
-        """Whether a part of `PARTS` is in one of the files, or is a file of its own."""
+        """Whether a part of `PARTS` is in one of the files, or is a file of its own.
+
+        Whatever an optimizer's state is called, it holds `param_groups`.
+        """
+        if part == "optimizer" and any(
+            key.rpartition(".")[2] == "param_groups" for file in self.files for key in file.keys
+        ):
+            return True
         return any(
             PARTS[part].search(text)
             for file in self.files

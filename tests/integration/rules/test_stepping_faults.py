@@ -102,7 +102,7 @@ def test_zeros_and_other_ways_to_begin_are_silent(
 
 
 def test_a_data_set_that_repeats_a_few_samples_is_told(make_run: MakeRun) -> None:
-    assert judge(make_run, period=8) == [("T809", "warning")]
+    assert judge(make_run, period=4) == [("T809", "warning")]
 
 
 def test_a_data_set_that_repeats_some_is_not(make_run: MakeRun) -> None:

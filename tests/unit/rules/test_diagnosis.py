@@ -105,11 +105,11 @@ def test_what_is_ignored_fails_nothing_and_is_told_with_its_reason(make_run: Mak
     assert_healthy(run)
 
 
-def test_a_severity_is_changed_but_never_beyond_what_the_check_is_sure_of(make_run: MakeRun) -> None:
+def test_a_severity_is_what_the_user_says(make_run: MakeRun) -> None:
     milder = make_run(FLAT, selection=RuleSelection(severity={"T101": "warning"}))
     assert [finding.severity for finding in diagnose(milder).findings] == [Severity.WARNING]
     unsure = make_run([2.0, 1.5, 2.2, 1.7, 1.9, 1.8], selection=RuleSelection(severity={"T101": "error"}))
-    assert [finding.severity for finding in diagnose(unsure).findings] == [Severity.NOTE]
+    assert [finding.severity for finding in diagnose(unsure).findings] == [Severity.ERROR]
 
 
 def test_a_bound_is_changed(make_run: MakeRun, causal_rules: list[Rule]) -> None:
@@ -171,10 +171,13 @@ def test_a_selection_that_leaves_nothing_to_judge_is_an_error(make_run: MakeRun)
 
 
 def test_reasons_why_rules_were_not_applied_are_told_once() -> None:
-    diagnosis = Diagnosis((), (), {"T101": "too short", "T401": "not watched", "T102": "too short"})
+    diagnosis = Diagnosis(
+        (), (), {"T101": "too short", "T401": "not watched", "T102": "too short", "A101": "not selected"}
+    )
     assert tell_not_applied(diagnosis) == [
         "not applied: T101, T102: too short",
         "not applied: T401: not watched",
+        "not selected: 1 rules",
     ]
 
 

@@ -42,10 +42,10 @@ def test_what_could_not_be_compared_is_not_judged(make_run: MakeRun) -> None:
     assert NEVER_STEPS.find_obstacle(blind) == "no parameters could be compared between backwards"
 
 
-def make_loader(num_different: int, *, drawn: int = 64, looked_at: int = 64) -> LoaderObservation:
+def make_loader(num_different: int, *, drawn: int = 400, looked_at: int = 400) -> LoaderObservation:
     return LoaderObservation(
         "Points",
-        64,
+        400,
         8,
         0,
         "RandomSampler",
@@ -61,8 +61,8 @@ def make_loader(num_different: int, *, drawn: int = 64, looked_at: int = 64) -> 
     ("loader", "is_told"),
     [
         (make_loader(8), True),
-        (make_loader(16), True),
-        (make_loader(17), False),
+        (make_loader(20), True),
+        (make_loader(21), False),
         (make_loader(1, drawn=8), False),
         (make_loader(0, looked_at=0), False),
     ],
