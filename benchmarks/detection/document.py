@@ -105,8 +105,9 @@ def _build_summary(verdicts: Sequence[Verdict], counted: Sequence[Verdict], peer
             (
                 f"{figures['faults_found']} of the {figures['faults']} faults are found in every program they were put "
                 f"into, {figures['faults_named']} with the cause first. "
-                f"{figures['clean_notes']} of the {figures['clean_runs']} clean runs have a note; {figures['clean_not_judged']} more could not "
-                "be judged, and say so: their gradients come from torch.func, and no loss is seen."
+                f"{figures['clean_notes']} of the {figures['clean_runs']} clean runs have a note; "
+                f"{figures['clean_not_judged']} more could not be judged, and say so: their gradients come from "
+                "torch.func, and no loss is seen."
             ),
         ]
     )
