@@ -278,3 +278,10 @@ def test_a_difference_by_hand_that_became_a_square_is_told(make_run: MakeRun) ->
 
 def test_a_run_that_was_not_watched_says_so(make_run: MakeRun) -> None:
     assert {rule.find_obstacle(make_run()) for rule in scores.RULES} == {"the run was not watched"}
+
+
+def test_a_loss_in_half_precision_is_a_note(make_run: MakeRun) -> None:
+    half = replace(LABELS, input_dtype="bfloat16")
+    (finding,) = find(make_run, half)
+    assert (finding.code, finding.severity) == ("T319", Severity.NOTE)
+    assert find(make_run, half, LABELS) == []
