@@ -49,7 +49,7 @@ def test_a_finding_fails_with_its_values_and_likely_cause(project: pytest.Pytest
             "*|********************",
             "*the loss falls by *%, from * at least 95.0% is asked for (min_drop).",
             "*T201 non-finite-metric: loss is nan at step 10, for the first time; 1 of 11 values*",
-            "*not applied: T101: the loss is not finite throughout",
+            "*not applied: *T101*: the loss is not finite throughout",
             "*checkpoints/[*].pt: 0 files, at least 1 asked for",
         ]
     )

@@ -99,9 +99,7 @@ def test_an_ordinary_failure_beside_them_exits_with_1(project: pytest.Pytester) 
     result = project.runpytest_subprocess()
     result.assert_outcomes(failed=2, xfailed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(
-        ["test_it.py::test_expected *xfailed: *crash() raised RuntimeError: out of cheese*"]
-    )
+    result.stdout.fnmatch_lines(["test_it*::test_expected *xfailed: *crash() raised RuntimeError: out of*"])
 
 
 def test_expected_failures_alone_exit_with_0(project: pytest.Pytester) -> None:
@@ -121,7 +119,7 @@ def test_expected_failures_alone_exit_with_0(project: pytest.Pytester) -> None:
     result.assert_outcomes(xfailed=1, skipped=1)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
-        ["test_it.py::test_expected *xfailed: *", "test_it.py::test_skipped *skipped: not today"]
+        ["test_it*::test_expected *xfailed: *", "test_it*::test_skipped *skipped: not today"]
     )
 
 
