@@ -197,6 +197,11 @@ class DataHooks:
             found.epoch.is_complete = True
         self._ledger.settle()
 
+    def list_dataset_kinds(self) -> list[type]:
+        """The classes of the data sets whose loaders are still alive."""
+        loaders = (reference() for reference, _ in self._loaders)
+        return [type(loader.dataset) for loader in loaders if loader is not None]
+
     def describe(self) -> None:
         """Fills in how much evaluation and training have in common."""
         if self._is_deep:

@@ -18,7 +18,12 @@ from harness.record.deep import (
 )
 from harness.watch.compilation import count_graphs, is_capturing
 from harness.watch.dead_units import count_dead_units
-from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_tensor
+from harness.watch.fingerprints import (
+    fingerprint_batch,
+    fingerprint_generators,
+    fingerprint_tensor,
+    fingerprint_whole,
+)
 from harness.watch.flow import GradientFlow
 from harness.watch.gradients import measure_norms
 from harness.watch.graph import find_grown_shape
@@ -64,6 +69,7 @@ class DeepStep:
         self._handles: list[RemovableHandle] = []
         self.loss_functions = LossFunctionHooks(session, self)
         self.passes = PassHooks(session)
+        self.is_compared = number < session.options.traced_steps
 
     def open(self, optimizers: list[Optimizer]) -> None:
         """Puts the hooks in, and remembers the gradients there are, to tell stale ones from fresh ones."""
@@ -282,6 +288,8 @@ class DeepStep:
         found.is_training = module.training
         if (units := count_dead_units(module, args)) is not None:
             found.num_units, found.num_dead_units = units
+        if self.is_compared and found.output is None:
+            found.output = fingerprint_whole(output)
         first = output[0] if isinstance(output, (list, tuple)) and output else output
         if isinstance(first, torch.Tensor) and first.is_floating_point() and found.is_finite is not False:
             found.is_finite = _is_finite(first)

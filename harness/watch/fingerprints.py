@@ -50,6 +50,17 @@ def fingerprint_tensor(tensor: torch.Tensor) -> str | None:
     return f"{int(_sum_words(local.contiguous()).item()) & 0xFFFFFFFF:08x}"
 
 
+def fingerprint_whole(value: object) -> str | None:
+    """A fingerprint of every bit of the tensors in a value, its other numbers and texts; None without any."""
+    parts: list[object] = []
+    _collect(value, parts)
+    found = [
+        fingerprint_tensor(part) if isinstance(part, torch.Tensor) else repr(part)
+        for part in parts[:MAX_PARTS]
+    ]
+    return f"{zlib.crc32(repr(found).encode()):08x}" if found else None
+
+
 def _sum_words(whole: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor's bytes, each times its place, on its own device."""
     words = whole.reshape(-1).view(torch.uint8)

@@ -101,6 +101,8 @@ class LossHooks:
         if row.deep is not None:
             for listener in self.before_deep_backward:
                 listener(args[0] if args else kwargs.get("tensors"))
+        if row.trace is not None:
+            row.trace.note_first_event()
         if row.num_closure_calls <= 1:
             tensors = args[0] if args else kwargs.get("tensors")
             if self.held_graphs is not None:

@@ -210,6 +210,8 @@ class ModuleHooks:
         row = session.ledger.open
         if row.deep is not None:
             row.deep.note_first_event()
+        if row.trace is not None:
+            row.trace.note_first_event()
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
         self._note_batch(module, args, kwargs)
 
@@ -224,6 +226,8 @@ class ModuleHooks:
         if row.deep is not None:
             del row.deep.record.batch_fingerprints[-1:]
             row.deep.note_batch(module, args, kwargs)
+        if row.trace is not None:
+            row.trace.note_batch(args, kwargs, is_again=True)
 
     def _note_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch from the first call before a backward: later calls get losses or features."""
@@ -246,6 +250,8 @@ class ModuleHooks:
         row.batches.append(size)
         if row.deep is not None:
             row.deep.note_batch(module, args, kwargs)
+        if row.trace is not None:
+            row.trace.note_batch(args, kwargs)
 
     def _note_evaluation(self, module: nn.Module) -> None:
         evaluations = self._session.run.evaluations

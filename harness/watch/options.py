@@ -38,6 +38,8 @@ class ObserverOptions:
     """Seconds from the first step's end on, after which the program is ended; None sets no limit."""
     max_kept_steps: int = MAX_KEPT_STEPS
     """Steps kept in memory; beyond, the middle of the run is dropped."""
+    traced_steps: int = 0
+    """First steps of which a trace is taken, to compare two runs by; none unless they are compared."""
 
     def __post_init__(self) -> None:
         if self.max_steps is not None and self.max_steps < 1:

@@ -54,6 +54,11 @@ class PhaseClock:
         times_s, self._times_s = self._times_s, [0.0] * len(PHASES)
         return times_s
 
+    def leave_out(self, start_s: float) -> None:
+        """Gives the time since a moment to no phase, and all before it to the one that is running."""
+        if self._last_s is not None:
+            self._last_s += clock.monotonic_s() - start_s
+
     def skip(self) -> None:
         """Gives the stretch that is running to no phase; the current one begins anew."""
         self._last_s = clock.monotonic_s()

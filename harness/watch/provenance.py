@@ -1,0 +1,85 @@
+"""Reads how a model is put together, and from which of the project's own files."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.watch.modules import clean_name, unwrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+MAX_MODULES = 4096
+MAX_SETTINGS = 16
+MAX_TEXT = 40
+PLAIN = (bool, int, float, str)
+PASSING = ("training", "call_super_init", "dump_patches")
+OWN_FOLDER = Path(__file__).resolve().parents[1]
+INSTALLED = ("site-packages", "dist-packages")
+
+
+def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
+    """Class and settings of every module of the models, by name: `dropout: Dropout(p=0.1, inplace=False)`.
+
+    Settings are what a module tells of itself, or else its plain public attributes.
+    """
+    found: dict[str, str] = {}
+    for root in roots:
+        model = unwrap(root)
+        for name, module in model.named_modules():
+            if len(found) >= MAX_MODULES:
+                return found
+            found.setdefault(
+                clean_name(root, name) or type(module).__name__,
+                f"{type(module).__name__}({module.extra_repr() or _list_settings(module)})",
+            )
+    return found
+
+
+def _list_settings(module: nn.Module) -> str:
+    plain = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, PLAIN) and not name.startswith("_") and name not in PASSING
+    }
+    shown = [f"{name}={value!r}" for name, value in plain.items() if len(repr(value)) <= MAX_TEXT]
+    return ", ".join(shown[:MAX_SETTINGS])
+
+
+def find_sources(kinds: Iterable[type]) -> dict[str, str]:
+    """The file of every class that is the project's own, relative to the working directory, by class."""
+    found = {}
+    for kind in kinds:
+        try:
+            path = inspect.getsourcefile(kind)
+        except (TypeError, OSError):
+            continue
+        if path is not None and (own := name_own_file(path)) is not None:
+            found[kind.__name__] = own
+    return found
+
+
+def list_project_files() -> list[str]:
+    """The Python files of the project that this process has imported, relative to the working directory, sorted."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    own = {name_own_file(path) for path in files if isinstance(path, str) and path.endswith(".py")}
+    return sorted(path for path in own if path is not None)
+
+
+def name_own_file(path: str) -> str | None:
+    """A file's path from the working directory; None for what is installed, and for what lies outside of it."""
+    whole = Path(path).resolve()
+    library = Path(sysconfig.get_paths()["stdlib"]).resolve()
+    if any(part in INSTALLED for part in whole.parts) or not whole.is_file():
+        return None
+    if whole.is_relative_to(library) or whole.is_relative_to(OWN_FOLDER):
+        return None
+    relative = os.path.relpath(whole)
+    return None if relative.startswith(os.pardir) else relative
