@@ -147,6 +147,17 @@ def list_gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     ]
 
 
+def read_norms(tensors: list[torch.Tensor]) -> list[float]:
+    """The Euclidean norm of each tensor as a number, in one read."""
+    if not tensors:
+        return []
+    with torch.no_grad():
+        norms = measure_norms(tensors)
+        if any(norm.dtype is not norms[0].dtype for norm in norms):
+            norms = [norm.float() for norm in norms]
+        return torch.stack(norms).tolist()
+
+
 def measure_norms(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     """The Euclidean norm of each tensor, of this rank's shard where it is sharded."""
     local = [getattr(tensor, "_local_tensor", tensor) for tensor in tensors]

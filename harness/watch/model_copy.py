@@ -38,7 +38,7 @@ PLAIN = (
     types.ModuleType,
 )
 """What a copy shares, or what costs it nothing."""
-ATOMS = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+ATOMS = frozenset((*PLAIN, torch.dtype, torch.device, torch.Size))
 COPYING = (
     "__copy__",
     "__deepcopy__",
@@ -144,7 +144,7 @@ def _copy_part(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     memo[id(module)] = made = kind.__new__(kind)
     state: dict[str, Any] = {}
     for name, value in vars(module).items():
-        if type(value) in ATOMS:
+        if type(value) in ATOMS or (type(value) is tuple and all(type(part) in ATOMS for part in value)):
             state[name] = value
         elif name == "_modules":
             state[name] = {key: part and _copy_part(part, memo) for key, part in value.items()}
