@@ -195,7 +195,7 @@ class DeepStep:
                 for parameter, (_, _, stride) in zip(held, copies, strict=True)
             ]
             changes = torch._foreach_sub(nows, befores)  # noqa: SLF001  no public name
-        for parameter, before, norm in zip(held, befores, read_norms(list(changes)), strict=True):
+        for parameter, before, norm in zip(held, befores, read_norms(changes), strict=True):
             # A sampled norm stands for the whole tensor.
             share = before.numel() / max(_local(parameter).numel(), 1)
             self._parameters[id(parameter)].update_norm = norm / math.sqrt(share) if share else norm
