@@ -314,8 +314,9 @@ class Observer:
                 self._session.attempt("samples", family.describe)
         run.rank, run.world_size = find_rank()
         run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._optimizers.describe(self._modules.name_parameters())
-        run.trainable_parameters = self._modules.count_trainable() or run.trainable_parameters
+        names = self._modules.name_parameters()
+        self._optimizers.describe(names)
+        run.trainable_parameters = self._modules.count_trainable(names) or run.trainable_parameters
         run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
         self._loss.note_scale()
         note_compilation(run.compilation, self._graphs_before)
