@@ -216,8 +216,10 @@ def _describe_model(module: nn.Module, held: set[int]) -> _Model:
 
 def _read_tensors(holder: object, model: _Model) -> list[torch.Tensor] | None:
     """The tensors of a copy in the order of the model's parameters; None when it is none."""
+    if holder is model.module:
+        return model.parameters
     if isinstance(holder, nn.Module):
-        tensors = [parameter.detach() for parameter in holder.parameters()]
+        tensors = list(holder.parameters())
     elif len(holder) < len(model.parameters) or len(holder) > MAX_ENTRIES:  # type: ignore[arg-type]
         return None
     elif isinstance(holder, dict):

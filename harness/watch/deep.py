@@ -188,16 +188,17 @@ class DeepStep:
         if not held:
             return
         copies = [self._copies.pop(id(parameter)) for parameter in held]
-        befores = [before for _, before, _ in copies]
+        changes = [before for _, before, _ in copies]
         with torch.no_grad():
             nows = [
                 _local(parameter).reshape(-1)[::stride]
                 for parameter, (_, _, stride) in zip(held, copies, strict=True)
             ]
-            changes = torch._foreach_sub(nows, befores)  # noqa: SLF001  no public name
-        for parameter, before, norm in zip(held, befores, read_norms(changes), strict=True):
+            # In place: the sign does not matter, and new memory takes as long as the difference.
+            torch._foreach_sub_(changes, nows)
+        for parameter, change, norm in zip(held, changes, read_norms(changes), strict=True):
             # A sampled norm stands for the whole tensor.
-            share = before.numel() / max(_local(parameter).numel(), 1)
+            share = change.numel() / max(_local(parameter).numel(), 1)
             self._parameters[id(parameter)].update_norm = norm / math.sqrt(share) if share else norm
         for parameter, (_, _, stride), change in zip(held, copies, changes, strict=True):
             if parameter.dtype in HALF_PRECISION:
