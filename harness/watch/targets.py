@@ -55,7 +55,7 @@ def note_reach(found: LossFunctionObservation, targets: torch.Tensor) -> None:
 def _is_never_shifted(rows: torch.Tensor, tokens: torch.Tensor, ignore_index: int | None) -> bool:
     """Whether the first rows alone tell that no shift fits: without a dozen operations for each."""
     ignored = -1 if ignore_index is None else ignore_index
-    num_rows = max(1, NUM_FIRST // tokens.shape[1])
+    num_rows = max(1, NUM_FIRST // max(tokens.shape[1], 1))
     given, wanted = (part[:num_rows, :NUM_FIRST].tolist() for part in (tokens, rows))
     for shift in SHIFTS:
         most = (1.0 - SHARE_OF_MATCHES) * tokens.numel() + tokens.shape[0] * abs(shift)
