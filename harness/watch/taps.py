@@ -79,6 +79,11 @@ class FunctionPlace:
             self._function.__code__ = self._code
 
 
+def is_redirected(code: types.CodeType) -> bool:
+    """Whether code only sends calls on, though it shows the name and the file of a function."""
+    return any(type(value) is _Cell for value in code.co_consts)
+
+
 # To make one takes as long as watching a step, and deep steps redirect the same functions again.
 @functools.lru_cache(maxsize=256)
 def _build_place(function: types.FunctionType, code: types.CodeType) -> FunctionPlace:

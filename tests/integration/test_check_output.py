@@ -47,6 +47,43 @@ def test_a_crash_shows_its_traceback_once_and_the_document_holds_it(tmp_path: Pa
     assert document["message"].count("Traceback") == 1
 
 
+FAILS_BELOW_HOOKS = """
+import torch
+
+
+class Model(torch.nn.Linear):
+    def forward(self, inputs):
+        if len(inputs) == 3:
+            raise KeyError("inputs")
+        return super().forward(inputs)
+
+
+def train():
+    model = Model(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for number in (2, 2, 3):
+        loss = model(torch.ones(number, 2)).sum()
+        loss.backward()
+        optimizer.step()
+
+
+try:
+    train()
+except KeyError as error:
+    torch.autograd.backward(torch.ones(2, requires_grad=True) * 2)
+"""
+
+
+def test_a_traceback_shows_the_lines_of_the_program_and_none_of_the_watcher(tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILS_BELOW_HOOKS)
+    done, _ = check(tmp_path, after="import failing")
+    assert done.returncode == 2
+    assert "During handling of the above exception" in done.stderr
+    assert done.stderr.count('raise KeyError("inputs")') == 1
+    assert done.stderr.count("in backward") == 1
+    assert "harness/watch" not in done.stderr
+
+
 LEAVES_AT_NAN = (
     "if step == 5: weight.data.fill_(float('nan'))\n    if not loss.isfinite(): raise SystemExit(3)"
 )
