@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from harness.watch.session import Session
 
 MAX_FORWARD_S = 0.3
+TOLERANCE_FACTOR = 8.0
+"""A first call that takes no longer than so many times the limit is given another chance."""
 MAX_NOISE = 1e-5
 MIN_SAMPLES = 2
 OUTPUT_DIMENSIONS = 3
@@ -126,7 +128,13 @@ class _Probing:
             found.obstacle = "its forward calls parts of the model that it was copied from"
             return
         found.dropouts, found.random_functions = draws.dropouts, draws.random_functions
-        if clock.monotonic_s() - started_s > MAX_FORWARD_S:
+        took_s = clock.monotonic_s() - started_s
+        if MAX_FORWARD_S < took_s <= TOLERANCE_FACTOR * MAX_FORWARD_S:
+            # On a busy machine the first call alone tells little.
+            started_s = clock.monotonic_s()
+            self._call()
+            took_s = clock.monotonic_s() - started_s
+        if took_s > MAX_FORWARD_S:
             found.obstacle = f"one call takes more than {MAX_FORWARD_S:g} s"
             return
         first = self._call()

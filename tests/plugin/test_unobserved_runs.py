@@ -139,6 +139,7 @@ def test_an_interrupt_in_a_training_ends_the_session_with_its_report(project: py
 
 LEAVING = """
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,7 +164,7 @@ def test_call(smoke_training):
 
 
 def test_command(smoke_training, tmp_path):
-    (tmp_path / "train.py").write_text(open(__file__).read() + "\\n\\ntrain()\\n")
+    (tmp_path / "train.py").write_text(Path(__file__).read_text() + "\\n\\ntrain()\\n")
     smoke_training.command([sys.executable, str(tmp_path / "train.py")])
 """
 
