@@ -242,6 +242,9 @@ def _compare_loss_call(one: LossPoint, other: LossPoint, step: int, ruler: Ruler
 
 def _compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     before, now = pair.before, pair.now
+    if before.was_skipped and now.was_skipped:
+        # They are not finite, and thrown away.
+        return
     names = _list_differing(pair, "gradients") if ruler.is_exact else _list_scaled(pair, ruler)
     is_same_norm = _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler)
     is_same_clipped = _is_same_norm(before.clipped_norm, now.clipped_norm, pair, ruler)
@@ -267,7 +270,9 @@ def _list_scaled(pair: Pair, ruler: Ruler) -> tuple[str, ...]:
     return tuple(
         name
         for name, norm in now.items()
-        if before.get(name, 0.0) > SCALED_SHARE * total and measure_distance(before[name], norm) > tolerance
+        if (earlier := before.get(name)) is not None
+        and earlier > SCALED_SHARE * total
+        and measure_distance(earlier, norm) > tolerance
     )
 
 

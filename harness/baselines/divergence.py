@@ -150,15 +150,19 @@ def _has_other_range(evidence: Evidence) -> bool:
         return False
     before, now = evidence.pair.deep
     return any(
-        one.dtype.startswith("float")
-        and one.std
-        and other.std
-        and abs(math.log(other.std / one.std)) > math.log(KIND_FACTOR)
+        one.dtype.startswith("float") and _is_scaled(one.std, other.std, KIND_FACTOR)
         for one, other in zip(before.inputs, now.inputs, strict=False)
     )
 
 
 KIND_FACTOR = 1.5
+
+
+def _is_scaled(one: float | None, other: float | None, factor: float) -> bool:
+    """Whether two sizes are further apart than by a factor; not where one of them is nothing."""
+    if not one or not other:
+        return False
+    return not 1 / factor <= other / one <= factor
 
 
 def _has_same_order(pair: Pair) -> bool:
@@ -203,7 +207,7 @@ def _has_other_scale(one: TensorPoint, other: TensorPoint, pair: Pair) -> bool:
     if not one.weight_norm or not other.weight_norm:
         return bool(one.weight_norm) != bool(other.weight_norm)
     # The norm of n draws varies by about one part in the root of 2 n.
-    return abs(math.log(other.weight_norm / one.weight_norm)) > SPREAD / math.sqrt(2 * count)
+    return _is_scaled(one.weight_norm, other.weight_norm, math.exp(SPREAD / math.sqrt(2 * count)))
 
 
 def count_elements(trajectory: Trajectory, name: str) -> int | None:
