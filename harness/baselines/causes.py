@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.differences import Pair, tell_ratio, unclip
+from harness.baselines.differences import VALUES_OF, Pair, tell_ratio, unclip
 from harness.baselines.ruler import is_same_rate, measure_distance
 from harness.baselines.run_settings import ORDER
 from harness.baselines.trajectory import Phase
@@ -266,7 +266,12 @@ def _tell_optimizer(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.OPTIMIZER):
         return
     found = evidence.find(Phase.OPTIMIZER)
-    if found is not None and found.names and found.names != ("*",):
+    if found is not None and found.item.startswith(VALUES_OF):
+        yield (
+            f"{name_group(found.names)} differ{'s' if len(found.names) == 1 else ''} after the same updates: written "
+            "to between the steps, outside of the optimizer (clamped, averaged, loaded, reset)."
+        )
+    elif found is not None and found.names and found.names != ("*",):
         yield (
             f"the update of {name_group(found.names)} differs, gradients and learning rate do not: the optimizer's "
             "arithmetic or state (lost, shared, reset), or parameters changed after the step."

@@ -161,9 +161,11 @@ def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
 def _is_other_stream(evidence: Evidence) -> bool:
     """Whether it may be another version of torch, and no change of the program, that draws other numbers."""
     pair = evidence.pair
+    # Data may be drawn too; those of a file are the same whatever the version.
+    is_drawn = evidence.phase is Phase.DATA and evidence.find(Phase.INITIALISATION) is not None
     return (
         evidence.is_from_start
-        and evidence.phase in (Phase.RNG, Phase.INITIALISATION)
+        and (is_drawn or evidence.phase in (Phase.RNG, Phase.INITIALISATION))
         and not evidence.list_changes(evidence.phase)
         and pair.baseline.machine.get("torch") != pair.observed.machine.get("torch")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -21,6 +22,8 @@ MAX_SETTINGS = 16
 MAX_TEXT = 40
 PLAIN = (bool, int, float, str)
 PASSING = ("training", "call_super_init", "dump_patches")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Of a function or object; another one in every process."""
 OWN_FOLDER = Path(__file__).resolve().parents[1]
 INSTALLED = ("site-packages", "dist-packages")
 
@@ -33,14 +36,17 @@ def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for root in roots:
-        model = unwrap(root)
+        model, inside = unwrap(root), set(found)
         for name, module in model.named_modules():
             if len(found) >= MAX_MODULES:
                 return found
             settings = module.extra_repr() or _list_settings(module)
             if settings or next(module.children(), None) is None:
                 whole = clean_name(root, name) or type(module).__name__
-                found.setdefault(whole, f"{type(module).__name__}({settings})")
+                # Several models may call their parts alike.
+                while whole in inside:
+                    whole += "'"
+                found.setdefault(whole, f"{type(module).__name__}({ADDRESS.sub('', settings)})")
     return found
 
 
