@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -25,7 +26,7 @@ PASSING = ("training", "call_super_init", "dump_patches")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """Of a function or object; another one in every process."""
 OWN_FOLDER = Path(__file__).resolve().parents[1]
-INSTALLED = ("site-packages", "dist-packages")
+INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
@@ -82,11 +83,20 @@ def list_project_files() -> list[str]:
 
 def name_own_file(path: str) -> str | None:
     """A file's path from the working directory; None for what is installed, and for what lies outside of it."""
-    whole = Path(path).resolve()
-    library = Path(sysconfig.get_paths()["stdlib"]).resolve()
-    if any(part in INSTALLED for part in whole.parts) or not whole.is_file():
+    # Resolving takes a while, and thousands of files are imported: most are told by their text.
+    if any(mark in path for mark in INSTALLED) or path.startswith(_list_libraries()):
         return None
-    if whole.is_relative_to(library) or whole.is_relative_to(OWN_FOLDER):
+    whole = Path(path).resolve()
+    if any(mark in str(whole) for mark in INSTALLED) or str(whole).startswith(_list_libraries()):
+        return None
+    if whole.is_relative_to(OWN_FOLDER) or not whole.is_file():
         return None
     relative = os.path.relpath(whole)
     return None if relative.startswith(os.pardir) else relative
+
+
+@functools.cache
+def _list_libraries() -> tuple[str, ...]:
+    """Folders of the standard library, as they are named and as they are."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    return f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}"
