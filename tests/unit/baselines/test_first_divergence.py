@@ -195,6 +195,20 @@ def test_a_field_of_the_batch_that_nothing_uses_does_not_make_runs_differ() -> N
     assert compare_trajectories(BASELINE, alter(BASELINE, batch="other other")).match is Match.MATCHES
 
 
+def test_a_later_micro_batch_is_data_unless_the_first_one_already_went_another_way() -> None:
+    baseline = alter(BASELINE, batch=lambda batch: f"{batch} later", num_micro_batches=2)
+    observed = alter(move_on(baseline), batch=lambda batch: batch.replace("later", "other"))
+    assert diverge(observed, baseline).phase is Phase.FORWARD
+    observed = replace(observed, deep=BASELINE.deep)
+    found = diverge(observed, baseline)
+    assert (found.phase, found.item) == (Phase.DATA, "a later micro-batch")
+
+
+def test_the_output_of_a_model_that_returns_its_loss_is_no_forward_of_its_own() -> None:
+    observed = alter_deep(shift_loss(BASELINE), outputs={"0": "00", "1": "loss"})
+    assert diverge(observed).phase is Phase.LOSS
+
+
 def test_a_module_that_computes_something_else_is_forward_and_named() -> None:
     observed = alter_deep(move_on(BASELINE), outputs={"0": "00", "1": "other"})
     found = diverge(observed)

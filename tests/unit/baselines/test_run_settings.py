@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def observe() -> RunObservation:
     hyperparameters = {
-        "lr": 0.05, "initial_lr": 0.1, "betas": [0.9, 0.999], "weight_decay": 0.0, "foreach": True,
+        "lr": 0.05, "initial_lr": 0.1, "betas": [0.9, 0.999], "weight_decay": 0.0, "amsgrad": False, "maximize": None, "foreach": True,
         "momentum": 0.30000001192092896, "root": 0.1 * 8**0.5, "limit": math.inf,
     }  # fmt: skip
     epochs = [EpochObservation(0, num_indices=48, order="0a")]
@@ -104,6 +104,7 @@ def test_settings_of_an_optimizer_leave_out_how_it_computes_and_what_is_off() ->
     assert found == {
         "optimizer 0": "AdamW",
         "optimizer 0 group 0 betas": [0.9, 0.999],
+        "optimizer 0 group 0 weight_decay": 0.0,
         "optimizer 0 group 0 momentum": 0.3,
         "optimizer 0 group 0 root": 0.282842712,
         "optimizer 0 group 0 limit": "inf",
