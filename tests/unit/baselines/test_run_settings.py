@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 def observe() -> RunObservation:
     hyperparameters = {
-        "lr": 0.05, "initial_lr": 0.1, "betas": [0.9, 0.999], "weight_decay": 0.0, "amsgrad": False, "maximize": None, "foreach": True,
+        "lr": 0.05, "initial_lr": 0.1, "betas": [0.9, 0.999], "weight_decay": 0.0,
+        "amsgrad": False, "maximize": None, "foreach": True,
         "momentum": 0.30000001192092896, "root": 0.1 * 8**0.5, "limit": math.inf,
     }  # fmt: skip
     epochs = [EpochObservation(0, num_indices=48, order="0a")]
