@@ -82,6 +82,7 @@ class HarnessSession:
             HEADER,
             NOT_OBSERVED,
             align,
+            build_accepted,
             build_notes,
             build_rows,
         )
@@ -93,6 +94,8 @@ class HarnessSession:
         for line in rows:
             is_failed = FAILED in line or NOT_OBSERVED in line
             terminalreporter.write_line(line, red=is_failed, bold=is_failed)
+        for line in build_accepted(document):
+            terminalreporter.write_line(line)
         for note in build_notes(document):
             terminalreporter.write_line(f"note: {note}")
         classes = sorted({test["runner_class"] for test in self._tests if test["runner_class"]})
@@ -115,6 +118,7 @@ def describe_item(
     """What a test with a marker of ours came to, as JSON data for the report."""
     from harness.errors import HarnessError  # noqa: PLC0415
     from harness.report.document import describe_run, describe_test  # noqa: PLC0415  late
+    from harness.report.trajectory_document import describe_trajectory  # noqa: PLC0415
     from harness.rules.diagnosis import diagnose  # noqa: PLC0415
 
     state: TestState = item.stash[STATE]
@@ -124,11 +128,13 @@ def describe_item(
         outcome = "not observed"
     elif report.skipped and hasattr(report, "wasxfail"):
         outcome = "xfailed"
+    judged = [result for run in state.runs if run.baseline for result in run.baseline.judged]
     described = describe_test(
         item.nodeid,
         runner_class=state.runner_class,
         runs=[describe_run(run, diagnose(run)) for run in state.runs],
         budget=state.results,
+        trajectories=[describe_trajectory(result) for result in judged],
         outcome=outcome,
         message=report.longreprtext if error is None else _explain(error),
     )
@@ -149,12 +155,20 @@ def _explain(error: BaseException) -> str:
 def add_properties(item: pytest.Item) -> None:
     """Adds the measurements of the last run and the verdicts of its budget to the JUnit properties."""
     from harness.budgets.metrics import measure  # noqa: PLC0415  late
+    from harness.report.trajectory_document import (  # noqa: PLC0415
+        describe_trajectory,
+        summarize_trajectory,
+    )
 
     state: TestState = item.stash[STATE]
     if state.runs:
         run = state.runs[-1]
         values = {"num_steps": len(run.steps), **measure(run), "runner_class": state.runner_class}
         item.user_properties.extend((f"harness.{name}", value) for name, value in values.items())
+    for run in state.runs:
+        for result in run.baseline.judged if run.baseline else ():
+            summary = summarize_trajectory(describe_trajectory(result))
+            item.user_properties.append(("harness.trajectory", summary))
     for result in state.results:
         change = "" if result.change is None else f" {result.change:+.1%}"
         item.user_properties.append((f"harness.budget.{result.metric}", f"{result.verdict}{change}"))

@@ -66,9 +66,7 @@ def find_top(folder: Path) -> Path | None:
 def run_git(*words: str, folder: Path) -> bytes | None:
     """What git printed; None where it failed, is not installed, or took too long."""
     try:
-        done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S
-        )
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout

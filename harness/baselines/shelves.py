@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness.baselines.files import RESTORE
 from harness.baselines.revisions import run_git
 from harness.errors import BaselineError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Shelf(Protocol):

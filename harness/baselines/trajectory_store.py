@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.baselines.files import RESTORE, locked, name_file, parse_document, write_text
 from harness.baselines.layout import render
-from harness.baselines.trajectory import TracePoint, Trajectory
+from harness.baselines.trajectory import TracePoint
+from harness.baselines.trajectory_json import read_trajectory, write_trajectory
 from harness.errors import BaselineError
 
 if TYPE_CHECKING:
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.baselines.shelves import Shelf
-    from harness.baselines.trajectory import Provenance
+    from harness.baselines.trajectory import Provenance, Trajectory
 
 SCHEMA_VERSION = 1
 FOLDER = "trajectories"
+FIRST = ("test", "numerics_class", "provenance")
+"""What a reader looks for comes first."""
 NUMBERS = tuple(entry.name for entry in fields(TracePoint) if entry.type == "float | None")
 
 
@@ -153,9 +156,10 @@ def choose_nearest(candidates: Iterable[Trajectory], observed: Trajectory) -> Tr
 
 def render_trajectory(trajectory: Trajectory) -> str:
     """The text of a trajectory's file."""
-    plain = trajectory.to_json()
-    first = {name: plain.pop(name) for name in ("test", "numerics_class", "provenance") if name in plain}
-    return render({"harness": {"schema_version": SCHEMA_VERSION}, **first, **plain})
+    plain = write_trajectory(trajectory)
+    document: dict[str, Any] = {"harness": {"schema_version": SCHEMA_VERSION}}
+    document |= {name: plain.pop(name) for name in FIRST if name in plain}
+    return render(document | plain)
 
 
 def parse_trajectory(text: str, place: str) -> Trajectory:
@@ -169,7 +173,7 @@ def parse_trajectory(text: str, place: str) -> Trajectory:
     document = parse_document(text, place, schema_version=SCHEMA_VERSION)
     document.pop("harness")
     try:
-        trajectory = Trajectory.from_json(document)
+        trajectory = read_trajectory(document)
         _check(trajectory)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BaselineError(f"baseline {place} is incomplete: {error}.\n{RESTORE}") from error

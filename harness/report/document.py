@@ -75,6 +75,7 @@ def describe_test(
     budget: Iterable[BudgetResult],
     outcome: str,
     message: str,
+    trajectories: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """One test as JSON data; `outcome` is `passed`, `failed`, `skipped`, `xfailed` or `not observed`."""
     return {
@@ -84,6 +85,7 @@ def describe_test(
         "message": message,
         "runs": list(runs),
         "budget": [result.to_json() for result in budget],
+        "trajectories": [replace_non_finite(trajectory) for trajectory in trajectories],
     }
 
 

@@ -1,0 +1,211 @@
+"""Tells how a run and its baseline compare: what differs first, what follows from it, and where to look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.baselines.trajectory_judge import TrajectoryVerdict
+from harness.report.moves import list_moves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from harness.baselines.comparison import Divergence
+    from harness.baselines.trajectory import Provenance, Trajectory
+    from harness.baselines.trajectory_judge import TrajectoryResult
+    from harness.record.request import BaselineRequest
+
+SHORT_COMMIT = 7
+MAX_FILES = 6
+MAX_OTHERS = 3
+
+
+def explain_failure(
+    result: TrajectoryResult, request: BaselineRequest, changed: Sequence[str] | None = None
+) -> str:
+    """Why a comparison fails its test, in lines; empty where it does not.
+
+    Args:
+        result: What the comparison came to.
+        request: How the baseline is accepted, and whether one that can't be compared with fails.
+        changed: Files that are not as in the baseline's commit; None where that is not known.
+    """
+    match result.verdict:
+        case TrajectoryVerdict.MISSING_BASELINE:
+            return (
+                f"{request.test} has no baseline in any numerics class; observed {_tell_observed(result.observed)}.\n"
+                f"It would lie in {result.place}.\n"
+                f"Next: {request.tell_accepting('initial')}"
+            )
+        case TrajectoryVerdict.DIVERGED:
+            return "\n".join([*tell_divergence(result, changed), *_tell_next(request)])
+        case TrajectoryVerdict.NOT_COMPARABLE if request.requires_class:
+            return (
+                f"{tell_outcome(result)}\n{tell_baseline(result)}\n"
+                f"Next: accept one for this machine: {request.tell_accepting('new numerics class')}; or leave out "
+                "--harness-require-baseline, which fails here."
+            )
+    return ""
+
+
+def tell_outcome(result: TrajectoryResult) -> str:
+    """What a comparison came to, in one line."""
+    comparison = result.comparison
+    if result.verdict is TrajectoryVerdict.MISSING_BASELINE or comparison is None or result.baseline is None:
+        told = result.verdict if result.baseline is None else "compared"
+        return f"{told}: {_tell_observed(result.observed)}, {result.observed.numerics_class}"
+    how = "to the last digit" if comparison.is_exact else "by tolerance"
+    elsewhere = "" if result.is_of_own_class else f" of class {result.baseline.numerics_class}"
+    reason = f": {comparison.reason.rstrip('.')}" if comparison.reason else ""
+    if result.verdict is TrajectoryVerdict.NOT_COMPARABLE:
+        return f"not comparable with its baseline{elsewhere}{reason}"
+    if result.verdict is TrajectoryVerdict.MATCHES:
+        num_steps = len(result.observed.points)
+        return f"matches its baseline{elsewhere} in {_count(num_steps, 'step')}, {how}{reason}"
+    return f"{result.verdict}{elsewhere}{reason}"
+
+
+def tell_accepted(result: TrajectoryResult) -> str:
+    """What accepting a run moves, and by how much, in one line: `accepted: tests/a.py::test: final loss ...`."""
+    head = f"{result.verdict}: {result.observed.test}: "
+    if result.baseline is None:
+        return (
+            f"{head}{_tell_observed(result.observed)}; the first baseline, {result.observed.numerics_class}"
+        )
+    if result.verdict is TrajectoryVerdict.UNCHANGED:
+        return f"{head}{_tell_observed(result.observed)}; {result.place} stays as it is"
+    loss = next(
+        (move for move in list_moves(result.baseline, result.observed) if move.metric == "loss"), None
+    )
+    parts = [f"final loss {loss.change}"] if loss else []
+    if not result.is_of_own_class:
+        parts.append(f"new in class {result.observed.numerics_class} beside {result.baseline.numerics_class}")
+    divergence = result.comparison.divergence if result.comparison else None
+    if divergence is not None:
+        parts.append(f"first difference: {_tell_first(divergence)}")
+    elif result.is_of_own_class and result.comparison and result.comparison.reason:
+        parts.append(result.comparison.reason)
+    return head + ", ".join(parts)
+
+
+def tell_divergence(result: TrajectoryResult, changed: Sequence[str] | None = None) -> list[str]:
+    """What differs first and what follows from it, in lines; nothing unless they differ."""
+    comparison, baseline = result.comparison, result.baseline
+    if comparison is None or baseline is None or comparison.divergence is None:
+        return [
+            f"{result.observed.test} differs from its baseline: {comparison.reason if comparison else ''}"
+        ]
+    divergence = comparison.divergence
+    lines = [
+        divergence.consequence
+        or f"{result.observed.test} leaves its baseline at step {divergence.step}; the loss is the same to the end.",
+        f"First difference: {_tell_first(divergence)}{_tell_identical(divergence)}.",
+    ]
+    lines += [f"Likely: {cause}" for cause in divergence.causes]
+    if comparison.reason:
+        lines.append(f"Compared {'exactly' if comparison.is_exact else 'by tolerance'}: {comparison.reason}")
+    if baseline.provenance.commit:
+        lines += tell_changed_files(result.observed, divergence.modules, baseline.provenance, changed)
+    return [*lines, tell_baseline(result)]
+
+
+def tell_baseline(result: TrajectoryResult) -> str:
+    """Which baseline it was, in one line."""
+    assert result.baseline is not None  # noqa: S101  the callers have one
+    return f"Baseline: {result.place} ({tell_provenance(result.baseline.provenance)})."
+
+
+def tell_provenance(provenance: Provenance) -> str:
+    """When, at which commit and why a baseline was accepted."""
+    parts = [f"accepted {provenance.accepted_at.partition('T')[0]}"] if provenance.accepted_at else []
+    if provenance.commit:
+        dirty = " with uncommitted changes" if provenance.uncommitted else ""
+        parts.append(f"commit {provenance.commit[:SHORT_COMMIT]}{dirty}")
+    return (
+        ", ".join([*parts, f'"{provenance.reason}"'] if provenance.reason else parts) or "of unknown origin"
+    )
+
+
+def tell_changed_files(
+    observed: Trajectory, modules: Iterable[str], provenance: Provenance, changed: Sequence[str] | None
+) -> list[str]:
+    """Which files that the program uses changed since the baseline's commit, those of affected modules first.
+
+    Args:
+        observed: The run's trajectory, which knows the program's files.
+        modules: Modules that the first difference is about.
+        provenance: Where the baseline comes from.
+        changed: Files that are not as in its commit; None where that is not known.
+    """
+    commit = (provenance.commit or "")[:SHORT_COMMIT]
+    if changed is None:
+        return [f"What changed since is not known: commit {commit} is not in this clone, or this is not git."]
+    affected = find_sources(observed, modules)
+    named = {file: name for name, file in affected.items() if _find_file(file, changed)}
+    used = [file for file in observed.project_files if _find_file(file, changed) and file not in named]
+    shown = [f"{file} ({name})" for file, name in named.items()] + used
+    matched = {_find_file(file, changed) for file in (*named, *used)}
+    others = [file for file in changed if file not in matched and not file.startswith("baselines/")]
+    if not shown:
+        rest = f"; changed are {_list(others, MAX_OTHERS)}" if others else ", nor any other"
+        return [f"Since commit {commit} no file changed that the program imports{rest}."]
+    rest = f"; beside them {_list(others, MAX_OTHERS)}" if others else ""
+    return [
+        f"Changed since commit {commit}, of the files that the program imports: {_list(shown, MAX_FILES)}{rest}."
+    ]
+
+
+def find_sources(observed: Trajectory, modules: Iterable[str]) -> dict[str, str]:
+    """The project's own files that modules come from, by `class of module`; of a library's module, its parent's."""
+    described = {str(name): str(text) for name, text in observed.settings.get("forward", {}).items()}
+    found = {}
+    for module in modules:
+        parts = module.split(".")
+        for length in range(len(parts), 0, -1):
+            name = ".".join(parts[:length])
+            kind = described.get(name, "").partition("(")[0]
+            if kind in observed.sources:
+                found[f"{kind} of {name}"] = observed.sources[kind]
+                break
+        else:
+            root = next((kind for kind in observed.sources if kind in described), None)
+            if root is not None:
+                found[root] = observed.sources[root]
+    return found
+
+
+def _find_file(file: str, changed: Iterable[str]) -> str | None:
+    """The changed file that a program's file is; it ran in some folder of the repository."""
+    return next((path for path in changed if path == file or path.endswith(f"/{file}")), None)
+
+
+def _tell_next(request: BaselineRequest) -> list[str]:
+    return [f"Next: find the change; if it is intended: {request.tell_accepting()}"]
+
+
+def _tell_first(divergence: Divergence) -> str:
+    change = f" ({divergence.change})" if divergence.change else ""
+    return f"{divergence.phase} at step {divergence.step}: {divergence.item}{change}"
+
+
+def _tell_identical(divergence: Divergence) -> str:
+    if not divergence.identical:
+        return ""
+    *most, last = divergence.identical
+    names = f"{', '.join(most)} and {last}" if most else last
+    return f"; {names} {'are' if most else 'is'} identical"
+
+
+def _tell_observed(observed: Trajectory) -> str:
+    loss = next((move for move in list_moves(observed, observed) if move.metric == "loss"), None)
+    final = "" if loss is None or loss.observed is None else f", final loss {loss.observed:.4g}"
+    return f"{_count(len(observed.points), 'step')}{final}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _list(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
