@@ -92,7 +92,7 @@ def _build_logged(run: TrainingRun) -> tuple[TracePoint, ...]:
 
 
 def _build_points(observed: RunObservation, steps: Sequence[Step]) -> tuple[TracePoint, ...]:
-    points = []
+    points: list[TracePoint] = []
     num_left = MAX_TENSOR_FINGERPRINTS
     for seen, step in zip(observed.steps, steps, strict=True):
         loss = next((value for name, value in step.metrics.items() if name.startswith("loss")), seen.loss)
