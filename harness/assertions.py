@@ -224,11 +224,15 @@ def _refuse_accepting(run: TrainingRun, request: BaselineRequest, observed: Traj
         raise AssertionError(
             "\n".join(
                 [
-                    f"{request.test} has {len(errors)} finding{'s' if len(errors) > 1 else ''} with severity error, so "
-                    "it is not accepted as a baseline:",
+                    (
+                        f"{request.test} has {len(errors)} finding{'s' if len(errors) > 1 else ''} with severity error, so "
+                        "it is not accepted as a baseline:"
+                    ),
                     *(f"  {finding.code} {finding.name}: {finding.message}" for finding in errors),
-                    'Next: correct it, or ignore the rule with a reason: smoke_training(ignore={"CODE": "why"}); '
-                    "--accept-with-findings accepts it all the same.",
+                    (
+                        'Next: correct it, or ignore the rule with a reason: smoke_training(ignore={"CODE": "why"}); '
+                        "--accept-with-findings accepts it all the same."
+                    ),
                 ]
             )
         )

@@ -31,6 +31,7 @@ class HarnessSession:
         self._num_not_observed = 0
         self._written: Path | None = None
         self._problem: str | None = None
+        self._picture_note = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes in one phase of one test, from this process or from a worker."""
@@ -58,10 +59,11 @@ class HarnessSession:
         from harness.report.folder import make_report_folder  # noqa: PLC0415
         from harness.report.markdown import render_markdown  # noqa: PLC0415
 
+        folder = self._config.rootpath / self._config.stash[SETTINGS]["report"]
+        self._picture_note = self._draw(folder)
         document = build_session(self._tests, version=find_version(), created_at=clock.now_utc())
         # Messages may quote file names that are no text; the report shows such a character by its number.
         markdown = render_markdown(document).encode(errors="backslashreplace")
-        folder = self._config.rootpath / self._config.stash[SETTINGS]["report"]
         try:
             make_report_folder(folder)
             (folder / "session.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -72,6 +74,18 @@ class HarnessSession:
                     file.write(markdown)
         except OSError as error:
             self._problem = f"the report could not be written: {error}"
+
+    def _draw(self, folder: Path) -> str:
+        """Draws the pictures of the report; why there are none otherwise."""
+        from harness.report.folder import make_report_folder, publish_pictures  # noqa: PLC0415  late
+
+        if not any(test["trajectories"] for test in self._tests):
+            return ""
+        try:
+            make_report_folder(folder)
+        except OSError:
+            return ""  # told when the report itself is written
+        return publish_pictures(folder, self._tests)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Shows the table of runs and what a reader should know although nothing failed."""
@@ -99,6 +113,8 @@ class HarnessSession:
         for note in build_notes(document):
             terminalreporter.write_line(f"note: {note}")
         classes = sorted({test["runner_class"] for test in self._tests if test["runner_class"]})
+        if self._picture_note:
+            terminalreporter.write_line(f"note: {self._picture_note}")
         if classes:
             terminalreporter.write_line(f"runner class: {', '.join(classes)}")
         if self._written is not None:

@@ -77,19 +77,16 @@ class PoolStore:
             BaselineError: The file is damaged, of a newer schema, or belongs to another test.
         """
         path = self.path(test, runner_class)
-        document = read_json(path, schema_version=SCHEMA_VERSION)
-        if document is None:
-            return None
-        try:
-            header = document["harness"]
-            launches = tuple(_read_launch(launch) for launch in header["launches"])
-            pool = Pool(test=header["test"], runner_class=header["runner_class"], launches=launches)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BaselineError(f"baseline {path} is incomplete: {error}.\n{RESTORE}") from error
-        if pool.test != test or not launches:
-            what = f"belongs to {pool.test}, not to {test}" if launches else "holds no launch"
-            raise BaselineError(f"baseline {path} {what}.\nNext: delete it and accept a new one.")
+        pool = read_pool(path)
+        if pool is not None and pool.test != test:
+            raise BaselineError(
+                f"baseline {path} belongs to {pool.test}, not to {test}.\nNext: delete it and accept a new one."
+            )
         return pool
+
+    def list_paths(self) -> list[Path]:
+        """The files of all pools, by runner class and name."""
+        return sorted(path for path in self._folder.glob("*/*.json") if not path.name.startswith("."))
 
     def extend(
         self, test: str, launch: Launch, environment: Environment, runner_class: str, *, anew: bool
@@ -106,6 +103,26 @@ class PoolStore:
             pool = Pool(test=test, runner_class=runner_class, launches=launches)
             write_json(path, _build_document(pool, environment))
         return pool
+
+
+def read_pool(path: Path) -> Pool | None:
+    """The pool in a file; None when there is none.
+
+    Raises:
+        BaselineError: The file is damaged, or of a newer schema.
+    """
+    document = read_json(path, schema_version=SCHEMA_VERSION)
+    if document is None:
+        return None
+    try:
+        header = document["harness"]
+        launches = tuple(_read_launch(launch) for launch in header["launches"])
+        pool = Pool(test=header["test"], runner_class=header["runner_class"], launches=launches)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BaselineError(f"baseline {path} is incomplete: {error}.\n{RESTORE}") from error
+    if not launches:
+        raise BaselineError(f"baseline {path} holds no launch.\nNext: delete it and accept a new one.")
+    return pool
 
 
 def _read_launch(document: Any) -> Launch:

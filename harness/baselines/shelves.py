@@ -85,8 +85,8 @@ class RevisionShelf:
         listed = run_git("ls-tree", "-r", "--name-only", "-z", f"{text.rstrip('/')}", folder=repository)
         if listed is None:
             raise UsageError(
-                f"--baselines {text} can't be read from git: there is no such folder in that commit, or no such "
-                "commit here.\nNext: commit the baselines, and name a commit that has them: --baselines HEAD:baselines."
+                f"baselines {text} can't be read from git: there is no such folder in that commit, or no such "
+                "commit here.\nNext: commit the baselines, and name a commit that has them, such as HEAD:baselines."
             )
         self._names = sorted(name for name in listed.decode(errors="replace").split("\0") if name)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME, THROUGHPUT
 from harness.report.curve import draw_sparkline
+from harness.report.trajectory_document import summarize_trajectory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,21 +114,15 @@ def summarize_verdict(test: dict[str, Any]) -> str:
             }
         )
         is_reason = worst is not None and (worst in FAILING_VERDICTS or not codes)
-        worst = _name_divergence(test) or worst if worst == "diverged" else worst
+        if worst == "diverged":
+            worst = next(
+                told
+                for each in test["trajectories"]
+                if (told := summarize_trajectory(each)).startswith(worst)
+            )
         reasons = [*codes, *([worst] if worst and is_reason else [])]
         return f"{test['outcome'].upper()}{': ' + ', '.join(reasons) if reasons else ''}"
     return f"passed, {worst}" if worst else "passed"
-
-
-def _name_divergence(test: dict[str, Any]) -> str | None:
-    """The first difference of a test's runs in few words: `gradients differ at step 6`."""
-    found = (trajectory["divergence"] for trajectory in test["trajectories"] if trajectory["divergence"])
-    first = next(found, None)
-    return (
-        None
-        if first is None
-        else f"{first['phase']} differ{'s' if first['phase'][-1:] != 's' else ''} at step {first['step']}"
-    )
 
 
 def align(rows: Sequence[tuple[str, ...]], width: int = MAX_WIDTH) -> list[str]:
