@@ -219,22 +219,14 @@ def _refuse_accepting(run: TrainingRun, request: BaselineRequest, observed: Traj
             f"the loss of {request.test} is {loss} at step {step}; such a run is not accepted as a baseline.\n"
             "Next: assert_finite(run) in the test names the first number that is not finite."
         )
-    errors = diagnose(run).errors
-    if errors and not request.accepts_findings:
+    errors = [] if request.accepts_findings else diagnose(run).errors
+    if errors:
+        count = f"{len(errors)} finding{'s' if len(errors) > 1 else ''} with severity error"
+        told = "".join(f"\n  {finding.code} {finding.name}: {finding.message}" for finding in errors)
         raise AssertionError(
-            "\n".join(
-                [
-                    (
-                        f"{request.test} has {len(errors)} finding{'s' if len(errors) > 1 else ''} with severity error, so "
-                        "it is not accepted as a baseline:"
-                    ),
-                    *(f"  {finding.code} {finding.name}: {finding.message}" for finding in errors),
-                    (
-                        'Next: correct it, or ignore the rule with a reason: smoke_training(ignore={"CODE": "why"}); '
-                        "--accept-with-findings accepts it all the same."
-                    ),
-                ]
-            )
+            f"{request.test} has {count}, so it is not accepted as a baseline:{told}\n"
+            'Next: correct it, or ignore the rule with a reason: smoke_training(ignore={"CODE": "why"}); '
+            "--accept-with-findings accepts it all the same."
         )
 
 

@@ -82,7 +82,7 @@ class TrajectoryStore:
     def find_nearest(self, observed: Trajectory) -> Trajectory | None:
         """The baseline of an observed trajectory in the class nearest to its own; None when there is none in any.
 
-        Its own class comes first, then the same device, then the same version of torch, then the newest.
+        Its own class comes first, then the same device and ranks, then the same version of torch, then the newest.
 
         Raises:
             BaselineError: A file can't be read.
@@ -142,11 +142,12 @@ def remove_file(path: Path) -> None:
 
 
 def choose_nearest(candidates: Iterable[Trajectory], observed: Trajectory) -> Trajectory | None:
-    """The one whose numbers are the likeliest to be near: same device, same torch, newest; None without any."""
+    """The one likeliest to be near in its numbers: same device, ranks and torch, then the newest; None without any."""
 
-    def rank(candidate: Trajectory) -> tuple[bool, bool, str]:
+    def rank(candidate: Trajectory) -> tuple[bool, bool, bool, str]:
         return (
             candidate.device == observed.device,
+            candidate.num_ranks == observed.num_ranks,
             candidate.machine.get("torch") == observed.machine.get("torch"),
             candidate.provenance.accepted_at,
         )

@@ -60,7 +60,7 @@ def add_parser(commands: Any) -> None:
     part.add_argument(
         "--tests",
         metavar="FILE",
-        help="node ids of all tests, a line each, as `pytest --collect-only -q` prints them; - reads them from the pipe",
+        help="node ids of all tests, as `pytest --collect-only -q` prints them; - reads them from the pipe",
     )
     part.add_argument("--class", dest="of_class", metavar="CLASS", help="a numerics or runner class")
     part.add_argument("--yes", action="store_true", help="delete; otherwise it is only told what would be")

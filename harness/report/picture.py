@@ -51,6 +51,7 @@ def draw_trajectory(described: dict[str, Any], path: Path) -> None:
     """
     import matplotlib as mpl  # noqa: PLC0415  an optional library, and slow
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     # A user's own style, or a warning that pytest makes an error, must not reach the picture.
     with warnings.catch_warnings(), mpl.rc_context():
@@ -64,7 +65,8 @@ def draw_trajectory(described: dict[str, Any], path: Path) -> None:
         for metric, (axes,) in zip(metrics, rows, strict=False):
             _draw_curve(axes, metric, described)
         rows[-1][0].set_xlabel("step")
-        rows[0][0].legend(loc="upper right")
+        rows[-1][0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        rows[0][0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)
         figure.suptitle(_title(described), fontsize=10, x=0.01, horizontalalignment="left")
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(path, metadata=metadata, dpi=110)
@@ -89,18 +91,8 @@ def _draw_curve(axes: Axes, metric: str, described: dict[str, Any]) -> None:
     axes.set_ylabel(metric)
     divergence = described["divergence"]
     if divergence is not None:
-        axes.axvline(divergence["step"], color=MARK, linestyle=(0, (4, 3)), linewidth=1)
-        if metric == DRAWN[0]:
-            axes.annotate(
-                f"first difference: {divergence['phase']}",
-                (divergence["step"], 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(4, -4),
-                textcoords="offset points",
-                verticalalignment="top",
-                color=MARK,
-                fontsize=8,
-            )
+        label = "first difference" if metric == DRAWN[0] else None
+        axes.axvline(divergence["step"], color=MARK, linestyle=(0, (4, 3)), linewidth=1, label=label)
 
 
 def _read(points: list[list[Any]]) -> tuple[list[int], list[float]]:
@@ -121,4 +113,6 @@ def _read_band(described: dict[str, Any], metric: str) -> tuple[list[int], list[
 def _title(described: dict[str, Any]) -> str:
     baseline = described["baseline"]
     accepted = f", baseline of {baseline['accepted_at'].partition('T')[0]}" if baseline else ""
-    return f"{described['test']}\n{summarize_trajectory(described)}{accepted} ({described['numerics_class']})"
+    # A dollar sign would begin a formula.
+    name = described["test"].replace("$", r"\$")
+    return f"{name}\n{summarize_trajectory(described)}{accepted} ({described['numerics_class']})"

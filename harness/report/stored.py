@@ -83,15 +83,14 @@ def list_baselines(rows: Sequence[Row]) -> list[str]:
 
 def show_trajectory(trajectory: Trajectory) -> list[str]:
     """Where a trajectory comes from, a line for each step, and what the run was set up with."""
+    ranks = f"{trajectory.num_ranks} rank{'s' if trajectory.num_ranks > 1 else ''}"
+    depth = ", ".join(str(deep.step) for deep in trajectory.deep) or "none"
+    num_tensors = sum(map(len, trajectory.parameters))
     lines = [
         trajectory.test,
         f"  class: {trajectory.numerics_class}",
         f"  origin: {tell_provenance(trajectory.provenance)}",
-        (
-            f"  {len(trajectory.points)} steps on {trajectory.num_ranks} rank{'s' if trajectory.num_ranks > 1 else ''}, "
-            f"{sum(map(len, trajectory.parameters))} tensors; in depth: "
-            f"{', '.join(str(deep.step) for deep in trajectory.deep) or 'none'}"
-        ),
+        f"  {len(trajectory.points)} steps on {ranks}, {num_tensors} tensors; in depth: {depth}",
         "",
     ]
     curves = {metric: pick_curve(trajectory, metric) for metric in METRICS}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME, THROUGHPUT
 from harness.report.curve import draw_sparkline
-from harness.report.trajectory_document import summarize_trajectory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,12 +113,6 @@ def summarize_verdict(test: dict[str, Any]) -> str:
             }
         )
         is_reason = worst is not None and (worst in FAILING_VERDICTS or not codes)
-        if worst == "diverged":
-            worst = next(
-                told
-                for each in test["trajectories"]
-                if (told := summarize_trajectory(each)).startswith(worst)
-            )
         reasons = [*codes, *([worst] if worst and is_reason else [])]
         return f"{test['outcome'].upper()}{': ' + ', '.join(reasons) if reasons else ''}"
     return f"passed, {worst}" if worst else "passed"

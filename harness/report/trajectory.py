@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_judge import TrajectoryVerdict
 from harness.report.moves import list_moves
 
@@ -96,9 +97,9 @@ def tell_divergence(result: TrajectoryResult, changed: Sequence[str] | None = No
             f"{result.observed.test} differs from its baseline: {comparison.reason if comparison else ''}"
         ]
     divergence = comparison.divergence
+    consequence = divergence.consequence or "the losses do not differ"
     lines = [
-        divergence.consequence
-        or f"{result.observed.test} leaves its baseline at step {divergence.step}; the loss is the same to the end.",
+        f"{result.observed.test} leaves its baseline at step {divergence.step}: {consequence}.",
         f"First difference: {_tell_first(divergence)}{_tell_identical(divergence)}.",
     ]
     lines += [f"Likely: {cause}" for cause in divergence.causes]
@@ -141,9 +142,9 @@ def tell_changed_files(
     if changed is None:
         return [f"What changed since is not known: commit {commit} is not in this clone, or this is not git."]
     affected = find_sources(observed, modules)
-    named = {file: name for name, file in affected.items() if _find_file(file, changed)}
+    named = {file: what for file, what in affected.items() if _find_file(file, changed)}
     used = [file for file in observed.project_files if _find_file(file, changed) and file not in named]
-    shown = [f"{file} ({name})" for file, name in named.items()] + used
+    shown = [f"{file} ({what})" for file, what in named.items()] + used
     matched = {_find_file(file, changed) for file in (*named, *used)}
     others = [file for file in changed if file not in matched and not file.startswith("baselines/")]
     if not shown:
@@ -156,22 +157,39 @@ def tell_changed_files(
 
 
 def find_sources(observed: Trajectory, modules: Iterable[str]) -> dict[str, str]:
-    """The project's own files that modules come from, by `class of module`; of a library's module, its parent's."""
-    described = {str(name): str(text) for name, text in observed.settings.get("forward", {}).items()}
-    found = {}
+    """The project's own files that modules come from, with what is in them: `{"net.py": "Block of blocks.0"}`.
+
+    A module of a library is looked for in the module that holds it; where the classes of those are not known, every
+    class of the model counts. Names that are no modules, as those of an optimizer's settings, have no file.
+    """
+    described = {str(name): str(text) for name, text in observed.settings.get(Phase.FORWARD, {}).items()}
+    found: dict[str, dict[str, None]] = {}
     for module in modules:
-        parts = module.split(".")
-        for length in range(len(parts), 0, -1):
-            name = ".".join(parts[:length])
-            kind = described.get(name, "").partition("(")[0]
-            if kind in observed.sources:
-                found[f"{kind} of {name}"] = observed.sources[kind]
-                break
-        else:
-            root = next((kind for kind in observed.sources if kind in described), None)
-            if root is not None:
-                found[root] = observed.sources[root]
-    return found
+        precise = next(
+            (
+                (f"{kind} of {name}" if kind != name else kind, observed.sources[kind])
+                for name in _list_holders(module)
+                if (kind := described.get(name, name).partition("(")[0]) in observed.sources
+            ),
+            None,
+        )
+        if precise is not None:
+            found.setdefault(precise[1], {})[precise[0]] = None
+        elif any(module in names for names in observed.parameters) or _is_module(module, described):
+            for kind, file in observed.sources.items():
+                found.setdefault(file, {})[kind] = None
+    return {file: ", ".join(list(names)[:MAX_OTHERS]) for file, names in found.items()}
+
+
+def _list_holders(module: str) -> list[str]:
+    """A module, what holds it, and so on up: `a.b.c`, `a.b`, `a`."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+def _is_module(name: str, described: dict[str, str]) -> bool:
+    is_known = name in described or any(other.startswith(f"{name}.") for other in described)
+    return is_known and not name.startswith(("precision: ", "torch."))
 
 
 def _find_file(file: str, changed: Iterable[str]) -> str | None:

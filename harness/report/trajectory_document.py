@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from harness.baselines.comparison import Match
+from harness.baselines.tolerance import build_tolerance
 from harness.baselines.trajectory_judge import TrajectoryVerdict
 from harness.report.moves import METRICS, list_moves, pick_curve
 from harness.report.trajectory import tell_accepted, tell_outcome
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.baselines.trajectory_judge import TrajectoryResult
 
+BANDED = ("loss", "gradient norm")
 DRAWN = ("loss", "gradient norm", "learning rate")
 
 
@@ -51,8 +55,36 @@ def describe_trajectory(result: TrajectoryResult) -> dict[str, Any]:
             for metric in METRICS
             if metric in DRAWN
         },
+        "band": _describe_band(result),
         "picture": None,
     }
+
+
+def _describe_band(result: TrajectoryResult) -> dict[str, list[list[float]]]:
+    """Between which values a loss and a gradient norm may lie, by step; empty where every bit is compared.
+
+    It ends where rounding may have grown beyond what single steps tell.
+    """
+    comparison, baseline = result.comparison, result.baseline
+    if (
+        baseline is None
+        or comparison is None
+        or comparison.is_exact
+        or comparison.match is Match.NOT_COMPARABLE
+    ):
+        return {}
+    ruler = build_tolerance(baseline, result.observed)
+    band: dict[str, list[list[float]]] = {}
+    for metric in BANDED:
+        curve = pick_curve(baseline, metric)
+        rows = [
+            [point.step, value - allowed * abs(value), value + allowed * abs(value)]
+            for index, point in enumerate(baseline.points[: len(result.observed.points)])
+            if (value := curve.get(point.step)) is not None
+            and math.isfinite(allowed := ruler.find_allowed(index))
+        ]
+        band |= {metric: rows} if rows else {}
+    return band
 
 
 def summarize_trajectory(described: dict[str, Any]) -> str:
