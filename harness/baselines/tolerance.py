@@ -19,9 +19,9 @@ from harness.baselines.trajectory import Phase
 if TYPE_CHECKING:
     from harness.baselines.trajectory import Trajectory
 
-FLOOR, HALF_FLOOR = 2e-5, 3e-2
+FLOOR, HALF_FLOOR = 2e-5, 5e-3
 """Relative differences of the first loss, in single and in half precision; see docs/detection.md for measured ones."""
-GROWTH = 1.2
+GROWTH = 1.15
 """Growth of the floor from step to step, where nothing was seen to differ by more."""
 FACTOR = 50.0
 """How much further apart than all steps before it one step may be; LBFGS reaches 40."""
