@@ -76,7 +76,9 @@ def ci_gpu(session: nox.Session) -> None:
 
 @nox.session
 def refresh_baselines(session: nox.Session) -> None:
-    """Measure the smoke trainings in fresh processes and store the baselines of this runner class.
+    """Measure the smoke trainings in fresh processes and store the baselines of this machine's classes.
+
+    A trajectory is stored by the first launch where it moved, and stays as it is otherwise.
 
     Arguments after --: the number of launches (20 by default), then the reason.
     """

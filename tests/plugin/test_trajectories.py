@@ -281,7 +281,8 @@ def test_names_it(smoke_training):
 
 @pytest.mark.smoke_training(seed=0, baseline=True)
 def test_marked(smoke_training):
-    run = smoke_training.command([sys.executable, "-c", "import torch, training; torch.manual_seed(0); training.train()"])
+    code = "import torch, training; torch.manual_seed(0); training.train()"
+    run = smoke_training.command([sys.executable, "-c", code])
     assert is_traced(run)
 
 
