@@ -206,7 +206,7 @@ def assert_matches_baseline(run: TrainingRun, *, exact: bool | None = None) -> N
     request.judged.append(result)
     commit = result.baseline.provenance.commit if result.baseline else None
     is_diverged = result.verdict is TrajectoryVerdict.DIVERGED
-    changed = list_changed_files(request.root, commit) if is_diverged and commit else None
+    changed = list_changed_files(request.folder, commit) if is_diverged and commit else None
     if message := explain_failure(result, request, changed):
         raise AssertionError(message)
 

@@ -216,7 +216,7 @@ class SmokeTraining:
         except HarnessError as error:
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         self._note_no_capture(run)
-        return self._keep(run)
+        return self._keep(run, folder=Path.cwd() if cwd is None else Path(cwd))
 
     def _wants_capture(self) -> bool:
         return self._state.schedule is not None and self._find_obstacle() is None
@@ -252,12 +252,12 @@ class SmokeTraining:
             name = slug(self._item.nodeid.replace("/", ".").replace("::", "."))
             publish_trace(capture.trace, folder, name=name, keep=self._state.schedule.keep)
 
-    def _keep(self, run: TrainingRun) -> TrainingRun:
+    def _keep(self, run: TrainingRun, folder: Path | None = None) -> TrainingRun:
         from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
         run.selection = _choose_rules(self._item)
         self._state.runs.append(run)
-        run.baseline = _build_request(self._item, len(self._state.runs))
+        run.baseline = _build_request(self._item, len(self._state.runs), folder or Path.cwd())
         self._state.runner_class = self._settings["runner_class"] or derive_runner_class(
             run.environment, device=run.device, threads=run.threads
         )
@@ -282,8 +282,8 @@ def calls_comparison(item: pytest.Item) -> bool:
     return names_function(getattr(item, "function", None), "assert_matches_baseline")
 
 
-def _build_request(item: pytest.Item, number: int) -> BaselineRequest:
-    """Which stored trajectory the run of this number, from 1, is compared with."""
+def _build_request(item: pytest.Item, number: int, folder: Path) -> BaselineRequest:
+    """Which stored trajectory the run of this number, from 1, is compared with; it ran in a folder."""
     from harness.record.request import BaselineRequest  # noqa: PLC0415  late
 
     settings = item.config.stash[SETTINGS]
@@ -291,6 +291,7 @@ def _build_request(item: pytest.Item, number: int) -> BaselineRequest:
         test=item.nodeid if number == 1 else f"{item.nodeid}#{number}",
         baselines=settings["baselines"],
         root=item.config.rootpath,
+        folder=folder,
         accept_command=f'pytest "{item.nodeid}" --accept-baselines --reason "{{reason}}"',
         reason=settings["reason"] if settings["accept"] else None,
         accepts_findings=settings["accept_with_findings"],

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 TIMEOUT_S = 30
 DIGEST_LENGTH = 12
@@ -32,16 +30,17 @@ def digest_uncommitted(folder: Path, *, leave_out: Path | None = None) -> str | 
     if top is None:
         return None
     words = ["diff", *PLAIN_DIFF, "--binary", "HEAD", "--", "."]
-    if leave_out is not None and leave_out.is_relative_to(top) and leave_out != top:
-        words.append(f":(exclude,literal){leave_out.relative_to(top).as_posix()}")
+    left_out = None if leave_out is None else leave_out.resolve()
+    if left_out is not None and left_out.is_relative_to(top) and left_out != top:
+        words.append(f":(exclude,literal){left_out.relative_to(top).as_posix()}")
     found = run_git(*words, folder=top)
     return hashlib.sha256(found).hexdigest()[:DIGEST_LENGTH] if found else None
 
 
 def list_changed_files(folder: Path, commit: str) -> list[str] | None:
-    """Files of the work tree that are not as in a commit, from the top of the repository, sorted.
+    """Files of the work tree that are not as in a commit, by their paths from a folder, sorted.
 
-    Files that git does not track count where it does not ignore them.
+    Files of the whole repository are listed, and those that git does not track where it does not ignore them.
 
     Returns:
         None outside git, or where this clone does not have the commit.
@@ -54,13 +53,14 @@ def list_changed_files(folder: Path, commit: str) -> list[str] | None:
         return None
     others = run_git("ls-files", "--others", "--exclude-standard", "-z", folder=top) or b""
     names = (changed + others).decode(errors="replace").split("\0")
-    return sorted({name for name in names if name})
+    below = folder.resolve()
+    return sorted({Path(os.path.relpath(top / name, below)).as_posix() for name in names if name})
 
 
 def find_top(folder: Path) -> Path | None:
     """The top of the work tree that a folder lies in; None outside git."""
     found = run_git("rev-parse", "--show-toplevel", folder=folder)
-    return type(folder)(found.decode().strip()) if found else None
+    return Path(found.decode().strip()).resolve() if found else None
 
 
 def run_git(*words: str, folder: Path) -> bytes | None:

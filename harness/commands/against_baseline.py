@@ -130,6 +130,7 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
         test=options.baseline,
         baselines=options.baselines,
         root=Path.cwd(),
+        folder=Path.cwd(),
         accept_command=f'{shlex.join(words)} --accept-baselines --reason "{{reason}}" -- {shlex.join(command)}',
         reason=options.reason if options.accept_baselines else None,
         accepts_findings=options.accept_with_findings,

@@ -17,6 +17,7 @@ class BaselineRequest:
         test: Name of the baseline: the test, with `#2` for its second run, or what a command line gave.
         baselines: The folder, relative to `root`, or `REVISION:FOLDER` of git.
         root: The project's folder; git is asked there.
+        folder: Where the program ran: its files are told by their paths from there.
         accept_command: The command that accepts a new baseline, with `{reason}` where the reason belongs.
         reason: Why baselines are accepted in this session; None when they are only compared.
         accepts_findings: Whether a run with errors may be accepted.
@@ -27,6 +28,7 @@ class BaselineRequest:
     test: str
     baselines: str
     root: Path
+    folder: Path
     accept_command: str
     reason: str | None = None
     accepts_findings: bool = False

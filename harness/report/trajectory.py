@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from harness.baselines.trajectory import Phase
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from harness.record.request import BaselineRequest
 
 SHORT_COMMIT = 7
+STORED = re.compile(r"(^|/)(trajectories|budgets)/[^/]+/[^/]+\.json$")
+"""Baselines, which change when others are accepted."""
 MAX_FILES = 6
 MAX_OTHERS = 3
 
@@ -29,7 +32,7 @@ def explain_failure(
     Args:
         result: What the comparison came to.
         request: How the baseline is accepted, and whether one that can't be compared with fails.
-        changed: Files that are not as in the baseline's commit; None where that is not known.
+        changed: Files that are not as in the baseline's commit, from where the program ran; None where not known.
     """
     match result.verdict:
         case TrajectoryVerdict.MISSING_BASELINE:
@@ -142,11 +145,10 @@ def tell_changed_files(
     if changed is None:
         return [f"What changed since is not known: commit {commit} is not in this clone, or this is not git."]
     affected = find_sources(observed, modules)
-    named = {file: what for file, what in affected.items() if _find_file(file, changed)}
-    used = [file for file in observed.project_files if _find_file(file, changed) and file not in named]
+    named = {file: what for file, what in affected.items() if file in changed}
+    used = [file for file in observed.project_files if file in changed and file not in named]
     shown = [f"{file} ({what})" for file, what in named.items()] + used
-    matched = {_find_file(file, changed) for file in (*named, *used)}
-    others = [file for file in changed if file not in matched and not file.startswith("baselines/")]
+    others = [file for file in changed if file not in (*named, *used) and not STORED.search(file)]
     if not shown:
         rest = f"; changed are {_list(others, MAX_OTHERS)}" if others else ", nor any other"
         return [f"Since commit {commit} no file changed that the program imports{rest}."]
@@ -190,11 +192,6 @@ def _list_holders(module: str) -> list[str]:
 def _is_module(name: str, described: dict[str, str]) -> bool:
     is_known = name in described or any(other.startswith(f"{name}.") for other in described)
     return is_known and not name.startswith(("precision: ", "torch."))
-
-
-def _find_file(file: str, changed: Iterable[str]) -> str | None:
-    """The changed file that a program's file is; it ran in some folder of the repository."""
-    return next((path for path in changed if path == file or path.endswith(f"/{file}")), None)
 
 
 def _tell_next(request: BaselineRequest) -> list[str]:

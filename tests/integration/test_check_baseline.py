@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from harness.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +50,15 @@ def check(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def accept(folder: Path, *options: str, reason: str = "initial") -> subprocess.CompletedProcess[str]:
     return check(folder, "--baseline", "smoke", "--accept-baselines", "--reason", reason, *options)
+
+
+@pytest.fixture(scope="module")
+def accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the training is accepted as it is; to be copied."""
+    folder = tmp_path_factory.mktemp("accepted")
+    write(folder)
+    assert accept(folder).returncode == 0
+    return folder
 
 
 def test_a_command_is_accepted_matches_and_diverges(tmp_path: Path) -> None:
@@ -102,9 +114,10 @@ def test_the_baseline_alone_decides_under_bisect(tmp_path: Path) -> None:
         ("STEPS = 0", 125, "git bisect passes over it (exit code 125)"),
     ],
 )
-def test_exit_codes_are_those_that_bisect_wants(tmp_path: Path, extra: str, code: int, told: str) -> None:
-    write(tmp_path)
-    accept(tmp_path)
+def test_exit_codes_are_those_that_bisect_wants(
+    accepted: Path, tmp_path: Path, extra: str, code: int, told: str
+) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
     write(tmp_path, extra)
     done = check(tmp_path, "--baseline", "smoke", "--bisect")
     assert done.returncode == code, done.stderr
@@ -123,16 +136,16 @@ def test_exit_codes_are_those_that_bisect_wants(tmp_path: Path, extra: str, code
         ["--baseline", "smoke", "--bisect", "--select", "X9"],
     ],
 )
-def test_misuse_ends_the_search(tmp_path: Path, options: list[str]) -> None:
-    write(tmp_path)
-    done = check(tmp_path, *options)
-    assert done.returncode == 128, done.stderr
-    assert "steps in" not in done.stdout, "nothing is trained before"
+def test_misuse_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", *options, *COMMAND]) == 128
+    assert "steps in" not in capsys.readouterr().out, "nothing is trained before"
 
 
-def test_a_damaged_baseline_ends_the_search(tmp_path: Path) -> None:
-    write(tmp_path)
-    accept(tmp_path)
+def test_a_damaged_baseline_ends_the_search(accepted: Path, tmp_path: Path) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("baselines/trajectories/*/*.json")
     path.write_text("")
     assert check(tmp_path, "--baseline", "smoke", "--bisect").returncode == 128
@@ -159,14 +172,20 @@ def test_a_damaged_baseline_ends_the_search(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_misuse_is_told_before_anything_is_trained(tmp_path: Path, options: list[str], told: str) -> None:
-    done = check(tmp_path, *options)
-    assert done.returncode == 2
-    assert told in done.stderr
+def test_misuse_is_told_before_anything_is_trained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", *options, *COMMAND]) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_git_bisect_finds_the_commit_that_changed_training(tmp_path: Path) -> None:
+def test_git_bisect_finds_the_commit_that_changed_training(accepted: Path, tmp_path: Path) -> None:
     """Thirty commits: most change nothing, some can't run, and one halves the learning rate."""
 
     def git(*words: str) -> str:
@@ -178,8 +197,7 @@ def test_git_bisect_finds_the_commit_that_changed_training(tmp_path: Path) -> No
 
     git("init", "--quiet", "--initial-branch", "main")
     (tmp_path / ".gitignore").write_text("__pycache__/\n")
-    write(tmp_path)
-    assert accept(tmp_path).returncode == 0
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
     commits = []
     for number in range(30):
         rate = "" if number < 17 else "RATE = 0.05"

@@ -194,47 +194,53 @@ def test_nothing_is_accepted_from_a_failing_test(project: pytest.Pytester) -> No
     assert len(list_trajectories(project.path)) == 1
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_write_that_fails_is_an_error_and_leaves_what_was_there(
-    project: pytest.Pytester, fault: str
-) -> None:
+def test_a_write_that_fails_is_an_error_and_leaves_what_was_there(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=TESTS)
     project.runpytest_subprocess("-k", "marked", *ACCEPT).assert_outcomes(passed=1)
     before = [path.read_bytes() for path in list_trajectories(project.path)]
     project.makepyfile(test_it=TESTS.replace("train, 12", "train, 13"))
-    project.makeconftest(f"import errno, os\n{FAULTS[fault]}")
-    result = project.runpytest_subprocess("-k", "marked", *ACCEPT)
-    result.assert_outcomes(failed=1)
+    for fault in FAULTS.values():
+        project.makeconftest(f"import errno, os\n{fault}")
+        result = project.runpytest_subprocess("-k", "marked", *ACCEPT)
+        result.assert_outcomes(failed=1)
+        assert result.ret == 2
+        result.stdout.fnmatch_lines(
+            [
+                "baseline *.json can't be written: *; what was stored before is untouched.",
+                "Next: free space or *",
+            ]
+        )
+        result.stdout.no_fnmatch_line("accepted: *")
+        assert [path.read_bytes() for path in list_trajectories(project.path)] == before
+
+
+def test_a_damaged_baseline_is_an_error_and_no_pass(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+import pytest
+from trainings import train
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.smoke_training(baseline=True)
+def test_it(smoke_training, number):
+    smoke_training(train)
+"""
+    )
+    project.runpytest_subprocess(*ACCEPT).assert_outcomes(passed=3)
+    contents = ["", "{", '{"harness": {"schema_version": 99}}']
+    for path, content in zip(list_trajectories(project.path), contents, strict=True):
+        path.write_text(content)
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(failed=3)
     assert result.ret == 2
     result.stdout.fnmatch_lines(
         [
-            "baseline *.json can't be written: *; what was stored before is untouched.",
-            "Next: free space or make *",
+            "baseline *test_it.py.test_it-0.json is empty.",
+            "baseline *test_it.py.test_it-1.json can't be read: *",
+            "baseline *test_it.py.test_it-2.json has schema 99; this harness reads up to 1.",
         ]
     )
-    result.stdout.no_fnmatch_line("accepted: *")
-    assert [path.read_bytes() for path in list_trajectories(project.path)] == before
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ("", "is empty"),
-        ("{", "can't be read"),
-        ('{"harness": {"schema_version": 99}}', "has schema 99; this harness reads up to 1"),
-    ],
-)
-def test_a_damaged_baseline_is_an_error_and_no_pass(
-    project: pytest.Pytester, content: str, told: str
-) -> None:
-    project.makepyfile(test_it=TESTS)
-    project.runpytest_subprocess("-k", "marked", *ACCEPT).assert_outcomes(passed=1)
-    (path,) = list_trajectories(project.path)
-    path.write_text(content)
-    result = project.runpytest_subprocess("-k", "marked")
-    result.assert_outcomes(failed=1)
-    assert result.ret == 2
-    result.stdout.fnmatch_lines([f"baseline *test_it.py.test_marked.json {told}*"])
 
 
 def test_workers_accept_side_by_side(project: pytest.Pytester) -> None:

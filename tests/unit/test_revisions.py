@@ -53,7 +53,8 @@ def test_commit_and_changes_are_read_from_any_folder_of_the_work_tree(git: Git, 
     (tmp_path / "sub/a.py").write_text("2\n")
     (tmp_path / "sub/größer.py").write_text("new\n")
     (tmp_path / "ignored").write_text("new\n")
-    assert list_changed_files(tmp_path / "sub", first) == ["sub/a.py", "sub/größer.py"]
+    assert list_changed_files(tmp_path / "sub", first) == ["a.py", "größer.py"]
+    assert list_changed_files(tmp_path / "baselines", first) == ["../sub/a.py", "../sub/größer.py"]
     git("add", "--all")
     git("commit", "--quiet", "--message", "second")
     assert list_changed_files(tmp_path, first) == ["sub/a.py", "sub/größer.py"]

@@ -43,6 +43,7 @@ def request_(tmp_path: Path) -> BaselineRequest:
         test="tests/test_a.py::test_a",
         baselines="baselines",
         root=tmp_path,
+        folder=tmp_path,
         accept_command='pytest "tests/test_a.py::test_a" --accept-baselines --reason "{reason}"',
     )
 

@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     MakeResult = Callable[..., TrajectoryResult]
 
 REQUEST = BaselineRequest(
-    "tests/test_a.py::test_a", "baselines", Path("/nowhere"), 'pytest --accept-baselines --reason "{reason}"'
+    "tests/test_a.py::test_a",
+    "baselines",
+    Path("/nowhere"),
+    Path("/nowhere"),
+    'pytest --accept-baselines --reason "{reason}"',
 )
 DIVERGENCE = Divergence(
     phase=Phase.GRADIENTS,
@@ -74,7 +78,7 @@ def make_result(make_trajectory: MakeTrajectory, environment: Environment) -> Ma
 
 def test_a_divergence_is_told_from_the_first_difference_to_the_next_command(make_result: MakeResult) -> None:
     told = explain_failure(
-        make_result(), REQUEST, ["src/net.py", "train.py", "config.yaml", "baselines/x.json"]
+        make_result(), REQUEST, ["net.py", "train.py", "config.yaml", "../baselines/trajectories/cpu/x.json"]
     )
     assert told.splitlines() == [
         "tests/test_a.py::test_a leaves its baseline at step 6: the losses of 14 of 20 steps differ.",
@@ -99,8 +103,11 @@ def test_a_divergence_is_told_from_the_first_difference_to_the_next_command(make
         (None, "What changed since is not known: commit 1a2b3c4 is not in this clone, or this is not git."),
         ([], "Since commit 1a2b3c4 no file changed that the program imports, nor any other."),
         (
-            ["config.yaml", "baselines/a.json"],
-            "Since commit 1a2b3c4 no file changed that the program imports; changed are config.yaml.",
+            ["config.yaml", "examples/train.py", "baselines/budgets/cpu/a.json"],
+            (
+                "Since commit 1a2b3c4 no file changed that the program imports; changed are config.yaml, "
+                "examples/train.py."
+            ),
         ),
         (
             [f"data/{index}.txt" for index in range(5)],
