@@ -61,7 +61,9 @@ class HarnessSession:
 
         folder = self._config.rootpath / self._config.stash[SETTINGS]["report"]
         self._picture_note = self._draw(folder)
-        document = build_session(self._tests, version=find_version(), created_at=clock.now_utc())
+        document = build_session(
+            self._tests, version=find_version(), created_at=clock.now_utc(), notes=[self._picture_note]
+        )
         # Messages may quote file names that are no text; the report shows such a character by its number.
         markdown = render_markdown(document).encode(errors="backslashreplace")
         try:

@@ -89,13 +89,16 @@ def describe_test(
     }
 
 
-def build_session(tests: Sequence[dict[str, Any]], *, version: str, created_at: str) -> dict[str, Any]:
-    """The whole session as one document."""
+def build_session(
+    tests: Sequence[dict[str, Any]], *, version: str, created_at: str, notes: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The whole session as one document; `notes` are about the report itself."""
     return {
         "schema_version": SCHEMA_VERSION,
         "harness_version": version,
         "created_at": created_at,
         "tests": list(tests),
+        "notes": [note for note in notes if note],
     }
 
 

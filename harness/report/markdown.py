@@ -19,7 +19,7 @@ def render_markdown(session: dict[str, Any]) -> str:
     lines += [_row(row) for row in build_rows(session)]
     for test in failed:
         lines += ["", f"### {test['nodeid']}", "", "```text", test["message"].replace("```", "'''"), "```"]
-    notes = [*build_accepted(session), *build_notes(session)]
+    notes = [*build_accepted(session), *build_notes(session), *session["notes"]]
     if notes:
         lines += ["", *(f"- {note.replace(chr(10), ' ')}" for note in notes)]
     pictures = {

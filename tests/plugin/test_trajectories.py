@@ -370,3 +370,5 @@ def test_without_matplotlib_nothing_fails(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess("-k", "marked", *ACCEPT)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["note: pictures of trajectories need matplotlib: pip install *plots*"])
+    summary = (project.path / "harness-report/summary.md").read_text(encoding="utf-8")
+    assert "- pictures of trajectories need matplotlib: pip install " in summary
