@@ -22,6 +22,8 @@ from harness.baselines.trajectory_judge import (
 from harness.errors import BaselineError, ObservationError, UsageError
 from harness.record.observation import RunObservation, StepObservation
 from harness.record.request import BaselineRequest
+from harness.record.run import Step
+from harness.record.trace import StepTrace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +194,29 @@ def test_a_run_that_lacks_what_its_baseline_holds_is_not_compared(
     ) in str(caught.value)
     # What is left out on purpose is accepted on purpose.
     assert accept(make_run(LOSSES), request_) is TrajectoryVerdict.ACCEPTED
+
+
+def watch(losses: list[float | None]) -> dict[str, Any]:
+    """What makes a run one of watched and traced steps, of which some have no loss."""
+    steps = [
+        StepObservation(step=step, loss=loss, optimizers=[0], trace=StepTrace(called_with=["batch"]))
+        for step, loss in enumerate(losses)
+    ]
+    metrics = [{} if loss is None else {"loss": loss} for loss in losses]
+    return {
+        "steps": [Step(step, known) for step, known in enumerate(metrics)],
+        "observed": RunObservation(steps=steps),
+        "source": "watched optimizer steps",
+    }
+
+
+def test_a_step_that_lost_its_loss_is_an_error_and_may_be_accepted(
+    make_run: MakeRun, request_: BaselineRequest
+) -> None:
+    accept(make_run(**watch([3.0, 2.5, 2.0])), request_)
+    with pytest.raises(ObservationError, match="has a loss in step 1 .*, and this run has none there"):
+        assert_matches_baseline(make_run(**watch([3.0, None, 2.0]), baseline=request_))
+    assert accept(make_run(**watch([3.0, None, 2.0])), request_) is TrajectoryVerdict.ACCEPTED
 
 
 def test_missing_numbers_are_named(make_trajectory: Callable[..., Trajectory]) -> None:
