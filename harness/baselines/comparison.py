@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
+from harness.baselines.divergence import count_different, find_evidence, list_identical
+from harness.baselines.ruler import ExactRuler, ToleranceRuler
+from harness.baselines.run_settings import list_changes
+from harness.baselines.tolerance import build_tolerance, find_drift
+from harness.baselines.trajectory import Phase
+from harness.errors import ObservationError
+
 if TYPE_CHECKING:
-    from harness.baselines.trajectory import Phase, Trajectory
+    from harness.baselines.divergence import Evidence
+    from harness.baselines.ruler import Ruler
+    from harness.baselines.trajectory import Trajectory
 
 
 class Match(StrEnum):
@@ -72,5 +83,165 @@ def compare_trajectories(
         observed: The one of this run.
         is_exact: Whether to compare every bit; None does so within one numerics class where runs are
             deterministic, and compares by tolerance elsewhere.
+
+    Raises:
+        ObservationError: The baseline has a loss in a step, and the run has none there: nothing could be compared.
     """
-    raise NotImplementedError
+    obstacle = _find_obstacle(baseline, observed)
+    if obstacle:
+        return TrajectoryComparison(Match.NOT_COMPARABLE, is_exact=False, reason=obstacle)
+    _require_losses(baseline, observed)
+    is_one_class = baseline.numerics_class == observed.numerics_class
+    if is_exact is None:
+        is_exact = is_one_class and baseline.is_deterministic and observed.is_deterministic
+    ruler: Ruler = ExactRuler() if is_exact else build_tolerance(baseline, observed)
+    reason = "" if is_exact else _tell_tolerance(baseline, observed)
+    evidence = find_evidence(baseline, observed, ruler)
+    if evidence is not None and not is_exact and _is_other_stream(evidence):
+        return TrajectoryComparison(
+            Match.NOT_COMPARABLE,
+            is_exact=False,
+            reason=(
+                f"torch {baseline.machine.get('torch')} and {observed.machine.get('torch')} may draw other random "
+                "numbers from the same seed, and the runs part before the first step"
+            ),
+        )
+    divergence = _build_divergence(evidence, ruler) if evidence is not None else None
+    if divergence is None and not is_exact:
+        divergence = _find_other_settings(baseline, observed) or _find_drift(baseline, observed, ruler)
+    divergence = divergence or _compare_length(baseline, observed)
+    if divergence is not None:
+        return TrajectoryComparison(Match.DIVERGED, is_exact, divergence, reason)
+    notes = [tell_setting(change) for change in list_changes(baseline.settings, observed.settings)]
+    return TrajectoryComparison(Match.MATCHES, is_exact, None, reason, tuple(notes))
+
+
+def _find_obstacle(baseline: Trajectory, observed: Trajectory) -> str:
+    """Why two trajectories can't be compared; empty where they can."""
+    if baseline.device != observed.device:
+        return (
+            f"the baseline was trained on {baseline.device}, this run on {observed.device}, "
+            "and their random numbers differ"
+        )
+    if baseline.num_ranks != observed.num_ranks:
+        return f"the baseline was trained by {baseline.num_ranks} ranks, this run by {observed.num_ranks}"
+    return ""
+
+
+def _require_losses(baseline: Trajectory, observed: Trajectory) -> None:
+    for one, other in zip(baseline.points, observed.points, strict=False):
+        if one.loss is not None and other.loss is None:
+            raise ObservationError(
+                f"the baseline has a loss in step {one.step} ({one.loss:.6g}), and this run has none there: it can't "
+                "be compared.\nNext: check that the loss still reaches backward, or is still logged."
+            )
+
+
+def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
+    """Why the comparison is by tolerance."""
+    if baseline.numerics_class == observed.numerics_class:
+        return "compared by tolerance: runs of this kind are not expected to repeat to the last bit"
+    names = sorted(baseline.machine.keys() | observed.machine.keys())
+    changes = [
+        f"{name} {baseline.machine.get(name, 'none')} -> {observed.machine.get(name, 'none')}"
+        for name in names
+        if baseline.machine.get(name) != observed.machine.get(name)
+    ]
+    return f"compared by tolerance: the baseline was made on another kind of machine ({', '.join(changes)})"
+
+
+def _is_other_stream(evidence: Evidence) -> bool:
+    """Whether it may be another version of torch, and no change of the program, that draws other numbers."""
+    pair = evidence.pair
+    return (
+        evidence.is_from_start
+        and evidence.phase in (Phase.RNG, Phase.INITIALISATION)
+        and not evidence.list_changes(evidence.phase)
+        and pair.baseline.machine.get("torch") != pair.observed.machine.get("torch")
+    )
+
+
+def _build_divergence(evidence: Evidence, ruler: Ruler) -> Divergence:
+    pair = evidence.pair
+    found = evidence.find(evidence.phase)
+    changes = evidence.list_changes(evidence.phase)
+    if found is None or (changes and not found.names):
+        item = changes[0].name if changes else "setting"
+        change = f"{changes[0].baseline} -> {changes[0].observed}" if changes else ""
+    if found is not None:
+        item, change = found.item, found.change
+    num = count_different(pair.baseline.points, pair.observed.points, ruler)
+    num_common = min(len(pair.baseline.points), len(pair.observed.points))
+    told = tell_pair(pair)
+    spread = f"the losses of {num} of {num_common} steps differ" if num else "the losses do not differ"
+    return Divergence(
+        phase=evidence.phase,
+        step=pair.baseline.points[evidence.first_index].step,
+        item=item,
+        change=change,
+        causes=tuple(list_causes(evidence)),
+        identical=tuple(list_identical(evidence)),
+        consequence="; ".join(part for part in (spread, told) if part),
+        modules=list_modules(evidence),
+    )
+
+
+def _find_other_settings(baseline: Trajectory, observed: Trajectory) -> Divergence | None:
+    """Settings that differ by more than two versions of torch do, though the numbers are within the tolerance."""
+    is_one_torch = baseline.machine.get("torch") == observed.machine.get("torch")
+    changes = [
+        change
+        for change in list_changes(baseline.settings, observed.settings)
+        if change.phase in SET_EXACTLY
+        and (is_one_torch or (change.baseline is not None and change.observed is not None))
+    ]
+    if not changes:
+        return None
+    first = changes[0]
+    return Divergence(
+        phase=first.phase,
+        step=baseline.points[0].step,
+        item=first.name,
+        change=f"{first.baseline} -> {first.observed}",
+        causes=tuple(f"{change}." for change in changes),
+        consequence="the losses are within the tolerance for another kind of machine",
+    )
+
+
+SET_EXACTLY = (Phase.LOSS, Phase.CLIPPING, Phase.OPTIMIZER, Phase.SCHEDULE)
+"""Phases whose settings are the program's own alone, whatever the machine."""
+
+
+def _find_drift(baseline: Trajectory, observed: Trajectory, ruler: Ruler) -> Divergence | None:
+    drift = find_drift(baseline, observed, ruler) if isinstance(ruler, ToleranceRuler) else ""
+    if not drift:
+        return None
+    step = next(
+        point.step for index, point in enumerate(baseline.points) if math.isinf(ruler.find_allowed(index))
+    )
+    return Divergence(
+        phase=Phase.FORWARD,
+        step=step,
+        item="course of the loss",
+        change=drift,
+        causes=(
+            "where it begins can't be told between two kinds of machines; on one with a baseline of its own it can.",
+        ),
+    )
+
+
+def _compare_length(baseline: Trajectory, observed: Trajectory) -> Divergence | None:
+    before, now = len(baseline.points), len(observed.points)
+    if before == now:
+        return None
+    last = min(before, now)
+    return Divergence(
+        phase=Phase.DATA,
+        step=(baseline if before > now else observed).points[last].step,
+        item="number of steps",
+        change=f"{before} -> {now}",
+        causes=(
+            "the program ends elsewhere: another limit or number of epochs, more or fewer data, or an early stop.",
+        ),
+        identical=(f"all of the {last} steps that both have",),
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 
 class Phase(StrEnum):
@@ -41,11 +41,11 @@ class TracePoint:
         num_micro_batches: Backward passes of the step.
         shapes: Shapes of what the model was called with, as text.
         batch: Fingerprint of what loaders gave and the model was called with.
-        generators: Fingerprint of each random generator when the step began.
+        generators: Fingerprint of each random generator when the step began, by name.
         optimizers: Positions of the optimizers that stepped.
-        gradients: Fingerprint of the gradient of each tensor of these optimizers, `-` without one; empty where
-            the step was not traced by tensor.
-        updates: Fingerprint of the change of each.
+        gradients: Fingerprint of the gradient of each tensor of these optimizers, or one of all of them; empty
+            where the step was not traced.
+        updates: Fingerprint of the change of each, or one of all.
         was_skipped: Whether a GradScaler skipped it.
     """
 
@@ -200,89 +200,3 @@ class Trajectory:
             if index < len(self.parameters)
             for name in self.parameters[index]
         ]
-
-    def to_json(self) -> dict[str, Any]:
-        """The trajectory as a JSON object; what holds nothing is left out."""
-        return _to_plain(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """The trajectory that `to_json` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: It is not one.
-        """
-        plain = dict(value)
-        plain["points"] = tuple(_read(TracePoint, point) for point in plain["points"])
-        plain["deep"] = tuple(_read_deep(deep) for deep in plain.get("deep", ()))
-        plain["parameters"] = tuple(tuple(names) for names in plain.get("parameters", ()))
-        plain["project_files"] = tuple(plain.get("project_files", ()))
-        plain["provenance"] = Provenance(**plain.get("provenance", {}))
-        return cls(**plain)
-
-
-JOINED = ("gradients", "updates")
-"""Lists of fingerprints, written as one text each."""
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return shorten(value)
-    if isinstance(value, (list, tuple)):
-        return [_to_plain(part) for part in value]
-    if isinstance(value, dict):
-        return {str(name): _to_plain(part) for name, part in value.items()}
-    if not hasattr(value, "__dataclass_fields__"):
-        return value
-    found = {}
-    for entry in fields(value):
-        part = getattr(value, entry.name)
-        if part != entry.default and part not in ((), {}, None):
-            found[entry.name] = " ".join(part) if entry.name in JOINED else _to_plain(part)
-    return found
-
-
-def shorten(value: float) -> float | str:
-    """The number with the fewest digits that is still the same in single precision, if it is one of single precision.
-
-    Numbers that are not finite become text, as JSON has none.
-    """
-    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124  NaN is not equal to itself
-        return str(value)
-    import struct  # noqa: PLC0415  needed for writing only
-
-    try:
-        single = struct.unpack("f", struct.pack("f", value))[0]
-    except OverflowError:
-        return value
-    if single != value:
-        return value
-    for digits in (6, 7, 8, 9):
-        short = float(f"{value:.{digits}g}")
-        if struct.unpack("f", struct.pack("f", short))[0] == single:
-            return short
-    return value
-
-
-def _read(kind: type, value: dict[str, Any]) -> Any:
-    plain = dict(value)
-    for name in JOINED:
-        if name in plain:
-            plain[name] = tuple(plain[name].split())
-    return kind(**{name: _read_value(part) for name, part in plain.items()})
-
-
-def _read_value(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_read_value(part) for part in value)
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-def _read_deep(value: dict[str, Any]) -> DeepPoint:
-    plain = dict(value)
-    for name, kind in (("inputs", InputPoint), ("losses", LossPoint), ("tensors", TensorPoint)):
-        if name in plain:
-            plain[name] = tuple(_read(kind, part) for part in plain[name])
-    if "in_eval_mode" in plain:
-        plain["in_eval_mode"] = tuple(plain["in_eval_mode"])
-    return DeepPoint(**plain)

@@ -42,7 +42,7 @@ def _capture_machine() -> dict[str, str]:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["gpu"] = torch.cuda.get_device_name()
         found["cuda"] = str(torch.version.cuda)
-        found["cudnn"] = str(torch.backends.cudnn.version())
+        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     return found | {name: value for name in OVERRIDES if (value := os.environ.get(name))}
 
 

@@ -26,9 +26,10 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
-    """Class and settings of every module of the models, by name: `dropout: Dropout(p=0.1, inplace=False)`.
+    """Class and settings of the modules of the models, by name: `dropout: Dropout(p=0.1, inplace=False)`.
 
-    Settings are what a module tells of itself, or else its plain public attributes.
+    Settings are what a module tells of itself, or else its plain public attributes; a module without any that only
+    holds others is left out.
     """
     found: dict[str, str] = {}
     for root in roots:
@@ -36,10 +37,10 @@ def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
         for name, module in model.named_modules():
             if len(found) >= MAX_MODULES:
                 return found
-            found.setdefault(
-                clean_name(root, name) or type(module).__name__,
-                f"{type(module).__name__}({module.extra_repr() or _list_settings(module)})",
-            )
+            settings = module.extra_repr() or _list_settings(module)
+            if settings or next(module.children(), None) is None:
+                whole = clean_name(root, name) or type(module).__name__
+                found.setdefault(whole, f"{type(module).__name__}({settings})")
     return found
 
 
