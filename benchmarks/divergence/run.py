@@ -1,7 +1,8 @@
 """The proof of "what changed first": records changed programs, and shows where the comparison says they begin to differ.
 
 Stages: `record` runs what is not in the cache yet, `judge` compares what is recorded with the clean run of the same
-program, `list` tells all changes.
+program, `repeat` runs unchanged programs again and again, `repeats` and `machines` tell what is said of unchanged
+programs run again, and of all programs on other machines, `list` tells all changes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from benchmarks.detection.cache import Cache, Cell
 from benchmarks.detection.fault import Mutant
 from benchmarks.detection.faults import PROGRAMS
 from benchmarks.detection.recording import Conditions, record_cells
-from benchmarks.divergence.machines import HOME, MACHINES
+from benchmarks.divergence.crossing import cross_clean, cross_mutants, tell_crossings
+from benchmarks.divergence.machines import HOME, MACHINES, TWO_THREADS
+from benchmarks.divergence.repeats import (
+    REPEATED,
+    RepeatSeries,
+    judge_repeats,
+    record_repeats,
+    tell_series,
+)
 from benchmarks.detection.judge import share
 from benchmarks.divergence.rows import (
     CHANGE,
@@ -41,13 +50,13 @@ if TYPE_CHECKING:
     from benchmarks.divergence.machines import Machine
 
 CACHE = Path(".harness/divergence")
-STAGES = ("record", "judge", "list")
+STAGES = ("record", "judge", "repeat", "repeats", "machines", "list")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one stage; 0 when everything that was asked for is there, 1 when something is missing."""
     options = _parse(arguments)
-    mutants = list_clean_programs() if options.clean_set else list_mutants(options.programs, options.changes)
+    mutants = _select(options)
     if options.stage == "list":
         for mutant in mutants:
             phases = ", ".join(find_truth(mutant).phases) or "none"
@@ -56,7 +65,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machines = [MACHINES[name] for name in options.machines]
     if options.stage == "record":
         return max(_record_on(machine, mutants, options) for machine in machines)
+    if options.stage == "repeat":
+        return max(
+            record_repeats(
+                options.cache,
+                machine,
+                options.times,
+                is_loaded=options.loaded,
+                seed=options.seed,
+                limit_s=options.limit,
+            )
+            for machine in machines
+        )
+    if options.stage == "repeats":
+        return _tell_repeats(options)
+    if options.stage == "machines":
+        return _tell_machines(mutants, options)
     return _judge(mutants, options)
+
+
+def _select(options: argparse.Namespace) -> list[Mutant]:
+    if options.repeated:
+        return [Mutant(program, None) for program in REPEATED]
+    return list_clean_programs() if options.clean_set else list_mutants(options.programs, options.changes)
+
+
+def _tell_repeats(options: argparse.Namespace) -> int:
+    """Prints what is said of repeats; 1 when one was said to differ."""
+    series = list_series(options.cache, options.seed)
+    print("\n".join(tell_series(series)))
+    return int(any(one.strange for one in series))
+
+
+def list_series(folder: Path, seed: int) -> list[RepeatSeries]:
+    """All series of repeats that were recorded."""
+    found = [
+        judge_repeats(folder, machine, is_loaded=is_loaded, seed=seed)
+        for machine in (HOME, TWO_THREADS)
+        for is_loaded in (False, True)
+    ]
+    return [series for series in found if series is not None]
+
+
+def _tell_machines(mutants: Sequence[Mutant], options: argparse.Namespace) -> int:
+    """Prints what is said on this machine against baselines of the others, and of clean programs both ways."""
+    clean = cross_clean(options.cache, list_clean_programs(), options.seed, any_watcher=options.any_watcher)
+    changed = cross_mutants(options.cache, mutants, options.seed, any_watcher=options.any_watcher)
+    print("\n".join(tell_crossings([*clean, *changed])))
+    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -67,6 +123,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS), metavar="PROGRAM")
     add("--changes", nargs="+", metavar="CHANGE", help="ids, `changes` or `gallery`; all by default")
     add("--clean-set", action="store_true", help="clean programs instead, those of the clean set too")
+    add("--repeated", action="store_true", help="the programs that are repeated instead")
+    add("--times", type=int, default=25, help="how often `repeat` starts anew")
+    add("--loaded", action="store_true", help="keep the processors busy while repeating")
     add("--machines", nargs="+", choices=list(MACHINES), default=[HOME.name], metavar="MACHINE")
     add("--seed", type=int, default=0)
     add("--jobs", type=int, default=1, help="processes at a time")
@@ -128,6 +187,7 @@ def _start_on(machine: Machine, options: argparse.Namespace) -> int:
     words = ["record", "--cache", str(options.cache), "--machines", machine.name, "--seed", str(options.seed)]
     words += ["--jobs", str(options.jobs), "--limit", str(options.limit), "--programs", *options.programs]
     words += ["--changes", *options.changes] if options.changes else []
+    words += ["--repeated"] if options.repeated else []
     words += ["--clean-set"] if options.clean_set else []
     words += ["--any-watcher"] if options.any_watcher else []
     environment = os.environ | dict(machine.environment)
