@@ -37,6 +37,8 @@ class Outcome(StrEnum):
     """The training differs, and was said to match."""
     SILENT = "same"
     """The training is the same, and was said to match."""
+    NOTED = "noted"
+    """The same, and a note tells of a setting that differs."""
     ALARM = "ALARM"
     """The training is the same, and was said to differ."""
     REFUSED = "refused"
@@ -124,7 +126,9 @@ def _find_outcome(comparison: TrajectoryComparison, truth: Truth, *, is_visible:
     if comparison.match is Match.NOT_COMPARABLE:
         return Outcome.REFUSED
     if comparison.divergence is None:
-        return Outcome.MISSED if is_visible and truth.phases else Outcome.SILENT
+        if is_visible and truth.phases:
+            return Outcome.MISSED
+        return Outcome.NOTED if comparison.notes else Outcome.SILENT
     if comparison.divergence.phase in truth.phases:
         return Outcome.RIGHT
     return Outcome.WRONG if is_visible else Outcome.ALARM
@@ -133,7 +137,8 @@ def _find_outcome(comparison: TrajectoryComparison, truth: Truth, *, is_visible:
 def digest_training(record: dict[str, Any]) -> list[Any]:
     """What a run trained, in plain values, taken from the record and not from what is judged here.
 
-    The order in which an optimizer holds its parameters is no part of it, nor are generators that nobody seeded.
+    The order in which an optimizer holds its parameters is no part of it, nor are generators that nobody seeded, nor
+    what loaders gave to evaluation.
     """
     found: list[Any] = []
     for step in record["observed"]["steps"]:
@@ -146,7 +151,7 @@ def digest_training(record: dict[str, Any]) -> list[Any]:
             step.get(name)
             for name in ("loss", "losses", "learning_rates", "grad_norm", "batch_shapes", "num_micro_batches")
         ]
-        streams = [trace.get("generators", {}).get("torch"), trace.get("given"), trace.get("called_with")]
+        streams = [trace.get("generators", {}).get("torch"), trace.get("called_with")]
         found.append([*(repr(number) for number in numbers), gradients, updates, streams])
     return found
 

@@ -14,3 +14,20 @@ CHANGES: tuple[Change, ...] = (
     *COMPUTATION_CHANGES,
     *UPDATE_CHANGES,
 )
+SLICE = (
+    ("language_model", "another-tokenisation"),
+    ("language_model", "draw-in-the-loop"),
+    ("language_model", "initialised-a-little-wider"),
+    ("language_model", "dropout-stronger"),
+    ("language_model", "labels-smoothed"),
+    ("language_model", "one-layers-gradient-doubled"),
+    ("language_model", "another-clipping-bound"),
+    ("language_model", "weight-decay-gone"),
+    ("language_model", "schedule-off-by-one"),
+    ("language_model", "summands-swapped"),
+    ("gan", "another-seed"),
+    ("gan", "another-reduction"),
+    ("gan", "betas-or-momentum"),
+    ("gan", "one-groups-rate"),
+)
+"""A mutant or two for every phase, and one that does nothing."""
