@@ -50,53 +50,59 @@ class Crossing:
     @property
     def is_right(self) -> bool:
         """Whether a difference was named, in the right phase."""
-        divergence = self.comparison and self.comparison.divergence
-        return bool(divergence) and divergence.phase in find_truth(self.mutant).phases
+        divergence = self.comparison.divergence if self.comparison else None
+        return divergence is not None and divergence.phase in find_truth(self.mutant).phases
 
 
-def cross_clean(folder: Path, mutants: Sequence[Mutant], seed: int, *, any_watcher: bool) -> list[Crossing]:
+class Shelves:
+    """The trajectories of all machines, each read once where it is of a clean program.
+
+    Args:
+        folder: The records, one folder for each machine.
+        seed: Of the runs.
+        any_watcher: Whether records by another version of the watcher will do.
+    """
+
+    def __init__(self, folder: Path, seed: int, *, any_watcher: bool) -> None:
+        self._caches = {
+            machine.name: Cache(folder / machine.name, any_watcher=any_watcher) for machine in (HOME, *OTHERS)
+        }
+        self._seed = seed
+        self._kept: dict[tuple[str, str], Trajectory | None] = {}
+
+    def load(self, machine: Machine, mutant: Mutant) -> Trajectory | None:
+        """The trajectory of a recorded run; None where it has none."""
+        key = (machine.name, mutant.name)
+        if key in self._kept:
+            return self._kept[key]
+        cell = self._caches[machine.name].find_cell(mutant, self._seed)
+        found = _load(cell, is_stored=mutant.fault is None)
+        if mutant.fault is None:
+            self._kept[key] = found
+        return found
+
+
+def cross_clean(shelves: Shelves, mutants: Sequence[Mutant]) -> list[Crossing]:
     """Unchanged programs, both ways between this machine and every other that is recorded."""
-    home = _Shelf(folder, HOME, seed, any_watcher=any_watcher)
     found: list[Crossing] = []
     for machine in OTHERS:
-        other = _Shelf(folder, machine, seed, any_watcher=any_watcher)
         for mutant in mutants:
-            one, two = home.load(mutant), other.load(mutant)
+            one, two = shelves.load(HOME, mutant), shelves.load(machine, mutant)
             if one is not None and two is not None:
                 found += [_cross(machine, mutant, one, two), _cross(machine, mutant, two, one)]
     return found
 
 
-def cross_mutants(folder: Path, mutants: Sequence[Mutant], seed: int, *, any_watcher: bool) -> list[Crossing]:
+def cross_mutants(shelves: Shelves, mutants: Sequence[Mutant]) -> list[Crossing]:
     """Changed programs on this machine, against the unchanged one on every other that is recorded."""
-    home = _Shelf(folder, HOME, seed, any_watcher=any_watcher)
-    others = {machine: _Shelf(folder, machine, seed, any_watcher=any_watcher) for machine in OTHERS}
     found: list[Crossing] = []
     for mutant in mutants:
-        changed = home.load(mutant) if mutant.fault else None
-        for machine, shelf in others.items():
-            clean = shelf.load(Mutant(mutant.program, None))
+        changed = shelves.load(HOME, mutant) if mutant.fault else None
+        for machine in OTHERS:
+            clean = shelves.load(machine, Mutant(mutant.program, None))
             if changed is not None and clean is not None:
                 found.append(_cross(machine, mutant, clean, changed))
     return found
-
-
-class _Shelf:
-    """The trajectories of one machine, each read once where it is of a clean program."""
-
-    def __init__(self, folder: Path, machine: Machine, seed: int, *, any_watcher: bool) -> None:
-        self._cache = Cache(folder / machine.name, any_watcher=any_watcher)
-        self._seed = seed
-        self._kept: dict[str, Trajectory | None] = {}
-
-    def load(self, mutant: Mutant) -> Trajectory | None:
-        """The trajectory of a recorded run; None where it has none."""
-        if mutant.name in self._kept:
-            return self._kept[mutant.name]
-        found = _load(self._cache.find_cell(mutant, self._seed), is_stored=mutant.fault is None)
-        if mutant.fault is None:
-            self._kept[mutant.name] = found
-        return found
 
 
 def _load(cell: Cell, *, is_stored: bool) -> Trajectory | None:

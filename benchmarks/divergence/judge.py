@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.detection.child import FINISHED
 from benchmarks.detection.judge import load_run
-from benchmarks.divergence.change import Truth
 from benchmarks.divergence.rows import find_truth
 from harness.baselines.building import build_trajectory
 from harness.baselines.comparison import Match, compare_trajectories
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from benchmarks.detection.cache import Cell
     from benchmarks.detection.fault import Mutant
+    from benchmarks.divergence.change import Truth
     from harness.baselines.comparison import Divergence, TrajectoryComparison
     from harness.baselines.trajectory import Phase, Trajectory
 
@@ -73,7 +73,7 @@ class Verdict:
     @property
     def phase(self) -> Phase | None:
         """The phase that was named."""
-        return self.divergence and self.divergence.phase
+        return None if self.divergence is None else self.divergence.phase
 
 
 def judge_cell(cell: Cell, clean: Cell, *, truth: Truth | None = None) -> Verdict:

@@ -1,15 +1,14 @@
-"""The proof of "what changed first": records changed programs, and shows where the comparison says they begin to differ.
+"""The proof of "what changed first": changes programs, and shows where the comparison says that they begin to differ.
 
-Stages: `record` runs what is not in the cache yet, `judge` compares what is recorded with the clean run of the same
-program, `repeat` runs unchanged programs again and again, `repeats` and `machines` tell what is said of unchanged
-programs run again, and of all programs on other machines, `list` tells all changes.
+Stages: `record` runs what is not in the cache yet; `judge` compares what is recorded with the clean run of the same
+program; `repeat` runs unchanged programs again and again, and `repeats` tells what is said of them; `machines` tells
+what is said between machines; `report` writes the section of docs/detection.md; `all` does all of it; `list` tells
+all changes.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,17 +20,9 @@ if __name__ == "__main__":
 from benchmarks.detection.cache import Cache, Cell
 from benchmarks.detection.fault import Mutant
 from benchmarks.detection.faults import PROGRAMS
-from benchmarks.detection.recording import Conditions, record_cells
-from benchmarks.divergence.crossing import cross_clean, cross_mutants, tell_crossings
-from benchmarks.divergence.machines import HOME, MACHINES, TWO_THREADS
-from benchmarks.divergence.repeats import (
-    REPEATED,
-    RepeatSeries,
-    judge_repeats,
-    record_repeats,
-    tell_series,
-)
 from benchmarks.detection.judge import share
+from benchmarks.divergence.machines import HOME, MACHINES, TWO_THREADS
+from benchmarks.divergence.repeats import REPEATED, record_repeats
 from benchmarks.divergence.rows import (
     CHANGE,
     GALLERY,
@@ -40,88 +31,31 @@ from benchmarks.divergence.rows import (
     list_clean_programs,
     list_mutants,
 )
-from harness.baselines.building import TRACED_STEPS
-from harness.watch.environment import capture_environment
+from benchmarks.divergence.starting import record_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from benchmarks.divergence.judge import Verdict
-    from benchmarks.divergence.machines import Machine
+    from benchmarks.divergence.repeats import RepeatSeries
 
 CACHE = Path(".harness/divergence")
-STAGES = ("record", "judge", "repeat", "repeats", "machines", "list")
+DOCUMENT = Path("docs/detection.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one stage; 0 when everything that was asked for is there, 1 when something is missing."""
     options = _parse(arguments)
-    mutants = _select(options)
-    if options.stage == "list":
-        for mutant in mutants:
-            phases = ", ".join(find_truth(mutant).phases) or "none"
-            print(f"{mutant.name}: {mutant.fault.summary if mutant.fault else 'as it is'} ({phases})")
-        return 0
-    machines = [MACHINES[name] for name in options.machines]
-    if options.stage == "record":
-        return max(_record_on(machine, mutants, options) for machine in machines)
-    if options.stage == "repeat":
-        return max(
-            record_repeats(
-                options.cache,
-                machine,
-                options.times,
-                is_loaded=options.loaded,
-                seed=options.seed,
-                limit_s=options.limit,
-            )
-            for machine in machines
-        )
-    if options.stage == "repeats":
-        return _tell_repeats(options)
-    if options.stage == "machines":
-        return _tell_machines(mutants, options)
-    return _judge(mutants, options)
-
-
-def _select(options: argparse.Namespace) -> list[Mutant]:
-    if options.repeated:
-        return [Mutant(program, None) for program in REPEATED]
-    return list_clean_programs() if options.clean_set else list_mutants(options.programs, options.changes)
-
-
-def _tell_repeats(options: argparse.Namespace) -> int:
-    """Prints what is said of repeats; 1 when one was said to differ."""
-    series = list_series(options.cache, options.seed)
-    print("\n".join(tell_series(series)))
-    return int(any(one.strange for one in series))
-
-
-def list_series(folder: Path, seed: int) -> list[RepeatSeries]:
-    """All series of repeats that were recorded."""
-    found = [
-        judge_repeats(folder, machine, is_loaded=is_loaded, seed=seed)
-        for machine in (HOME, TWO_THREADS)
-        for is_loaded in (False, True)
-    ]
-    return [series for series in found if series is not None]
-
-
-def _tell_machines(mutants: Sequence[Mutant], options: argparse.Namespace) -> int:
-    """Prints what is said on this machine against baselines of the others, and of clean programs both ways."""
-    clean = cross_clean(options.cache, list_clean_programs(), options.seed, any_watcher=options.any_watcher)
-    changed = cross_mutants(options.cache, mutants, options.seed, any_watcher=options.any_watcher)
-    print("\n".join(tell_crossings([*clean, *changed])))
-    return 0
+    return STAGES[options.stage](options)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("stage", choices=STAGES)
+    add("stage", choices=list(STAGES))
     add("--cache", type=Path, default=CACHE, help="folder of the records, one for each machine")
     add("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS), metavar="PROGRAM")
-    add("--changes", nargs="+", metavar="CHANGE", help="ids, `changes` or `gallery`; all by default")
+    add("--changes", nargs="+", metavar="CHANGE", help="ids, `changes`, `gallery` or `slice`; all by default")
     add("--clean-set", action="store_true", help="clean programs instead, those of the clean set too")
     add("--repeated", action="store_true", help="the programs that are repeated instead")
     add("--times", type=int, default=25, help="how often `repeat` starts anew")
@@ -130,35 +64,110 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--jobs", type=int, default=1, help="processes at a time")
     add("--limit", type=float, default=180.0, metavar="S", help="seconds a run may take")
+    add("--document", type=Path, default=DOCUMENT, help="the page that has the section")
     add("--any-watcher", action="store_true", help="use records by another version of the watcher too")
     add("--only", nargs="+", metavar="OUTCOME", help="tell these verdicts alone: WRONG, MISSED, ALARM ...")
     add("--verbose", action="store_true", help="tell every divergence with its causes")
     return parser.parse_args(arguments)
 
 
-def _judge(mutants: Sequence[Mutant], options: argparse.Namespace) -> int:
-    """Prints a verdict for every mutant, and the totals; 1 when one was not recorded."""
-    from benchmarks.divergence.judge import Outcome, count_outcomes, judge_all, tell_verdict  # noqa: PLC0415
+def _select(options: argparse.Namespace) -> list[Mutant]:
+    if options.repeated:
+        return [Mutant(program, None) for program in REPEATED]
+    return list_clean_programs() if options.clean_set else list_mutants(options.programs, options.changes)
 
-    cache = Cache(options.cache / HOME.name, any_watcher=options.any_watcher)
-    verdicts = judge_all(_list_rows(mutants, cache, options.seed), jobs=options.jobs)
-    shown = [verdict for verdict in verdicts if options.only is None or verdict.outcome in options.only]
-    for verdict in shown:
-        print(tell_verdict(verdict, is_verbose=options.verbose))
+
+def _list(options: argparse.Namespace) -> int:
+    for mutant in _select(options):
+        phases = ", ".join(find_truth(mutant).phases) or "nothing"
+        print(f"{mutant.name}: {mutant.fault.summary if mutant.fault else 'as it is'} (right: {phases})")
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    """Records what is missing on each machine; 1 when a run left no record."""
+    mutants = _select(options)
+    return max(record_on(MACHINES[name], mutants, options) for name in options.machines)
+
+
+def _repeat(options: argparse.Namespace) -> int:
+    return max(
+        record_repeats(
+            options.cache,
+            MACHINES[name],
+            options.times,
+            is_loaded=options.loaded,
+            seed=options.seed,
+            limit_s=options.limit,
+        )
+        for name in options.machines
+    )
+
+
+def _tell_repeats(options: argparse.Namespace) -> int:
+    """Prints what is said of repeats; 1 when one was said to differ."""
+    from benchmarks.divergence.repeats import tell_series  # noqa: PLC0415
+
+    series = _list_series(options)
+    print("\n".join(tell_series(series)))
+    return int(any(one.strange for one in series))
+
+
+def _list_series(options: argparse.Namespace) -> list[RepeatSeries]:
+    from benchmarks.divergence.repeats import judge_repeats  # noqa: PLC0415
+
+    found = [
+        judge_repeats(options.cache, machine, is_loaded=is_loaded, seed=options.seed)
+        for machine in (HOME, TWO_THREADS)
+        for is_loaded in (False, True)
+    ]
+    return [series for series in found if series is not None]
+
+
+def _tell_machines(options: argparse.Namespace) -> int:
+    """Prints what is said on this machine against baselines of the others, and of clean programs both ways."""
+    from benchmarks.divergence.crossing import Shelves, cross_clean, cross_mutants, tell_crossings  # noqa: PLC0415
+
+    shelves = Shelves(options.cache, options.seed, any_watcher=options.any_watcher)
+    print(
+        "\n".join(
+            tell_crossings(
+                [*cross_clean(shelves, list_clean_programs()), *cross_mutants(shelves, _select(options))]
+            )
+        )
+    )
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    """Prints a verdict for every mutant, and the totals; 1 when one was not recorded."""
+    from benchmarks.divergence.judge import Outcome, count_outcomes, tell_verdict  # noqa: PLC0415
+
+    verdicts = _find_verdicts(_select(options), options)
+    for verdict in verdicts:
+        if options.only is None or verdict.outcome in options.only:
+            print(tell_verdict(verdict, is_verbose=options.verbose))
     for name in (CHANGE, GALLERY):
-        print(tell_totals([verdict for verdict in verdicts if find_set(verdict.mutant) == name], name))
+        print(_tell_totals([verdict for verdict in verdicts if find_set(verdict.mutant) == name], name))
     return int(count_outcomes(verdicts)[Outcome.MISSING] > 0)
 
 
-def _list_rows(mutants: Sequence[Mutant], cache: Cache, seed: int) -> list[tuple[Cell, Cell]]:
-    return [
-        (cache.find_cell(mutant, seed), cache.find_cell(Mutant(mutant.program, None), seed))
+def _find_verdicts(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Verdict]:
+    from benchmarks.divergence.judge import judge_all  # noqa: PLC0415  recording needs no comparison
+
+    cache = Cache(options.cache / HOME.name, any_watcher=options.any_watcher)
+    rows: list[tuple[Cell, Cell]] = [
+        (
+            cache.find_cell(mutant, options.seed),
+            cache.find_cell(Mutant(mutant.program, None), options.seed),
+        )
         for mutant in mutants
         if mutant.fault is not None
     ]
+    return judge_all(rows, jobs=options.jobs)
 
 
-def tell_totals(verdicts: Sequence[Verdict], name: str) -> str:
+def _tell_totals(verdicts: Sequence[Verdict], name: str) -> str:
     """The share of right phases among the mutants whose training differs, and what became of the others."""
     from benchmarks.divergence.judge import COUNTED, Outcome, count_outcomes  # noqa: PLC0415
 
@@ -168,33 +177,46 @@ def tell_totals(verdicts: Sequence[Verdict], name: str) -> str:
     return f"{name}: right phase {share(found[Outcome.RIGHT], whole)} of {len(verdicts)} mutants; {rest}"
 
 
-def _record_on(machine: Machine, mutants: Sequence[Mutant], options: argparse.Namespace) -> int:
-    """Records what is missing on a machine; 1 when a run left no record."""
-    if any(os.environ.get(name) != value for name, value in machine.environment.items()):
-        return _start_on(machine, options)
-    cache = Cache(options.cache / machine.name, any_watcher=options.any_watcher)
-    capture_environment()  # here once, and not in every child
-    cells = [cache.find_cell(mutant, options.seed) for mutant in mutants]
-    conditions = Conditions(traced_steps=TRACED_STEPS, threads=machine.threads)
-    failures = record_cells(cells, cache, jobs=options.jobs, limit_s=options.limit, conditions=conditions)
-    for failure in failures:
-        print(failure)
-    return int(bool(failures))
+def _report(options: argparse.Namespace) -> int:
+    """Writes the section; 1 when a mutant is not recorded, so that it would tell of a part only."""
+    from benchmarks.detection.section import put_section  # noqa: PLC0415
+    from benchmarks.divergence.crossing import Shelves, cross_clean, cross_mutants  # noqa: PLC0415
+    from benchmarks.divergence.document import build_section  # noqa: PLC0415
+    from benchmarks.divergence.judge import Outcome  # noqa: PLC0415
+    from benchmarks.divergence.noise import measure_noise  # noqa: PLC0415
+
+    mutants, clean = list_mutants(PROGRAMS, None), list_clean_programs()
+    verdicts = _find_verdicts(mutants, options)
+    shelves = Shelves(options.cache, options.seed, any_watcher=options.any_watcher)
+    changed = [mutant for mutant in mutants if mutant.fault and find_set(mutant) == CHANGE]
+    crossings = [*cross_clean(shelves, clean), *cross_mutants(shelves, changed)]
+    noise = measure_noise(options.cache, clean, options.seed)
+    section = build_section(verdicts, _list_series(options), crossings, noise)
+    page = options.document.read_text(encoding="utf-8")
+    options.document.write_text(put_section(page, section), encoding="utf-8")
+    print(f"{options.document} written")
+    return int(any(verdict.outcome is Outcome.MISSING for verdict in verdicts))
 
 
-def _start_on(machine: Machine, options: argparse.Namespace) -> int:
-    """The same stage in a new process: libraries look for their variables when they are loaded."""
-    words = ["record", "--cache", str(options.cache), "--machines", machine.name, "--seed", str(options.seed)]
-    words += ["--jobs", str(options.jobs), "--limit", str(options.limit), "--programs", *options.programs]
-    words += ["--changes", *options.changes] if options.changes else []
-    words += ["--repeated"] if options.repeated else []
-    words += ["--clean-set"] if options.clean_set else []
-    words += ["--any-watcher"] if options.any_watcher else []
-    environment = os.environ | dict(machine.environment)
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.divergence.run", *words], env=environment, check=False
-    ).returncode
+def _do_all(options: argparse.Namespace) -> int:
+    """Records what is missing, for every machine, and writes the section."""
+    steps = [["record"], ["record", "--clean-set", "--machines", *MACHINES]]
+    steps += [["repeat", "--machines", HOME.name, TWO_THREADS.name]]
+    steps += [["repeat", "--machines", HOME.name, TWO_THREADS.name, "--loaded", "--times", "5"]]
+    common = ["--cache", str(options.cache), "--seed", str(options.seed), "--jobs", str(options.jobs)]
+    return max(main([*words, *common]) for words in (*steps, ["report"]))
 
+
+STAGES: dict[str, Callable[[argparse.Namespace], int]] = {
+    "record": _record,
+    "judge": _judge,
+    "repeat": _repeat,
+    "repeats": _tell_repeats,
+    "machines": _tell_machines,
+    "report": _report,
+    "all": _do_all,
+    "list": _list,
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -29,7 +29,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def record(folder: Path, word: str, *more: str) -> Path:
     # In a process of its own: it forks, which a process that has trained must not do.
-    words = [sys.executable, "-m", "benchmarks.divergence.run", "record", "--changes", word, "--cache", str(folder)]
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.divergence.run",
+        "record",
+        "--changes",
+        word,
+        "--cache",
+        str(folder),
+    ]
     subprocess.run([*words, *more], cwd=ROOT, check=True, capture_output=True, timeout=250)
     return folder
 
