@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.record.deep import DeepObservation
     from harness.record.observation import RunObservation, StepObservation
     from harness.record.run import Step, TrainingRun
+    from harness.record.trace import StepTrace
 
 TRACED_STEPS = 64
 """First steps that are traced where runs are compared; enough for a smoke training, and a few kilobytes."""
@@ -108,9 +109,8 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
     clipped = None if trace is None else _join(trace.gradients)
     facts: dict[str, Any] = {}
     if trace is not None:
-        called = zlib.crc32(" ".join(trace.called_with).encode()) if trace.called_with else 0
         facts = {
-            "batch": f"{trace.given or '-'} {called:08x}",
+            "batch": _name_batch(trace),
             "generators": dict(trace.generators),
             "update_norm": _join(trace.updates),
             "gradients": _fingerprint(trace.gradients, has_tensors=has_tensors),
@@ -128,6 +128,15 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
         was_skipped=seen.was_skipped,
         **facts,
     )
+
+
+def _name_batch(trace: StepTrace) -> str:
+    """What loaders gave, the first micro-batch, and the others: a step draws random numbers between these."""
+    first, *others = trace.called_with or ["-"]
+    parts = [trace.given or "-", first or "-"]
+    if others:
+        parts.append(f"{zlib.crc32(' '.join(others).encode()):08x}")
+    return " ".join(parts)
 
 
 def _tell_shapes(batches: Iterable[Iterable[tuple[int, ...]]]) -> str:

@@ -30,7 +30,6 @@ SAME_TENSORS = 1e-5
 """Norms that were summed up in another order differ by less."""
 CONTENTS_TOLERANCE = 1e-3
 TORCH_GENERATORS = ("torch", "cuda")
-LOADER_MARK = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +105,31 @@ def _compare_data(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         )
         return
     moved = _describe_inputs(pair, CONTENTS_TOLERANCE if not ruler.is_exact else 0.0)
-    if ruler.is_exact:
-        if before.batch and now.batch and before.batch != now.batch:
-            is_given = before.batch.split()[0] != now.batch.split()[0]
-            item = "batch that the loader gave" if is_given else "batch that the model was called with"
-            yield Difference(Phase.DATA, item, moved or "other contents", moves=False)
-    elif moved:
-        yield Difference(Phase.DATA, "batch that the model was called with", moved)
+    if not ruler.is_exact:
+        if moved:
+            yield Difference(Phase.DATA, CALLED_WITH, moved)
+        return
+    if not before.batch or not now.batch:
+        return
+    given, first, *others = zip(before.batch.split(), now.batch.split(), strict=False)
+    if given[0] != given[1]:
+        yield Difference(Phase.DATA, "batch that the loader gave", moved or OTHER_CONTENTS, moves=False)
+    elif first[0] != first[1]:
+        yield Difference(Phase.DATA, CALLED_WITH, moved or OTHER_CONTENTS, moves=False)
+    elif any(one != other for one, other in others) and _is_first_same(pair):
+        yield Difference(Phase.DATA, "a later micro-batch", OTHER_CONTENTS, moves=False)
+
+
+CALLED_WITH, OTHER_CONTENTS = "batch that the model was called with", "other contents"
+
+
+def _is_first_same(pair: Pair) -> bool:
+    """Whether the first micro-batch went the same way, as far as is known: its draws come before the next batch."""
+    if pair.deep is None:
+        return True
+    before, now = pair.deep
+    values = [(one.value, other.value) for one, other in zip(before.losses[:1], now.losses[:1], strict=False)]
+    return before.outputs == now.outputs and all(one == other for one, other in values)
 
 
 def _describe_inputs(pair: Pair, tolerance: float) -> str:
@@ -184,8 +201,18 @@ def _compare_forward(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         yield Difference(Phase.FORWARD, "autocast", f"{before.autocast or 'off'} -> {now.autocast or 'off'}")
     if ruler.is_exact:
         names = [name for name, output in now.outputs.items() if before.outputs.get(name, output) != output]
-        if names:
+        if names and not _is_loss_alone(before, now):
             yield Difference(Phase.FORWARD, f"output of `{names[0]}`", "other values", tuple(names))
+
+
+def _is_loss_alone(before: DeepPoint, now: DeepPoint) -> bool:
+    """Whether outputs differ because a model returns its loss: what its loss functions were given is the same."""
+    calls = list(zip(before.losses, now.losses, strict=False))
+    return (
+        bool(calls)
+        and all(one.inputs and one.inputs == other.inputs for one, other in calls)
+        and any(one.value != other.value for one, other in calls)
+    )
 
 
 def _compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:

@@ -35,10 +35,14 @@ class SettingChange:
 
     def __str__(self) -> str:
         if self.baseline is None:
-            return f"{self.name} is new: {self.observed}"
+            return f"{self.name} is new: {_show(self.observed)}"
         if self.observed is None:
-            return f"{self.name} is gone (was {self.baseline})"
-        return f"{self.name}: {self.baseline} -> {self.observed}"
+            return f"{self.name} is gone (was {_show(self.baseline)})"
+        return f"{self.name}: {_show(self.baseline)} -> {_show(self.observed)}"
+
+
+def _show(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def collect_settings(observed: RunObservation) -> Settings:
@@ -158,7 +162,7 @@ def _collect_optimizers(observed: RunObservation) -> dict[str, Any]:
             found |= {
                 f"{name} {key}": _as_value(value)
                 for key, value in group.hyperparameters.items()
-                if key not in IMPLEMENTATION and value not in (None, False)
+                if key not in IMPLEMENTATION and value is not None and value is not False
             }
             names = sorted(group.parameters)
             digest = zlib.crc32("\n".join(names).encode()) & 0xFFFF

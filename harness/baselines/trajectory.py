@@ -40,7 +40,8 @@ class TracePoint:
         update_norm: Norm of the change of all parameters.
         num_micro_batches: Backward passes of the step.
         shapes: Shapes of what the model was called with, as text.
-        batch: Fingerprint of what loaders gave and the model was called with.
+        batch: Fingerprints of what loaders gave, of the first micro-batch that the model was called with, and of
+            all others; `-` for what was not seen.
         generators: Fingerprint of each random generator when the step began, by name.
         optimizers: Positions of the optimizers that stepped.
         gradients: Fingerprint of the gradient of each tensor of these optimizers, or one of all of them; empty
