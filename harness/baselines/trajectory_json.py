@@ -189,7 +189,10 @@ def _read_fields(kind: type, value: dict[str, Any]) -> Any:
     return kind(**{name: _read_value(part, kinds.get(name, "")) for name, part in value.items()})
 
 
+NOT_NUMBERS = ("nan", "inf", "-inf")
+
+
 def _read_value(value: Any, kind: str) -> Any:
     if isinstance(value, list):
         return tuple(_read_value(part, kind) for part in value)
-    return float(value) if isinstance(value, str) and "float" in kind else value
+    return float(value) if value in NOT_NUMBERS and "float" in kind else value

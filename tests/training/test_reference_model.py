@@ -61,6 +61,7 @@ def test_reference_model_trains_as_a_command(smoke_training: SmokeTraining, tmp_
     command = [sys.executable, "-m", "reference_model", "--mode", "ci", "--device", smoke_training.device]
     run = training.command([*command, "--out", tmp_path, "--run_id", "ci"])
     assert_healthy(run)
+    assert_matches_baseline(run)
     assert_artifacts(run, *ARTIFACTS)
     assert_matches_baseline(run)
 
