@@ -67,7 +67,7 @@ LIMITS_NEED_WATCHING = (
 
 
 def build_observer_options(
-    depth: str, *, max_steps: int | None = None, max_seconds: float | None = None
+    depth: str, *, max_steps: int | None = None, max_seconds: float | None = None, traced_steps: int = 0
 ) -> ObserverOptions | None:
     """The options for a depth by name; None for `off`.
 
@@ -78,7 +78,9 @@ def build_observer_options(
         raise UsageError(LIMITS_NEED_WATCHING)
     if depth == OFF:
         return None
-    return ObserverOptions(depth=Depth(depth), max_steps=max_steps, max_seconds=max_seconds)
+    return ObserverOptions(
+        depth=Depth(depth), max_steps=max_steps, max_seconds=max_seconds, traced_steps=traced_steps
+    )
 
 
 def lighten(options: ObserverOptions | None) -> ObserverOptions | None:

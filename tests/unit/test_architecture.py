@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = (
     ("errors", "clock"),
-    ("arguments", "selection"),
+    ("arguments", "selection", "calls"),
     ("record",),
     ("rules", "watch", "baselines", "markers"),
     ("probes", "budgets", "profiling"),
@@ -27,6 +27,7 @@ FLOORS = (
 
 ROOMS_OF_LIBRARIES = {
     "torch": ("watch/", "probes/", "profiling/"),
+    "matplotlib": ("report/picture.py",),
     "pandas": ("record/frames.py", "report/"),
     "pytest": ("plugin.py", "settings.py", "fixtures.py", "session.py"),
 }
