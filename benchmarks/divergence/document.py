@@ -79,7 +79,9 @@ def _build_row(name: str, verdicts: Sequence[Verdict]) -> str:
 
 
 def _list_wrong(verdicts: Sequence[Verdict]) -> str:
-    wrong = [v for v in verdicts if v.outcome in (Outcome.WRONG, Outcome.MISSED, Outcome.ALARM)]
+    wrong = [
+        v for v in verdicts if v.outcome in (Outcome.WRONG, Outcome.MISSED, Outcome.ALARM, Outcome.BROKEN)
+    ]
     lines = ["Not right:", ""]
     for verdict in wrong:
         found = verdict.divergence

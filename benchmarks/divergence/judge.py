@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import traceback
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.detection.child import FINISHED
@@ -43,6 +45,8 @@ class Outcome(StrEnum):
     """The training is the same, and was said to differ."""
     REFUSED = "refused"
     """There was nothing to compare, which is said: an error, and no match."""
+    BROKEN = "BROKEN"
+    """The comparison itself failed."""
     FAILED = "fails"
     """The program fails by itself."""
     MISSING = "not recorded"
@@ -97,6 +101,10 @@ def judge_cell(cell: Cell, clean: Cell, *, truth: Truth | None = None) -> Verdic
     except ObservationError as error:
         message = str(error).partition("\n")[0]
         return Verdict(cell.mutant, truth, Outcome.REFUSED, message=message, is_visible=is_visible)
+    except Exception as error:  # noqa: BLE001  one defect must not hide what is said of other runs
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        return Verdict(cell.mutant, truth, Outcome.BROKEN, message=message, is_visible=is_visible)
     return Verdict(
         cell.mutant,
         truth,
@@ -169,7 +177,7 @@ def _judge_row(row: tuple[Cell, Cell]) -> Verdict:
     return judge_cell(cell, clean)
 
 
-COUNTED = (Outcome.RIGHT, Outcome.WRONG, Outcome.MISSED)
+COUNTED = (Outcome.RIGHT, Outcome.WRONG, Outcome.MISSED, Outcome.BROKEN)
 
 
 def count_outcomes(verdicts: Sequence[Verdict]) -> dict[Outcome, int]:

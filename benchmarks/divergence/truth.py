@@ -158,9 +158,8 @@ NOT_IN_TRAINING = (
     "logged-learning-rate-wrong",
     "log-unreadable",
     "losses-kept-with-graph",
-    "never-steps",
 )
-"""Faults of logs, checkpoints, averages, evaluation and memory, and the one that trains not at all."""
+"""Faults of logs, checkpoints, averages, evaluation and memory."""
 
 WITH_REASON: Mapping[str, Truth] = {
     "nan-backward": Truth((LOSS, GRADIENTS), "A term of the loss that is 0; the gradient tells of it first."),
@@ -169,6 +168,9 @@ WITH_REASON: Mapping[str, Truth] = {
         (OPTIMIZER, DATA), "The optimizer steps elsewhere, so that a step has one micro-batch, not two."
     ),
     "cleared-after-backward": Truth((GRADIENTS,)),
+    "never-steps": Truth(
+        (OPTIMIZER,), "Nothing is trained at all; to compare nothing, and say so, is right as well."
+    ),
     "backward-twice": Truth(
         (GRADIENTS, LOSS),
         "The loss reaches the gradient twice: a matter of the gradient as of the loss's scale.",
