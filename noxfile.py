@@ -111,6 +111,16 @@ def detection(session: nox.Session) -> None:
 
 
 @nox.session
+def divergence(session: nox.Session) -> None:
+    """Change little programs, count how often a baseline's comparison names the right phase first, and tell it in docs.
+
+    Arguments after -- take the place of `all`: `judge --verbose --changes gallery`, say.
+    """
+    install(session, "accelerate", "lightning", "transformers")
+    session.run("python", "-m", "benchmarks.divergence.run", *(session.posargs or ["all"]))
+
+
+@nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest allowed version of every direct dependency."""
     session.install("-c", MINIMUMS, "-e", ".[frames,plots,reference]", "--group", "test")

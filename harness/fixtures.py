@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.calls import names_function
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, ObservationError, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -164,6 +164,7 @@ class SmokeTraining:
                 call = functools.partial(function, *args, **kwargs)
                 run = run_call(call, options=options, recorder=self._recorder)
         except HarnessError as error:
+            self._tell_findings(error)
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         if capture is not None:
             self._keep_trace(run, capture)
@@ -214,9 +215,20 @@ class SmokeTraining:
                 ranks=ranks,
             )
         except HarnessError as error:
+            self._tell_findings(error)
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         self._note_no_capture(run)
         return self._keep(run, folder=Path.cwd() if cwd is None else Path(cwd))
+
+    def _tell_findings(self, error: HarnessError) -> None:
+        """Adds what leads the findings in what was seen before the program failed."""
+        from harness.report.diagnosis import tell_leading  # noqa: PLC0415  late
+        from harness.rules.diagnosis import diagnose  # noqa: PLC0415
+
+        if isinstance(error, ObservationError) and error.run is not None:
+            error.run.selection = _choose_rules(self._item)
+            if leading := tell_leading(diagnose(error.run)):
+                error.put_before_advice("\n".join(["Seen before that:", *leading]))
 
     def _wants_capture(self) -> bool:
         return self._state.schedule is not None and self._find_obstacle() is None

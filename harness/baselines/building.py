@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import zlib
 from base64 import b64encode
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.baselines.run_settings import collect_settings
@@ -81,9 +83,14 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
 
 
 def _list_parameters(observed: RunObservation) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        tuple(name for group in optimizer.groups for name in group.parameters)
+    """Names of each optimizer's tensors; those that no model owns by their position among all."""
+    counter = itertools.count()
+    rows = [
+        [(name, next(counter)) for group in optimizer.groups for name in group.parameters]
         for optimizer in observed.optimizers
+    ]
+    return tuple(
+        tuple(f"?{position}" if name.startswith("?") else name for name, position in row) for row in rows
     )
 
 
@@ -130,6 +137,16 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
     )
 
 
+def number_again(names: Iterable[str]) -> list[str]:
+    """The names, with a number after those that were there before: several models may call their parts alike."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
 def _name_batch(trace: StepTrace) -> str:
     """What loaders gave, the first micro-batch, and the others: a step draws random numbers between these."""
     first, *others = trace.called_with or ["-"]
@@ -169,7 +186,12 @@ def _fingerprint_norm(norm: float | None) -> str:
 
 
 def _build_deep(deep: DeepObservation) -> DeepPoint:
-    outputs = {module.name: module.output for module in deep.modules if module.output is not None}
+    named = number_again(module.name for module in deep.modules)
+    outputs = {
+        name: module.output
+        for name, module in zip(named, deep.modules, strict=True)
+        if module.output is not None
+    }
     if len(outputs) > MAX_MODULES and deep.step > 0:
         outputs = {}
     return DeepPoint(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.differences import Pair, unclip
-from harness.baselines.ruler import measure_distance
+from harness.baselines.differences import VALUES_OF, Pair, tell_ratio, unclip
+from harness.baselines.ruler import is_same_rate, measure_distance
 from harness.baselines.run_settings import ORDER
 from harness.baselines.trajectory import Phase
 
@@ -217,7 +218,7 @@ def _tell_rates(evidence: Evidence) -> Iterator[str]:
         ]
         ratios = [other / one for one, other in pairs if one and other is not None]
         name = f"the learning rate of group {group}" if len(before[start]) > 1 else "the learning rate"
-        if ratios and max(abs(ratio / ratios[0] - 1) for ratio in ratios) < SAME_RATIO:
+        if ratios and all(measure_distance(ratio, ratios[0]) < SAME_RATIO for ratio in ratios):
             if abs(ratios[0] - 1) > SAME_RATIO:
                 yield f"{name} is x{ratios[0]:.4g} from step {start} on."
             continue
@@ -226,9 +227,9 @@ def _tell_rates(evidence: Evidence) -> Iterator[str]:
             steps = f"{abs(shift)} step{'s' if abs(shift) > 1 else ''}"
             yield f"the schedule is {steps} {'ahead' if shift > 0 else 'behind'}."
             return
-        first = next(((one, other) for one, other in pairs if one != other), None)
+        first = next((pair for pair in pairs if not is_same_rate(*pair)), None)
         if first is not None:
-            yield f"{name} takes another course from step {start} on ({first[0]:.4g} -> {first[1]:.4g} there)."
+            yield f"{name} takes another course from step {start} on ({tell_ratio('', *first)} there)."
 
 
 def _list_rates(points: Sequence[TracePoint]) -> list[tuple[float | None, ...]]:
@@ -265,7 +266,12 @@ def _tell_optimizer(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.OPTIMIZER):
         return
     found = evidence.find(Phase.OPTIMIZER)
-    if found is not None and found.names and found.names != ("*",):
+    if found is not None and found.item.startswith(VALUES_OF):
+        yield (
+            f"{name_group(found.names)} differ{'s' if len(found.names) == 1 else ''} after the same updates: written "
+            "to between the steps, outside of the optimizer (clamped, averaged, loaded, reset)."
+        )
+    elif found is not None and found.names and found.names != ("*",):
         yield (
             f"the update of {name_group(found.names)} differs, gradients and learning rate do not: the optimizer's "
             "arithmetic or state (lost, shared, reset), or parameters changed after the step."
@@ -338,5 +344,5 @@ def tell_pair(pair: Pair) -> str:
     before, now = pair.baseline.points[last].loss, pair.observed.points[last].loss
     if before is None or now is None or before == now:
         return ""
-    change = f" ({now / before - 1:+.2%})" if before and now - now == 0 else ""
+    change = f" ({now / before - 1:+.2%})" if before and math.isfinite(before) and math.isfinite(now) else ""
     return f"the loss of step {pair.baseline.points[last].step} is {now:.6g}, {before:.6g} in the baseline{change}"

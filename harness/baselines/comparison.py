@@ -18,6 +18,7 @@ from harness.errors import ObservationError
 if TYPE_CHECKING:
     from harness.baselines.divergence import Evidence
     from harness.baselines.ruler import Ruler
+    from harness.baselines.run_settings import SettingChange
     from harness.baselines.trajectory import Trajectory
 
 
@@ -85,7 +86,8 @@ def compare_trajectories(
             deterministic, and compares by tolerance elsewhere.
 
     Raises:
-        ObservationError: The baseline has a loss in a step, and the run has none there: nothing could be compared.
+        ObservationError: The baseline has a loss in a step, and the run has none there; or the baseline has none in
+            any step of the run: nothing could be compared.
     """
     obstacle = _find_obstacle(baseline, observed)
     if obstacle:
@@ -129,7 +131,13 @@ def _find_obstacle(baseline: Trajectory, observed: Trajectory) -> str:
 
 
 def _require_losses(baseline: Trajectory, observed: Trajectory) -> None:
-    for one, other in zip(baseline.points, observed.points, strict=False):
+    pairs = list(zip(baseline.points, observed.points, strict=False))
+    if all(one.loss is None for one, _ in pairs):
+        raise ObservationError(
+            f"the baseline has no loss in any of the {len(pairs)} steps that it has in common with this run: nothing "
+            "could be compared.\nNext: accept a new baseline, of a run whose loss is seen."
+        )
+    for one, other in pairs:
         if one.loss is not None and other.loss is None:
             raise ObservationError(
                 f"the baseline has a loss in step {one.step} ({one.loss:.6g}), and this run has none there: it can't "
@@ -153,9 +161,11 @@ def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
 def _is_other_stream(evidence: Evidence) -> bool:
     """Whether it may be another version of torch, and no change of the program, that draws other numbers."""
     pair = evidence.pair
+    # Data may be drawn too; those of a file are the same whatever the version.
+    is_drawn = evidence.phase is Phase.DATA and evidence.find(Phase.INITIALISATION) is not None
     return (
         evidence.is_from_start
-        and evidence.phase in (Phase.RNG, Phase.INITIALISATION)
+        and (is_drawn or evidence.phase in (Phase.RNG, Phase.INITIALISATION))
         and not evidence.list_changes(evidence.phase)
         and pair.baseline.machine.get("torch") != pair.observed.machine.get("torch")
     )
@@ -165,11 +175,8 @@ def _build_divergence(evidence: Evidence, ruler: Ruler) -> Divergence:
     pair = evidence.pair
     found = evidence.find(evidence.phase)
     changes = evidence.list_changes(evidence.phase)
-    if found is None or (changes and not found.names):
-        item = changes[0].name if changes else "setting"
-        change = f"{changes[0].baseline} -> {changes[0].observed}" if changes else ""
-    if found is not None:
-        item, change = found.item, found.change
+    # Without a difference of its own, a phase is blamed for a setting.
+    item, change = (found.item, found.change) if found is not None else _name_change(changes[0])
     num = count_different(pair.baseline.points, pair.observed.points, ruler)
     num_common = min(len(pair.baseline.points), len(pair.observed.points))
     told = tell_pair(pair)
@@ -186,6 +193,10 @@ def _build_divergence(evidence: Evidence, ruler: Ruler) -> Divergence:
     )
 
 
+def _name_change(change: SettingChange) -> tuple[str, str]:
+    return change.name, f"{change.baseline} -> {change.observed}"
+
+
 def _find_other_settings(baseline: Trajectory, observed: Trajectory) -> Divergence | None:
     """Settings that differ by more than two versions of torch do, though the numbers are within the tolerance."""
     is_one_torch = baseline.machine.get("torch") == observed.machine.get("torch")
@@ -198,11 +209,12 @@ def _find_other_settings(baseline: Trajectory, observed: Trajectory) -> Divergen
     if not changes:
         return None
     first = changes[0]
+    item, change = _name_change(first)
     return Divergence(
         phase=first.phase,
         step=baseline.points[0].step,
-        item=first.name,
-        change=f"{first.baseline} -> {first.observed}",
+        item=item,
+        change=change,
         causes=tuple(f"{change}." for change in changes),
         consequence="the losses are within the tolerance for another kind of machine",
     )

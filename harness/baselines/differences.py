@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.baselines.ruler import is_same_rate, measure_distance
@@ -29,6 +29,8 @@ LADDER = (
 SAME_TENSORS = 1e-5
 """Norms that were summed up in another order differ by less."""
 CONTENTS_TOLERANCE = 1e-3
+VALUES_OF = "values of"
+"""Begins what parameters are called that differ before a step."""
 TORCH_GENERATORS = ("torch", "cuda")
 
 
@@ -94,7 +96,14 @@ def list_differences(pair: Pair, ruler: Ruler, used: frozenset[str] = frozenset(
         *_compare_rates(pair),
         *_compare_updates(pair, ruler),
     ]
-    return sorted(found, key=lambda difference: LADDER.index(difference.phase))
+    found.sort(key=lambda difference: LADDER.index(difference.phase))
+    if pair.index == 0:
+        return found
+    # Parameters that differ in a later step, after the same updates, were written to since.
+    return [
+        replace(difference, phase=Phase.OPTIMIZER) if difference.phase is Phase.INITIALISATION else difference
+        for difference in found
+    ]
 
 
 def _compare_data(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
@@ -186,7 +195,7 @@ def _compare_parameters(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     if names:
         first = names[0]
         change = tell_ratio("norm", before[first].weight_norm, now[first].weight_norm)
-        yield Difference(Phase.INITIALISATION, f"values of `{first}`", change, tuple(names))
+        yield Difference(Phase.INITIALISATION, f"{VALUES_OF} `{first}`", change, tuple(names))
 
 
 def _compare_forward(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
@@ -223,7 +232,7 @@ def _compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         )
     if pair.deep is not None:
         for one, other in zip(pair.deep[0].losses, pair.deep[1].losses, strict=False):
-            yield from _compare_loss_call(one, other, pair.index, ruler)
+            yield from _compare_loss_call(one, other, pair, ruler)
         scales = pair.deep[0].loss_scale, pair.deep[1].loss_scale
         if scales[0] != scales[1]:
             yield Difference(Phase.LOSS, "scale of the GradScaler", f"{scales[0]} -> {scales[1]}")
@@ -236,19 +245,23 @@ def _compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
 
 
 def _place_loss(pair: Pair) -> Phase:
-    """The phase a loss belongs to that differs: its own, where the model's outputs are known to be the same."""
+    """The phase a loss belongs to that differs: its own, where what it is computed from is known to be the same."""
     if pair.deep is None:
         return Phase.FORWARD
     before, now = pair.deep
-    knows_outputs = bool(before.outputs) and bool(now.outputs)
-    knows_inputs = any(
-        one.inputs and other.inputs for one, other in zip(before.losses, now.losses, strict=False)
-    )
-    is_same = all(before.outputs.get(name, output) == output for name, output in now.outputs.items())
-    return Phase.LOSS if (knows_outputs and is_same) or knows_inputs else Phase.FORWARD
+    outputs = [
+        output == before.outputs[name] for name, output in now.outputs.items() if name in before.outputs
+    ]
+    inputs = [
+        one.inputs == other.inputs
+        for one, other in zip(before.losses, now.losses, strict=False)
+        if one.inputs and other.inputs
+    ]
+    is_same = any(all(known) for known in (outputs, inputs) if known)
+    return Phase.LOSS if is_same else Phase.FORWARD
 
 
-def _compare_loss_call(one: LossPoint, other: LossPoint, step: int, ruler: Ruler) -> Iterator[Difference]:
+def _compare_loss_call(one: LossPoint, other: LossPoint, pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     if one.name != other.name:
         yield Difference(Phase.LOSS, "loss function", f"{one.name} -> {other.name}")
         return
@@ -256,8 +269,9 @@ def _compare_loss_call(one: LossPoint, other: LossPoint, step: int, ruler: Ruler
         yield Difference(Phase.LOSS, f"targets of {one.name}", "other values", ("targets",))
     if ruler.is_exact and one.inputs and other.inputs and one.inputs != other.inputs:
         yield Difference(Phase.FORWARD, f"inputs of {one.name}", "other values")
-    elif not ruler.is_same(one.value, other.value, step):
-        yield Difference(Phase.LOSS, f"value of {one.name}", tell_ratio("", one.value, other.value))
+    elif not ruler.is_same(one.value, other.value, pair.index):
+        phase = Phase.LOSS if one.inputs and one.inputs == other.inputs else _place_loss(pair)
+        yield Difference(phase, f"value of {one.name}", tell_ratio("", one.value, other.value))
     if (
         one.scale is not None
         and other.scale is not None
@@ -269,6 +283,9 @@ def _compare_loss_call(one: LossPoint, other: LossPoint, step: int, ruler: Ruler
 
 def _compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     before, now = pair.before, pair.now
+    if before.was_skipped and now.was_skipped:
+        # They are not finite, and thrown away.
+        return
     names = _list_differing(pair, "gradients") if ruler.is_exact else _list_scaled(pair, ruler)
     is_same_norm = _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler)
     is_same_clipped = _is_same_norm(before.clipped_norm, now.clipped_norm, pair, ruler)
@@ -294,7 +311,9 @@ def _list_scaled(pair: Pair, ruler: Ruler) -> tuple[str, ...]:
     return tuple(
         name
         for name, norm in now.items()
-        if before.get(name, 0.0) > SCALED_SHARE * total and measure_distance(before[name], norm) > tolerance
+        if (earlier := before.get(name)) is not None
+        and earlier > SCALED_SHARE * total
+        and measure_distance(earlier, norm) > tolerance
     )
 
 

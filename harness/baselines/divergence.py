@@ -9,10 +9,10 @@ compared too, and streams of random numbers are told from what is drawn from the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.baselines.differences import LADDER, Difference, Pair, list_differences
+from harness.baselines.differences import LADDER, VALUES_OF, Difference, Pair, list_differences
 from harness.baselines.run_settings import ORDER, SettingChange, list_changes
 from harness.baselines.trajectory import Phase
 
@@ -36,6 +36,7 @@ class Evidence:
         differences: What differs in that step, in order.
         changes: Settings in which the runs differ.
         phase: What is blamed.
+        is_exact: Whether every bit was compared.
     """
 
     pair: Pair
@@ -43,6 +44,7 @@ class Evidence:
     differences: tuple[Difference, ...]
     changes: tuple[SettingChange, ...]
     phase: Phase
+    is_exact: bool = True
 
     @property
     def is_from_start(self) -> bool:
@@ -67,9 +69,13 @@ def find_evidence(baseline: Trajectory, observed: Trajectory, ruler: Ruler) -> E
         pair = Pair(baseline, observed, index)
         differences = list_differences(pair, ruler, used)
         if any(difference.moves for difference in differences):
-            draft = Evidence(pair, index, tuple(differences), changes, differences[0].phase)
+            draft = Evidence(
+                pair, index, tuple(differences), changes, differences[0].phase, is_exact=ruler.is_exact
+            )
             phase = choose_phase(draft)
-            return Evidence(pair, _find_first(pair, phase, ruler, used), tuple(differences), changes, phase)
+            return replace(draft, phase=phase, first_index=_find_first(pair, phase, ruler, used))
+        if index == 0:
+            used -= _list_idle(pair)
     return None
 
 
@@ -81,6 +87,12 @@ def find_used_generators(baseline: Trajectory, observed: Trajectory) -> frozense
         for name in (trajectory.points[0].generators if trajectory.points else {})
         if len({point.generators.get(name) for point in trajectory.points if point.generators}) > 1
     )
+
+
+def _list_idle(first: Pair) -> set[str]:
+    """Generators in another state in a first step that goes the same way: the training does not draw from them."""
+    before, now = first.before.generators, first.now.generators
+    return {name for name in before.keys() & now.keys() if before[name] != now[name]}
 
 
 def _find_first(pair: Pair, phase: Phase, ruler: Ruler, used: frozenset[str]) -> int:
@@ -109,7 +121,25 @@ def choose_phase(evidence: Evidence) -> Phase:
     # Clipping hides what it does from the norms of single tensors, unless the program tells the norm before.
     if moved is Phase.GRADIENTS and evidence.list_changes(Phase.CLIPPING) and not _tells_norms(evidence.pair):
         return Phase.CLIPPING
+    if moved is Phase.FORWARD and all(
+        found.item.startswith(LOSSES) for found in evidence.differences if found.phase is Phase.FORWARD
+    ):
+        return _choose_by_settings(evidence)
     return moved
+
+
+LOSSES = ("loss", "value of")
+"""Beginnings of what tells that a loss differs, and not in which phase it came to be."""
+
+
+def _choose_by_settings(evidence: Evidence) -> Phase:
+    """A loss differs, and nothing that it is computed from is known: the first phase whose settings differ."""
+    phases = [Phase.FORWARD, Phase.LOSS]
+    before = evidence.pair.baseline.points[evidence.pair.index - 1] if evidence.pair.index else None
+    # Between machines, or without traces, the updates before it may have differed.
+    if before is not None and not (evidence.is_exact and before.updates):
+        phases += [Phase.CLIPPING, Phase.OPTIMIZER, Phase.SCHEDULE]
+    return next((phase for phase in phases if evidence.list_changes(phase)), Phase.FORWARD)
 
 
 STREAMS = frozenset((Phase.DATA, Phase.RNG))
@@ -150,15 +180,19 @@ def _has_other_range(evidence: Evidence) -> bool:
         return False
     before, now = evidence.pair.deep
     return any(
-        one.dtype.startswith("float")
-        and one.std
-        and other.std
-        and abs(math.log(other.std / one.std)) > math.log(KIND_FACTOR)
+        one.dtype.startswith("float") and _is_scaled(one.std, other.std, KIND_FACTOR)
         for one, other in zip(before.inputs, now.inputs, strict=False)
     )
 
 
 KIND_FACTOR = 1.5
+
+
+def _is_scaled(one: float | None, other: float | None, factor: float) -> bool:
+    """Whether two sizes are further apart than by a factor; not where one of them is nothing."""
+    if not one or not other:
+        return False
+    return not 1 / factor <= other / one <= factor
 
 
 def _has_same_order(pair: Pair) -> bool:
@@ -203,7 +237,7 @@ def _has_other_scale(one: TensorPoint, other: TensorPoint, pair: Pair) -> bool:
     if not one.weight_norm or not other.weight_norm:
         return bool(one.weight_norm) != bool(other.weight_norm)
     # The norm of n draws varies by about one part in the root of 2 n.
-    return abs(math.log(other.weight_norm / one.weight_norm)) > SPREAD / math.sqrt(2 * count)
+    return _is_scaled(one.weight_norm, other.weight_norm, math.exp(SPREAD / math.sqrt(2 * count)))
 
 
 def count_elements(trajectory: Trajectory, name: str) -> int | None:
@@ -236,6 +270,8 @@ def list_identical(evidence: Evidence) -> list[str]:
         (Phase.SCHEDULE, "learning rate", bool(before.learning_rates and now.learning_rates)),
     ]
     differing = {found.phase for found in evidence.differences}
+    if any(found.item.startswith(VALUES_OF) for found in evidence.differences):
+        differing.add(Phase.INITIALISATION)
     limit = LADDER.index(evidence.phase)
     return [
         name

@@ -8,6 +8,7 @@ from typing import Protocol
 
 RATE_TOLERANCE = 1e-6
 """Rates are computed by the program in plain arithmetic: machines agree on them, but for single precision."""
+TINY = 1e-12
 
 
 class Ruler(Protocol):
@@ -63,15 +64,12 @@ class ToleranceRuler:
 
 
 def measure_distance(baseline: float, observed: float) -> float:
-    """The relative difference of two numbers; infinite where one is not finite."""
-    if not (math.isfinite(baseline) and math.isfinite(observed)):
-        return math.inf
+    """The relative difference of two numbers; infinite where one is not finite, and the other not the same."""
     if baseline == observed:
         return 0.0
+    if not (math.isfinite(baseline) and math.isfinite(observed)):
+        return math.inf
     return abs(observed - baseline) / max(abs(baseline), abs(observed), TINY)
-
-
-TINY = 1e-12
 
 
 def is_same_rate(baseline: float | None, observed: float | None) -> bool:

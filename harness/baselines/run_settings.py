@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable", "lr", "ini
 """Settings of an optimizer that choose how it computes and not what, and the rates, which belong to the schedule."""
 SCHEDULER_STATE = ("last_epoch", "verbose", "_step_count", "last_lr", "_last_lr", "base_lrs")
 
+DIGITS = 9
+"""Of a setting that is a number: machines differ in the last ones of a root or power."""
 MAX_PASSES = 3
 ORDER = "order of pass"
 
@@ -188,5 +191,5 @@ def _collect_schedule(observed: RunObservation) -> dict[str, Any]:
 
 def _as_value(value: Any) -> Any:
     if isinstance(value, float):
-        return shorten(value)
+        return float(f"{shorten(value):.{DIGITS}g}") if math.isfinite(value) else str(value)
     return [_as_value(part) for part in value] if isinstance(value, (list, tuple)) else value

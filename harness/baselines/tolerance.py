@@ -40,16 +40,19 @@ def build_tolerance(baseline: Trajectory, observed: Trajectory) -> ToleranceRule
     """The allowance for every step that both runs have; infinite beyond the horizon."""
     floor = HALF_FLOOR if _is_half(baseline) or _is_half(observed) else FLOOR
     allowed: list[float] = []
-    seen = 0.0
-    for step, (one, other) in enumerate(zip(baseline.points, observed.points, strict=False)):
-        now = max(floor * GROWTH**step, FACTOR * seen)
-        allowed.append(
-            math.inf if now > max(HORIZON, floor) or (allowed and math.isinf(allowed[-1])) else now
-        )
+    grown, seen = floor, 0.0
+    for one, other in zip(baseline.points, observed.points, strict=False):
+        now = max(grown, FACTOR * seen)
+        if now > max(HORIZON, floor):
+            # The last one holds for all steps after it.
+            allowed.append(math.inf)
+            break
+        allowed.append(now)
+        grown *= GROWTH
         for before, after in ((one.loss, other.loss), (one.grad_norm, other.grad_norm)):
             if before is not None and after is not None and math.isfinite(before) and math.isfinite(after):
                 seen = max(seen, measure_distance(before, after))
-    return ToleranceRuler(tuple(allowed or [floor]))
+    return ToleranceRuler(tuple(allowed))
 
 
 def _is_half(trajectory: Trajectory) -> bool:

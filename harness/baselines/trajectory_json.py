@@ -22,7 +22,7 @@ NOTHING = "."
 JOINED = ("gradients", "updates")
 """Lists of fingerprints, written as one text each."""
 KEPT_ON = ("shapes", "learning_rates", "optimizers")
-"""What a step has in common with the one before it unless it says otherwise."""
+"""What a step has in common with the one before it unless it says otherwise; of generators, each one by itself."""
 TENSOR_COLUMNS = ("contents", "weight_norm", "grad_norm", "update_norm")
 
 
@@ -54,29 +54,31 @@ def shorten(value: float) -> float:
 
     Any other number comes back as it is.
     """
-    if not math.isfinite(value):
-        return value
-    try:
-        single = struct.unpack("f", struct.pack("f", value))[0]
-    except OverflowError:
-        return value
-    return round_to_single(value) if single == value else value
+    single = _to_single(value)
+    return value if single is None or single != value else _find_shortest(single)
 
 
 def round_to_single(value: float) -> float:
-    """The number with the fewest digits that is, in single precision, the nearest to a value."""
+    """The number with the fewest digits that is, in single precision, the nearest to a value.
+
+    One that is not finite in single precision comes back as it is.
+    """
+    single = _to_single(value)
+    return value if single is None else _find_shortest(single)
+
+
+def _to_single(value: float) -> float | None:
+    """The nearest number of single precision; None where it is not finite."""
     try:
-        packed = struct.pack("f", value)
+        (single,) = struct.unpack("f", struct.pack("f", value))
     except OverflowError:
-        return value
-    return next(
-        (
-            short
-            for digits in range(6, 9)
-            if struct.pack("f", short := float(f"{value:.{digits}g}")) == packed
-        ),
-        float(f"{value:.9g}"),
-    )
+        return None
+    return float(single) if math.isfinite(single) else None
+
+
+def _find_shortest(single: float) -> float:
+    shorter = (float(f"{single:.{digits}g}") for digits in range(6, 9))
+    return next((short for short in shorter if _to_single(short) == single), float(f"{single:.9g}"))
 
 
 def _write_fields(value: Any) -> dict[str, Any]:
@@ -112,29 +114,31 @@ def _write_points(points: tuple[TracePoint, ...]) -> list[dict[str, Any]]:
         for name in JOINED:
             if name in plain:
                 plain[name] = "".join(plain[name]) if len(plain[name]) > 1 else plain[name][0]
-        generators = {
-            name: state for name, state in point.generators.items() if before.generators.get(name) != state
-        }
         plain.pop("generators", None)
-        if generators:
-            plain["generators"] = " ".join(f"{name}:{state}" for name, state in generators.items())
+        if moved := _list_moved(before.generators, point.generators):
+            plain["generators"] = " ".join(f"{name}:{state}" for name, state in moved.items())
         written.append(plain)
         before = point
     return written
+
+
+def _list_moved(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """The generators in another state than a step before; without a state, those that are not known any more."""
+    names = dict.fromkeys([*before, *now])
+    return {name: now.get(name, "") for name in names if before.get(name) != now.get(name)}
 
 
 def _read_points(values: list[dict[str, Any]]) -> tuple[TracePoint, ...]:
     points: list[TracePoint] = []
     before = TracePoint(-1)
     for value in values:
-        plain: dict[str, Any] = {name: getattr(before, name) for name in KEPT_ON}
-        plain |= {name: _read_value(part) for name, part in value.items()}
+        plain: dict[str, Any] = {name: getattr(before, name) for name in KEPT_ON} | value
         for name in JOINED:
             if name in plain:
                 plain[name] = split_fingerprints(plain[name])
-        changed = dict(part.split(":") for part in plain.get("generators", "").split())
-        plain["generators"] = before.generators | changed if "batch" in plain else changed
-        before = TracePoint(**plain)
+        moved = dict(part.split(":") for part in plain.get("generators", "").split())
+        plain["generators"] = {name: state for name, state in (before.generators | moved).items() if state}
+        before = _read_fields(TracePoint, plain)
         points.append(before)
     return tuple(points)
 
@@ -169,8 +173,8 @@ def _read_deep(value: dict[str, Any]) -> DeepPoint:
     plain["inputs"] = tuple(_read_fields(InputPoint, part) for part in plain.get("inputs", ()))
     plain["losses"] = tuple(_read_fields(LossPoint, part) for part in plain.get("losses", ()))
     plain["tensors"] = tuple(_read_tensor(name, text) for name, text in plain.get("tensors", {}).items())
-    plain["in_eval_mode"] = tuple(plain.get("in_eval_mode", ()))
-    return DeepPoint(**plain)
+    found: DeepPoint = _read_fields(DeepPoint, plain)
+    return found
 
 
 def _read_tensor(name: str, text: str) -> TensorPoint:
@@ -180,10 +184,12 @@ def _read_tensor(name: str, text: str) -> TensorPoint:
 
 
 def _read_fields(kind: type, value: dict[str, Any]) -> Any:
-    return kind(**{name: _read_value(part) for name, part in value.items()})
+    """A record from its fields: lists as tuples, and as numbers what is one."""
+    kinds = {entry.name: str(entry.type) for entry in fields(kind)}
+    return kind(**{name: _read_value(part, kinds.get(name, "")) for name, part in value.items()})
 
 
-def _read_value(value: Any) -> Any:
+def _read_value(value: Any, kind: str) -> Any:
     if isinstance(value, list):
-        return tuple(_read_value(part) for part in value)
-    return float(value) if value in ("nan", "inf", "-inf") else value
+        return tuple(_read_value(part, kind) for part in value)
+    return float(value) if isinstance(value, str) and "float" in kind else value

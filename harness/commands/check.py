@@ -85,6 +85,7 @@ def run_check(options: argparse.Namespace) -> int:
     try:
         return _check(options, options.words)
     except HarnessError as error:
+        unfinished = _explain_unfinished(options, error)
         if options.json is not None:
             seen = [run.to_json() for run in error.seen] if isinstance(error, ObservationError) else []
             facts = {
@@ -92,7 +93,7 @@ def run_check(options: argparse.Namespace) -> int:
                 "message": error.whole if isinstance(error, ObservationError) else str(error),
                 "command": options.words,
                 "observed": seen,
-            }
+            } | unfinished
             write_json(options.json, facts, EXIT_NOT_OBSERVED)
         raise
 
@@ -146,6 +147,28 @@ def _check(options: argparse.Namespace, command: list[str]) -> int:
         if comparison.exit_code:
             facts |= {"outcome": "failed", "message": comparison.text}
     return exit_code if options.json is None else write_json(options.json, facts, exit_code)
+
+
+def _explain_unfinished(options: argparse.Namespace, error: HarnessError) -> dict[str, Any]:
+    """Tells what the rules find in what was seen before the program failed; the same for the JSON document."""
+    from harness.report.diagnosis import tell_diagnosis  # noqa: PLC0415  late
+    from harness.report.document import describe_run  # noqa: PLC0415
+    from harness.rules.diagnosis import diagnose  # noqa: PLC0415
+
+    if not isinstance(error, ObservationError) or error.run is None:
+        return {}
+    error.run.selection = _choose_rules(options)
+    diagnosis = diagnose(error.run)
+    if diagnosis.findings:
+        say(
+            "\n".join(
+                [
+                    f"harness: seen in {len(error.run.steps)} steps, before the end:",
+                    *tell_diagnosis(diagnosis),
+                ]
+            )
+        )
+    return {"run": describe_run(error.run, diagnosis)}
 
 
 def _choose_rules(options: argparse.Namespace) -> RuleSelection:

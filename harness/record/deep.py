@@ -239,7 +239,7 @@ class DeepObservation:
         num_sampled_updates: Parameters whose update was estimated from a sample, to bound the memory it takes.
         backwards: What its backwards began at.
         num_held_graphs: Graphs of earlier steps that were still held when it ended.
-        num_marked_graphs: How many of those were looked for; the first 256 of the run at most.
+        num_marked_graphs: How many of those were looked for; 256 at most.
         num_compiled_graphs: Graphs that torch.compile had made by its end, since the run began.
         passes: Calls of outermost modules, by module and mode, without gradients too.
     """

@@ -115,11 +115,10 @@ class ModuleHooks:
         self._names = names
         return names
 
-    def count_trainable(self) -> dict[str, int]:
+    def count_trainable(self, names: dict[int, str]) -> dict[str, int]:
         """Number of elements of every trainable parameter, by name; empty once a model is gone."""
         if self._has_lost_root():
             return {}
-        names = self.name_parameters()
         return {
             names[id(parameter)]: parameter.numel()
             for root in self.find_roots()

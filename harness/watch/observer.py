@@ -322,8 +322,9 @@ class Observer:
         self._session.attempt("samples", self._data.describe)
         run.rank, run.world_size = find_rank()
         run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._optimizers.describe(self._modules.name_parameters())
-        run.trainable_parameters = self._modules.count_trainable() or run.trainable_parameters
+        names = self._modules.name_parameters()
+        self._optimizers.describe(names)
+        run.trainable_parameters = self._modules.count_trainable(names) or run.trainable_parameters
         if not run.numerics and run.optimizers:
             self._session.attempt("numerics", self._describe_circumstances)
         run.environments = [name for name in ENVIRONMENTS if name in sys.modules]

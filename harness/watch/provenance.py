@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -21,8 +23,10 @@ MAX_SETTINGS = 16
 MAX_TEXT = 40
 PLAIN = (bool, int, float, str)
 PASSING = ("training", "call_super_init", "dump_patches")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Of a function or object; another one in every process."""
 OWN_FOLDER = Path(__file__).resolve().parents[1]
-INSTALLED = ("site-packages", "dist-packages")
+INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
@@ -33,14 +37,17 @@ def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for root in roots:
-        model = unwrap(root)
+        model, inside = unwrap(root), set(found)
         for name, module in model.named_modules():
             if len(found) >= MAX_MODULES:
                 return found
             settings = module.extra_repr() or _list_settings(module)
             if settings or next(module.children(), None) is None:
                 whole = clean_name(root, name) or type(module).__name__
-                found.setdefault(whole, f"{type(module).__name__}({settings})")
+                # Several models may call their parts alike.
+                while whole in inside:
+                    whole += "'"
+                found.setdefault(whole, f"{type(module).__name__}({ADDRESS.sub('', settings)})")
     return found
 
 
@@ -76,11 +83,20 @@ def list_project_files() -> list[str]:
 
 def name_own_file(path: str) -> str | None:
     """A file's path from the working directory; None for what is installed, and for what lies outside of it."""
-    whole = Path(path).resolve()
-    library = Path(sysconfig.get_paths()["stdlib"]).resolve()
-    if any(part in INSTALLED for part in whole.parts) or not whole.is_file():
+    # Resolving takes a while, and thousands of files are imported: most are told by their text.
+    if any(mark in path for mark in INSTALLED) or path.startswith(_list_libraries()):
         return None
-    if whole.is_relative_to(library) or whole.is_relative_to(OWN_FOLDER):
+    whole = Path(path).resolve()
+    if any(mark in str(whole) for mark in INSTALLED) or str(whole).startswith(_list_libraries()):
+        return None
+    if whole.is_relative_to(OWN_FOLDER) or not whole.is_file():
         return None
     relative = os.path.relpath(whole)
     return None if relative.startswith(os.pardir) else relative
+
+
+@functools.cache
+def _list_libraries() -> tuple[str, ...]:
+    """Folders of the standard library, as they are named and as they are."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    return f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}"

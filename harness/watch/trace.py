@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import clock
 from harness.record.trace import StepTrace
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators
 from harness.watch.gradients import measure_norms
@@ -40,54 +39,47 @@ class TracedStep:
         if self._has_begun:
             return
         self._has_begun = True
-        start_s = clock.monotonic_s()
-        self._trace.generators = fingerprint_generators()
-        given = [
-            (len(loader.fingerprints), loader.fingerprints[-1])
-            for loader in self._session.run.loaders
-            if loader.fingerprints
-        ]
-        if given:
-            self._trace.given = f"{zlib.crc32(repr(given).encode()):08x}"
-        self._session.clock.leave_out(start_s)
+        with self._session.clock.leave_out():
+            self._trace.generators = fingerprint_generators()
+            given = [
+                (len(loader.fingerprints), loader.fingerprints[-1])
+                for loader in self._session.run.loaders
+                if loader.fingerprints
+            ]
+            if given:
+                self._trace.given = f"{zlib.crc32(repr(given).encode()):08x}"
 
     def note_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_again: bool = False) -> None:
         """Takes what the model is called with; again, where keyword arguments came later."""
-        start_s = clock.monotonic_s()
         if is_again:
             del self._trace.called_with[-1:]
         if len(self._trace.called_with) < MAX_CALLS:
-            self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
-        self._session.clock.leave_out(start_s)
+            with self._session.clock.leave_out():
+                self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
 
     def read_gradients(self, optimizer: Optimizer) -> None:
         """Before an optimizer steps: its gradients, and a copy of its parameters."""
-        start_s = clock.monotonic_s()
-        held = _list_parameters(optimizer)
-        having = [(place, p.grad) for place, p in enumerate(held) if p.grad is not None]
-        norms = None
-        if having:
-            with torch.no_grad():
-                norms = _stack_norms([gradient for _, gradient in having])
-                if (scale := getattr(optimizer, "grad_scale", None)) is not None:
-                    norms = norms / scale
-        self._gradients.append(([place for place, _ in having], len(held), norms))
-        self._copies[id(optimizer)] = [part.clone() for part in _sample(held)]
-        self._session.clock.leave_out(start_s)
+        with self._session.clock.leave_out(), torch.no_grad():
+            held = _list_parameters(optimizer)
+            having = [(place, p.grad) for place, p in enumerate(held) if p.grad is not None]
+            norms = _stack_norms([gradient for _, gradient in having])
+            if norms is not None and (scale := getattr(optimizer, "grad_scale", None)) is not None:
+                norms = norms / scale
+            self._gradients.append(([place for place, _ in having], len(held), norms))
+            self._copies[id(optimizer)] = [part.clone() for part in _sample(held)]
 
     def read_updates(self, optimizer: Optimizer) -> None:
         """After the optimizer has stepped: by how much it changed its parameters."""
         before = self._copies.pop(id(optimizer), None)
         if before is None:
             return
-        start_s = clock.monotonic_s()
-        now = _sample(_list_parameters(optimizer))
-        changes: torch.Tensor | None = None
-        if before and len(now) == len(before):
-            with torch.no_grad():
-                changes = _stack_norms([after - earlier for after, earlier in zip(now, before, strict=True)])
-        self._updates.append(changes)
-        self._session.clock.leave_out(start_s)
+        with self._session.clock.leave_out(), torch.no_grad():
+            now = _sample(_list_parameters(optimizer))
+            are_same = len(now) == len(before)
+            changes = (
+                [after - earlier for after, earlier in zip(now, before, strict=True)] if are_same else []
+            )
+            self._updates.append(_stack_norms(changes))
 
     def finish(self) -> StepTrace:
         """The trace, with its numbers read."""
@@ -103,8 +95,9 @@ class TracedStep:
         return self._trace
 
 
-def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack([norm.float() for norm in measure_norms(tensors)])
+def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor | None:
+    """The norm of each tensor, on their device; None without any."""
+    return torch.stack([norm.float() for norm in measure_norms(tensors)]) if tensors else None
 
 
 def _list_parameters(optimizer: Optimizer) -> list[torch.Tensor]:
