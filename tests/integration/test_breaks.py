@@ -22,7 +22,7 @@ BREAKS = {
     "labels shuffled": (
         "inputs_BT, targets_BT = batch\n",
         "inputs_BT, targets_BT = batch\n            targets_BT = targets_BT[torch.randperm(len(targets_BT))]\n",
-        "final_loss regressed: baseline *, observed *",
+        "*First difference: RNG at step 0: generator of torch *",
     ),
     "learning rate 0": (
         "state.scaler.step(state.optimizer)\n",
