@@ -227,7 +227,8 @@ class DataHooks:
         if not self._waiting.add(found, batch):
             self._look_at_waiting()
             self._look_at(found, batch)
-        elif self._waiting.is_full:
+        elif self._waiting.is_full or self._session.ledger.open.trace is not None:
+            # A step that is traced begins with the batch it was given.
             self._look_at_waiting()
 
     def _look_at_waiting(self) -> None:
