@@ -122,7 +122,7 @@ def _refuse_failed(
         )
     if outcome.exit_code != 0:
         raise ObservationError(
-            f"{shown} {_explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s"
+            f"{shown} {explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s"
             f"{tell_progress(seen)}.\n{_tell_output(outcome)}\n"
             "Next: run the command by hand; the training could not be judged.",
             seen=seen,
@@ -265,7 +265,7 @@ def _build_environment(extra: Mapping[str, str] | None, threads: int | None) -> 
     return environment
 
 
-def _explain_exit(code: int) -> str:
+def explain_exit(code: int) -> str:
     if code >= 0:
         return f"exited with code {code}"
     names = {member.value: member.name for member in signal.Signals}

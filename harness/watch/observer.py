@@ -16,6 +16,7 @@ from harness.watch.autocast import AutocastHooks
 from harness.watch.by_hand import UpdatesByHand
 from harness.watch.checkpoints import CheckpointHooks
 from harness.watch.compilation import count_graphs, note_compilation
+from harness.watch.contention import OwnClock
 from harness.watch.data import DataHooks
 from harness.watch.deep import DeepStep
 from harness.watch.gradients import GradientHooks
@@ -30,6 +31,7 @@ from harness.watch.origin import note_non_finite_parameters, note_origin
 from harness.watch.schedule import ScheduleHooks
 from harness.watch.session import Session
 from harness.watch.structure import StructureWatch
+from harness.watch.turns import STOP_REASON
 from harness.watch.updates import OptimizerHooks
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from harness.record.deep import DeepObservation
     from harness.watch.steps import OpenStep
+    from harness.watch.turns import TurnTaker
 
 
 # The system takes 5 microseconds to count a process's pages.
@@ -74,6 +77,7 @@ class Observer:
         self, options: ObserverOptions | None = None, *, sink: Sink | None = None, folder: Path | None = None
     ) -> None:
         self.options = options or ObserverOptions()
+        self._turns: TurnTaker | None = None
         self._sink = sink
         self._session = session = Session(self.options, self._emit, is_prompt=sink is not None)
         self._limit = StepLimit(self.options, self, folder)
@@ -111,6 +115,14 @@ class Observer:
     def observation(self) -> RunObservation:
         """What has been seen; complete after exit."""
         return self._session.run
+
+    def take_turns(self, turns: TurnTaker) -> None:
+        """Makes the program wait after its steps while another one has its turn.
+
+        Its times are then its own: what it waits for a processor that others have is no one's time.
+        """
+        self._turns = turns
+        self._session.clock.read_s = OwnClock().read_s
 
     def __enter__(self) -> Self:
         session = self._session
@@ -224,6 +236,12 @@ class Observer:
             session.attempt("end of step", self._turn_over, row)
         if self.options.max_steps is not None or self.options.max_seconds is not None:
             self._limit.check(session.ledger.num_steps)
+        if self._turns is not None:
+            if session.attempt("turns", self._turns.wait, number + 1):
+                self._limit.reason = STOP_REASON
+            session.clock.skip()
+            if self._limit.reason is not None:
+                self._limit.check(session.ledger.num_steps)
 
     def _give_way(self) -> None:
         if self._deep is not None:

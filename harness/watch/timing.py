@@ -17,10 +17,12 @@ class PhaseClock:
     """Gives every stretch of time to the phase that was current; standing still until the first switch.
 
     Attributes:
+        read_s: The clock itself: seconds, of which only differences mean anything.
         device: Notes the same switches where a GPU has them; None on the CPU.
     """
 
     def __init__(self) -> None:
+        self.read_s = clock.monotonic_s
         self.current = OTHER
         self._times_s = [0.0] * len(PHASES)
         self._last_s: float | None = None
@@ -33,7 +35,7 @@ class PhaseClock:
 
     def switch(self, phase: int) -> int:
         """Ends the current phase now and begins another; returns the one that ended."""
-        now_s = clock.monotonic_s()
+        now_s = self.read_s()
         ended = self.current
         if self._last_s is not None:
             self._times_s[ended] += now_s - self._last_s
@@ -56,6 +58,6 @@ class PhaseClock:
 
     def skip(self) -> None:
         """Gives the stretch that is running to no phase; the current one begins anew."""
-        self._last_s = clock.monotonic_s()
+        self._last_s = self.read_s()
         if self.device is not None:
             self.device.skip()

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from harness.record.observation import Outcome
-from harness.watch.bootstrap import VARIABLE
+from harness.watch.bootstrap import LOADED_FILES, VARIABLE
 from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
 from harness.watch.record_file import RecordFile
+from harness.watch.turns import TurnTaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +36,14 @@ class HardExit(Exception):  # noqa: N818  it is no error of the harness, only it
 class WatchedProcess:
     """The observer of a process, and the ways in which the process can end."""
 
-    def __init__(self, folder: Path, options: ObserverOptions) -> None:
+    def __init__(self, folder: Path, options: ObserverOptions, turns: Path | None = None) -> None:
         self._process = os.getpid()
+        self._folder = folder
         self._file = RecordFile(folder)
         self._observer = Observer(options, sink=self._file, folder=folder)
+        self._turns = None if turns is None else TurnTaker(turns)
+        if self._turns is not None:
+            self._observer.take_turns(self._turns)
         self._error: BaseException | None = None
         self._excepthook = sys.excepthook
         self._exit: Callable[[int], NoReturn] = os._exit
@@ -60,6 +65,9 @@ class WatchedProcess:
             sys.excepthook = self._excepthook
         if os._exit == self._leave:
             os._exit = self._exit  # type: ignore[assignment]
+        if self._turns is not None:
+            self._turns.close()
+            write_loaded_files(self._folder)
         self._observer.__exit__(None if self._error is None else type(self._error), self._error, None)
         self._file.close()
         if self._observer.observation.outcome is Outcome.STOPPED:
@@ -78,6 +86,17 @@ class WatchedProcess:
             self.finish()
         finally:
             self._exit(code)
+
+
+def write_loaded_files(folder: Path) -> None:
+    """Leaves the file of every Python module that this process has loaded, by the module's name."""
+    loaded = {
+        name: file
+        for name, module in list(sys.modules.items())
+        if isinstance(file := getattr(module, "__file__", None), str)
+    }
+    with contextlib.suppress(OSError):
+        (folder / f"{LOADED_FILES}{os.getpid()}.json").write_text(json.dumps(loaded), encoding="utf-8")
 
 
 def leave_process_group() -> None:
@@ -102,7 +121,8 @@ def start() -> None:
     if is_launcher():
         return
     settings = json.loads(os.environ[VARIABLE])
-    WatchedProcess(Path(settings["folder"]), ObserverOptions.from_json(settings["options"])).start()
+    turns = Path(settings["turns"]) if "turns" in settings else None
+    WatchedProcess(Path(settings["folder"]), ObserverOptions.from_json(settings["options"]), turns).start()
 
 
 def is_launcher() -> bool:
