@@ -1,4 +1,4 @@
-"""The command line: `harness check` watches and judges a training command, `harness rules` explains the rules."""
+"""The command line: `harness check` judges a training command, `harness ab` two revisions, `harness rules` explains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.commands import check, rules
+from harness.commands import ab, check, rules
 from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
 
@@ -71,5 +71,6 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harness {find_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_parser(commands)
+    ab.add_parser(commands)
     rules.add_parser(commands)
     return parser

@@ -1,24 +1,30 @@
 """Makes a watched program take turns with another one: after a step it waits until its turn comes again.
 
-The program's side of a conversation over a socket, one line each way: it says `at 13` after its thirteenth step,
-and hears `run 25`, to go on to its twenty-fifth, or `stop`.
+The program's side of a conversation over a socket, one line each way: it says `at 13 2041.5` when its thirteenth
+step has ended, with the time, and hears `run 25`, to go on to its twenty-fifth, or `stop`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import torch
+
+from harness import clock
+from harness.watch.bootstrap import LOADED_FILES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 STOP = "stop"
-STOP_REASON = "ended from outside: the other program has nothing to compare with what follows"
+STOP_REASON = "ended from outside: enough steps have been compared"
 NEVER = 2**62
+MAX_REPLY = 256
 
 
 class TurnTaker:
@@ -28,10 +34,12 @@ class TurnTaker:
 
     Args:
         address: Path of the socket that gives the turns.
+        folder: Where the files of the modules that this process loaded are told.
     """
 
-    def __init__(self, address: Path) -> None:
+    def __init__(self, address: Path, folder: Path) -> None:
         self._address = address
+        self._folder = folder
         self._process = os.getpid()
         self._socket: socket.socket | None = None
         self._replies = b""
@@ -45,17 +53,25 @@ class TurnTaker:
             # What this program still has under way there would run in the other one's turn.
             torch.cuda.synchronize()
         try:
-            words = self._ask(f"at {num_steps}\n").split()
+            words = self._ask(f"at {num_steps} {clock.monotonic_s()!r}\n").split()
         except OSError:
             words = []
         self._until = int(words[1]) if len(words) > 1 else NEVER
+        if words == [STOP]:
+            # Now, as the program may take longer for its end than it is given.
+            self.close()
         return words == [STOP]
 
     def close(self) -> None:
-        """Ends the conversation."""
+        """Ends the conversation, and tells which files were loaded."""
+        if os.getpid() != self._process:
+            return
+        self._until = NEVER
+        with contextlib.suppress(OSError):
+            path = self._folder / f"{LOADED_FILES}{self._process}.json"
+            path.write_text(json.dumps(list_loaded_files()), encoding="utf-8")
         if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
+            self._socket.close()
             self._socket = None
 
     def _ask(self, text: str) -> str:
@@ -64,9 +80,18 @@ class TurnTaker:
             self._socket.connect(str(self._address))
         self._socket.sendall(text.encode())
         while b"\n" not in self._replies:
-            received = self._socket.recv(256)
+            received = self._socket.recv(MAX_REPLY)
             if not received:
                 return ""
             self._replies += received
         line, _, self._replies = self._replies.partition(b"\n")
         return line.decode()
+
+
+def list_loaded_files() -> dict[str, str]:
+    """The file of every module that this process has loaded, by the module's name."""
+    return {
+        name: os.path.realpath(file)
+        for name, module in list(sys.modules.items())
+        if isinstance(file := getattr(module, "__file__", None), str)
+    }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from harness.record.observation import Outcome
-from harness.watch.bootstrap import LOADED_FILES, VARIABLE
+from harness.watch.bootstrap import VARIABLE
 from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
 from harness.watch.record_file import RecordFile
@@ -38,10 +38,9 @@ class WatchedProcess:
 
     def __init__(self, folder: Path, options: ObserverOptions, turns: Path | None = None) -> None:
         self._process = os.getpid()
-        self._folder = folder
         self._file = RecordFile(folder)
         self._observer = Observer(options, sink=self._file, folder=folder)
-        self._turns = None if turns is None else TurnTaker(turns)
+        self._turns = None if turns is None else TurnTaker(turns, folder)
         if self._turns is not None:
             self._observer.take_turns(self._turns)
         self._error: BaseException | None = None
@@ -67,7 +66,6 @@ class WatchedProcess:
             os._exit = self._exit  # type: ignore[assignment]
         if self._turns is not None:
             self._turns.close()
-            write_loaded_files(self._folder)
         self._observer.__exit__(None if self._error is None else type(self._error), self._error, None)
         self._file.close()
         if self._observer.observation.outcome is Outcome.STOPPED:
@@ -86,17 +84,6 @@ class WatchedProcess:
             self.finish()
         finally:
             self._exit(code)
-
-
-def write_loaded_files(folder: Path) -> None:
-    """Leaves the file of every Python module that this process has loaded, by the module's name."""
-    loaded = {
-        name: file
-        for name, module in list(sys.modules.items())
-        if isinstance(file := getattr(module, "__file__", None), str)
-    }
-    with contextlib.suppress(OSError):
-        (folder / f"{LOADED_FILES}{os.getpid()}.json").write_text(json.dumps(loaded), encoding="utf-8")
 
 
 def leave_process_group() -> None:
