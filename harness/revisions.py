@@ -91,8 +91,10 @@ class Revisions:
             return ["base and head do not differ in any file: what is compared is the same program twice."]
         if not self.loaded_changes:
             return [
-                f"of the {len(self.changed)} files in which base and head differ, neither program loaded one as Python "
-                "code: only data, settings or compiled code can make a difference."
+                (
+                    f"of the {len(self.changed)} files in which base and head differ, neither program loaded one "
+                    "as Python code: only data, settings or compiled code can make a difference."
+                )
             ]
         return []
 
@@ -175,8 +177,10 @@ def _note_commits(
         return []
     ours = head or "HEAD"
     return [
-        f"base has {missing} commit{'s' if missing > 1 else ''} that head has not: a difference may be theirs. "
-        f"For head's own: --base $(git merge-base {base} {ours})"
+        (
+            f"base has {missing} commit{'s' if missing > 1 else ''} that head has not: a difference may be theirs. "
+            f"For head's own: --base $(git merge-base {base} {ours})"
+        )
     ]
 
 

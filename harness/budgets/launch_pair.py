@@ -1,4 +1,4 @@
-"""What one process of each of two programs says about their difference: one number a pair, as one process is one sample."""
+"""What a pair of processes, one of each program, says about their difference: one sample, however many its steps."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MIN_STEPS = 6
 """Fewer steps that both made are no base for a median of their ratios, let alone for a look at its drift."""
 TRIM = 4
 """One in so many of the smallest and of the largest values is left out of a mean."""
-SETTLED = 3
-"""Warm-up is over with so many steps in a row that are as fast as the later ones."""
-NOISE = 3 * 1.4826
-"""Three standard deviations, in median absolute deviations of a normal sample."""
+SETTLED = 5
+"""Warm-up is over when the median of so many steps in a row is that of the later ones, within their noise."""
+NOISE = 2 * 1.4826
+"""Two standard deviations, in median absolute deviations of a normal sample."""
 MIN_NOISE = 0.02
 LONG_TURN = 4
 """In turns of so many steps the first is left out: its caches are the other program's."""
@@ -99,10 +99,10 @@ def build_launch_pair(
 
 
 def find_warm_up(times_s: Sequence[float]) -> int:
-    """How many steps at the start are slower than the later ones: before three in a row within their noise.
+    """How many steps at the start are slower than the later ones.
 
-    The noise is that of the second half, three times its median absolute deviation, and at least 2 %. A series that
-    never settles is all warm-up; one that grows has none.
+    It is over where the median of five steps in a row is that of the second half, within two of its standard
+    deviations, or 2 %. A series that never settles is all warm-up; one that grows has none.
     """
     later = times_s[len(times_s) // 2 :]
     if not later:
@@ -111,8 +111,10 @@ def find_warm_up(times_s: Sequence[float]) -> int:
     spread = statistics.median(abs(time_s - middle) for time_s in later)
     bound = middle + max(NOISE * spread, MIN_NOISE * middle)
     for start in range(len(times_s) - SETTLED + 1):
-        if all(time_s <= bound for time_s in times_s[start : start + SETTLED]):
-            return start
+        window = times_s[start : start + SETTLED]
+        if statistics.median(window) <= bound:
+            # Of the five, those before the first that is settled itself are still warm-up.
+            return start + next(number for number, time_s in enumerate(window) if time_s <= bound)
     return len(times_s)
 
 

@@ -75,7 +75,7 @@ def tell_comparison(told: Told) -> str:
         "",
         _tell_losses(told),
         *(f"note: {note}" for note in told.notes),
-        *_tell_verdict(verdict),
+        _tell_verdict(verdict),
     ]
     if (next_command := _find_next(told)) is not None:
         lines.append(f"Next: {next_command}")
@@ -87,7 +87,7 @@ def describe_comparison(told: Told) -> dict[str, Any]:
     verdict = told.verdict
     return {
         "outcome": str(verdict.verdict),
-        "message": "\n".join(_tell_verdict(verdict)),
+        "message": _tell_verdict(verdict),
         "step_time": asdict(verdict.step_time),
         "tolerance": verdict.tolerance,
         "num_pairs": verdict.num_pairs,
@@ -107,7 +107,7 @@ def _draw_table(told: Told) -> list[str]:
     verdict = told.verdict
     base_s = sum(pair.base_step_s for pair in told.pairs) / len(told.pairs)
     head_s = sum(pair.head_step_s for pair in told.pairs) / len(told.pairs)
-    rows = [("", "base", "head", "change", "")]
+    rows: list[tuple[str, ...]] = [("", "base", "head", "change", "")]
     rows.append(
         (
             "step time",
@@ -140,7 +140,7 @@ def _draw_table(told: Told) -> list[str]:
 
 def _build_row(
     name: str, base: float | None, head: float | None, show: Callable[[float], str]
-) -> list[tuple[str, str, str, str, str]]:
+) -> list[tuple[str, ...]]:
     if base is None or head is None:
         return []
     change = f"{head / base - 1:+.1%}" if base and head != base else "equal"
@@ -157,29 +157,27 @@ def _tell_losses(told: Told) -> str:
     return "losses: they differ, so head trains otherwise than base"
 
 
-def _tell_verdict(verdict: PairedVerdict) -> list[str]:
+def _tell_verdict(verdict: PairedVerdict) -> str:
     ratio, allowed = verdict.step_time, f"{verdict.tolerance:.1%} allowed"
-    change = abs(ratio.change)
+    interval, change = _tell_interval(ratio), f"{abs(ratio.change):.1%}"
     if verdict.verdict is Verdict.REGRESSED:
-        return [
-            f"regressed: a step of head takes {change:.1%} longer than one of base ({_tell_interval(ratio)}; {allowed})"
+        return (
+            f"regressed: a step of head takes {change} longer than one of base ({interval}; {allowed})"
             f"{_name_phases(verdict.phases)}"
-        ]
+        )
     if verdict.verdict is Verdict.IMPROVED:
-        return [
-            f"improved: a step of head takes {change:.1%} less than one of base ({_tell_interval(ratio)})"
-        ]
+        return f"improved: a step of head takes {change} less than one of base ({interval})"
     if verdict.verdict is Verdict.PASS:
-        return [f"pass: the step time changed by {ratio.change:+.1%} ({_tell_interval(ratio)}; {allowed})"]
+        return f"pass: the step time changed by {ratio.change:+.1%} ({interval}; {allowed})"
     if verdict.verdict is Verdict.NOT_STEADY:
-        return [
-            f"not steady: the later the step, the more head differs from base: from the first to the second half of the "
-            f"compared steps the ratio moved by {verdict.drift:+.1%}, so no one change tells it ({_tell_interval(ratio)})"
-        ]
-    return [
-        f"inconclusive: the step time changed by {ratio.change:+.1%}, and may have by {ratio.low:+.1%} to "
-        f"{ratio.high:+.1%} (95 %; {allowed}); this machine is too noisy for {verdict.num_pairs} pairs to tell"
-    ]
+        return (
+            "not steady: how much head differs from base depends on the step. From the first to the second half of "
+            f"the steps the ratio moved by {verdict.drift:+.1%}, so that no one change tells it ({interval})"
+        )
+    return (
+        f"inconclusive: the step time changed by {ratio.change:+.1%} ({interval}; {allowed}); "
+        f"{verdict.num_pairs} pairs are too few to tell on this machine, as noisy as it is"
+    )
 
 
 def _name_phases(phases: Sequence[PhaseChange]) -> str:

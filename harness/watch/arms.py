@@ -25,7 +25,8 @@ from harness.watch.turns import STOP
 from harness.watch.watchdog import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from types import TracebackType
 
     from harness.record.observation import RunObservation
@@ -162,7 +163,7 @@ class Arm:
         self._signal(signal.SIGSTOP)
         return True
 
-    def pin(self, cores: Set[int]) -> None:
+    def pin(self, cores: AbstractSet[int]) -> None:
         """Keeps all of its threads on some processors from now on, and what they start with them."""
         root = self._tree.root
         processes = [self._pid, *(process.pid for process in find_descendants(root))] if root else [self._pid]

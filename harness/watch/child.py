@@ -266,6 +266,7 @@ def _build_environment(extra: Mapping[str, str] | None, threads: int | None) -> 
 
 
 def explain_exit(code: int) -> str:
+    """How a child ended, in words to put behind its name."""
     if code >= 0:
         return f"exited with code {code}"
     names = {member.value: member.name for member in signal.Signals}
