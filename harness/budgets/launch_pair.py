@@ -70,7 +70,7 @@ def build_launch_pair(
     pairs = [
         (rows[0][number], rows[1][number])
         for number in kept
-        if all(number in found and found[number].time_s for found in rows)
+        if all(number in found and (found[number].time_s or 0.0) > 0 for found in rows)
     ]
     times = [[pair[arm].time_s or math.nan for pair in pairs] for arm in (0, 1)]
     warm_up = max(find_warm_up(series) for series in times)

@@ -37,6 +37,7 @@ class OwnClock:
     """
 
     def __init__(self) -> None:
+        self._waited_ns = 0
         try:
             path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
             self._file: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -49,4 +50,8 @@ class OwnClock:
         now_s = clock.monotonic_s()
         if self._file is None:
             return now_s
-        return now_s - int(os.pread(self._file, 64, 0).split()[1]) / NS
+        # Others may have had the processor between the two readings: then both are taken anew.
+        while (waited_ns := int(os.pread(self._file, 64, 0).split()[1])) != self._waited_ns:
+            self._waited_ns = waited_ns
+            now_s = clock.monotonic_s()
+        return now_s - waited_ns / NS
