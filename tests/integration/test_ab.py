@@ -53,6 +53,9 @@ for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
     optimizer.step()
 """
 
+BRIEF = ("--allowance", "1", "--max-steps", "40")
+"""As few pairs as there may be, of as few steps as tell."""
+
 
 def git(folder: Path, *words: str) -> str:
     identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
@@ -117,7 +120,7 @@ def find_leftovers() -> set[Path]:
 def test_equal_programs_pass_and_a_dirty_head_is_said(project: Path) -> None:
     before = find_leftovers()
     (project / "notes.txt").write_text("not committed")
-    done, document = compare(project, "--tolerance", "1", "--allowance", "1")
+    done, document = compare(project, "--tolerance", "1", *BRIEF)
     assert done.returncode == 0, done.stderr
     assert "with 1 file that is not committed" in done.stdout
     assert "losses: the same to the last bit" in done.stdout
@@ -130,7 +133,7 @@ def test_equal_programs_pass_and_a_dirty_head_is_said(project: Path) -> None:
 def test_a_slow_phase_is_found_and_named(project: Path) -> None:
     # In the package: the tree's own must be found, wherever another copy may be installed.
     change(project, "src/tiny/model.py", "return self.layers(x)", "spin(0.02)\n        return self.layers(x)")
-    done, document = compare(project)
+    done, document = compare(project, *BRIEF)
     assert done.returncode == 1, done.stdout + done.stderr
     assert document["outcome"] == "regressed"
     assert [phase["phase"] for phase in document["phases"] if phase["is_named"]] == ["forward"]
@@ -144,7 +147,7 @@ def test_two_revisions_are_compared_and_the_work_tree_is_left_alone(project: Pat
     change(project, "train.py", "optimizer.step()", "optimizer.step()\n    spin(0.02)")
     git(project, "commit", "--quiet", "--all", "--message=slow")
     (project / "train.py").write_text("raise SystemExit(3)")
-    done, document = compare(project, "--head", "main", words=(sys.executable, "train.py", "60"))
+    done, document = compare(project, "--head", "main", *BRIEF)
     assert done.returncode == 1, done.stdout + done.stderr
     assert document["outcome"] == "regressed"
     assert [phase["phase"] for phase in document["phases"] if phase["is_named"]] == ["other"]
@@ -189,7 +192,7 @@ def test_a_package_that_only_the_work_tree_offers_is_refused(project: Path) -> N
         (
             "optimizer.step()\n",
             "optimizer.step()\n    if step == 9: __import__('time').sleep(600)\n",
-            "ended no step for 10 s",
+            "ended no step for 30 s",
         ),
     ],
     ids=["crash", "no step", "too few steps", "hang"],
@@ -199,7 +202,7 @@ def test_a_head_that_does_not_train_is_told_and_nothing_is_left(
 ) -> None:
     leftovers = find_leftovers()
     change(project, "train.py", before, after)
-    done, document = compare(project, "--timeout", "10")
+    done, document = compare(project, "--timeout", "30", "--max-steps", "40")
     assert done.returncode == 2, done.stdout
     assert told in done.stderr
     assert "head" in done.stderr
@@ -228,7 +231,7 @@ def test_what_git_does_not_hold_is_prepared(project: Path) -> None:
     assert done.returncode == 2
     assert "--prepare CMD can bring them" in done.stderr
     prepare = 'cp "$HARNESS_AB_ROOT/data.txt" .'
-    done, _ = compare(project, "--tolerance", "1", "--allowance", "1", "--prepare", prepare)
+    done, _ = compare(project, "--tolerance", "1", *BRIEF, "--prepare", prepare)
     assert done.returncode == 0, done.stderr
     done, _ = compare(project, "--prepare", "echo no such tool; exit 3")
     assert done.returncode == 2
