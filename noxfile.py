@@ -14,7 +14,7 @@ CONSTRAINTS = "constraints/ci.txt"
 MINIMUMS = "constraints/minimums.txt"
 REPORT = "harness-report"
 DEFAULT_LAUNCHES = 20
-# Steps of the small training, without the evaluations between them; each process leaves its files in a folder of its own.
+# Steps of the small training without evaluations between them, in a folder of each process's own.
 REFERENCE_STEPS = (
     *("python", "-m", "reference_model", "--device", "cpu", "--batch_size", "16", "--max_steps", "2000"),
     *("--eval_every", "100000", "--checkpoint_every", "100000", "--out", "{out}"),
