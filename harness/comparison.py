@@ -12,6 +12,7 @@ from harness import clock
 from harness.budgets.ab import LOOKS, judge_pairs
 from harness.budgets.launch_pair import MIN_STEPS, build_launch_pair
 from harness.errors import ObservationError
+from harness.record.counters import summarize_counts
 from harness.watch.interleaving import TurnPlan, run_pair
 from harness.watch.options import Depth, ObserverOptions
 
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
     from harness.budgets.ab import PairedVerdict
     from harness.budgets.launch_pair import LaunchPair
+    from harness.record.counters import CountedStep
     from harness.record.observation import RunObservation
     from harness.watch.arms import ArmRecord, Program
     from harness.watch.interleaving import PairRecord
 
 ALLOWANCE_S = 120.0
+COUNTED_STEPS = (3, 4, 5)
+COUNTING_PLAN = TurnPlan(turn_s=0.0, measured_s=0.0, min_steps=1)
+"""Turns of a pair of processes whose operations are counted: those by which others choose their length, and one."""
 OUT = "{out}"
 """In a program's words: an empty folder of its own for each process, gone after the comparison."""
 HASH_SEED = "PYTHONHASHSEED"
@@ -60,6 +65,7 @@ class ArmSummary:
         num_samples: Samples of a step; median. None where they are not seen.
         num_tokens: The same of tokens.
         losses: Losses of the steps of the first process.
+        counted: Operations of a step, of a process of their own; None where they could not be counted.
         repeats_itself: Whether every process had the same losses.
     """
 
@@ -70,6 +76,7 @@ class ArmSummary:
     num_samples: float | None
     num_tokens: float | None
     losses: list[float | None]
+    counted: CountedStep | None
     repeats_itself: bool
 
 
@@ -122,11 +129,14 @@ def compare_programs(
         UsageError: A program can't be started.
     """
     start_s = clock.monotonic_s()
+    counting = replace(options, plan=COUNTING_PLAN)
+    counted = _run_pair(base, head, counting, number=0, counted_steps=COUNTED_STEPS)
+    check(counted)
+    first_s = clock.monotonic_s()
     records: list[PairRecord] = []
     pairs: list[LaunchPair] = []
     while True:
         record = _run_pair(base, head, options, number=len(records))
-        check(record)
         pair = build_launch_pair(record.base.observation.steps, record.head.observation.steps, record.turns)
         if pair is None:
             raise ObservationError(_explain_too_few(record))
@@ -138,11 +148,14 @@ def compare_programs(
             continue
         # What the next look takes must fit into the time.
         num_next = next((look for look in LOOKS if look > len(pairs)), len(pairs))
-        next_s = elapsed_s / len(pairs) * num_next
+        next_s = first_s - start_s + (clock.monotonic_s() - first_s) / len(pairs) * num_next
         verdict = judge_pairs(pairs, tolerance=options.tolerance, is_last=next_s > options.allowance_s)
         if len(pairs) in LOOKS and verdict.is_final:
             break
-    sides = [_summarize([getattr(record, name) for record in records]) for name in ("base", "head")]
+    sides = [
+        _summarize([getattr(record, name) for record in records], getattr(counted, name).observation)
+        for name in ("base", "head")
+    ]
     return Comparison(
         verdict=verdict,
         base=sides[0],
@@ -153,7 +166,14 @@ def compare_programs(
     )
 
 
-def _run_pair(base: Program, head: Program, options: ComparisonOptions, *, number: int) -> PairRecord:
+def _run_pair(
+    base: Program,
+    head: Program,
+    options: ComparisonOptions,
+    *,
+    number: int,
+    counted_steps: tuple[int, ...] = (),
+) -> PairRecord:
     with tempfile.TemporaryDirectory(prefix="harness-ab-pair-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         programs = []
@@ -169,13 +189,15 @@ def _run_pair(base: Program, head: Program, options: ComparisonOptions, *, numbe
             programs[1],
             folder,
             options.plan,
-            watch=ObserverOptions(depth=Depth.LIGHT, max_steps=options.max_steps),
+            watch=ObserverOptions(
+                depth=Depth.LIGHT, max_steps=options.max_steps, counted_steps=counted_steps
+            ),
             timeout_s=options.timeout_s,
             num_threads=options.num_threads,
         )
 
 
-def _summarize(records: Sequence[ArmRecord]) -> ArmSummary:
+def _summarize(records: Sequence[ArmRecord], counted: RunObservation) -> ArmSummary:
     seen = [record.observation for record in records]
     steps = [step for run in seen for step in run.steps]
     losses = [[step.loss for step in run.steps] for run in seen]
@@ -189,6 +211,7 @@ def _summarize(records: Sequence[ArmRecord]) -> ArmSummary:
         num_samples=_find_median([step.num_samples for step in steps]),
         num_tokens=_find_median([step.num_tokens for step in steps]),
         losses=losses[0],
+        counted=summarize_counts(counted.counted_steps),
         repeats_itself=all(series[:shortest] == losses[0][:shortest] for series in losses),
     )
 

@@ -159,6 +159,7 @@ def _name_side(name: str, summary: ArmSummary) -> Side:
         peak_memory_bytes=summary.peak_memory_bytes,
         num_samples=summary.num_samples,
         num_tokens=summary.num_tokens,
+        counted=summary.counted,
     )
 
 

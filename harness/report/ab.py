@@ -6,6 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.budgets.counters import tell_counters
 from harness.budgets.gate import Verdict
 from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from harness.budgets.ab import PairedVerdict, PhaseChange, Ratio
     from harness.budgets.launch_pair import LaunchPair
+    from harness.record.counters import CountedStep
 
 MIN_SHARE = 0.005
 """A phase that takes less of the step in both is left out of the table."""
@@ -31,6 +33,7 @@ class Side:
     peak_memory_bytes: float | None
     num_samples: float | None
     num_tokens: float | None
+    counted: CountedStep | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def tell_comparison(told: Told) -> str:
         *_draw_table(told),
         "",
         _tell_losses(told),
+        *_tell_operations(told),
         *(f"note: {note}" for note in told.notes),
         _tell_verdict(verdict),
     ]
@@ -155,6 +159,16 @@ def _tell_losses(told: Told) -> str:
     if told.has_equal_losses:
         return "losses: the same to the last bit, so it is the same training"
     return "losses: they differ, so head trains otherwise than base"
+
+
+def _tell_operations(told: Told) -> list[str]:
+    base, head = told.base.counted, told.head.counted
+    if base is None or head is None:
+        return ["operations: they could not be counted"]
+    changes = tell_counters(base, head)
+    if not changes:
+        return [f"operations: equal, {head.num_ops:,} and {head.num_flops:,} FLOPs a step"]
+    return [f"operations: {base.num_ops:,} -> {head.num_ops:,} a step", *(f"{GAP}{line}" for line in changes)]
 
 
 def _tell_verdict(verdict: PairedVerdict) -> str:

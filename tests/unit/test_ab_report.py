@@ -11,6 +11,7 @@ from harness.budgets.ab import PairedVerdict, PhaseChange, Ratio, judge_pairs
 from harness.budgets.gate import Verdict
 from harness.budgets.launch_pair import LaunchPair
 from harness.commands.ab import find_exit_code
+from harness.record.counters import CountedStep
 from harness.report.ab import Side, Told, describe_comparison, tell_comparison
 
 PAIR = LaunchPair(
@@ -23,7 +24,8 @@ PAIR = LaunchPair(
     num_steps=50,
     num_warm_up=1,
 )
-BASE = Side("origin/main (4f6ce1e)", 60, 3.1, 400 * 2**20, 16, 1024)
+COUNTED = CountedStep(3, {"forward": {"aten::mm": 4}}, {"forward": 2000}, 4096)
+BASE = Side("origin/main (4f6ce1e)", 60, 3.1, 400 * 2**20, 16, 1024, COUNTED)
 
 
 def make_told(verdict: PairedVerdict, **changes: object) -> Told:
@@ -53,8 +55,8 @@ def make_verdict(kind: Verdict) -> PairedVerdict:
 def test_a_regression_tells_how_much_where_and_the_diff_to_look_at() -> None:
     text = tell_comparison(make_told(make_verdict(Verdict.REGRESSED)))
     rows = [line.split() for line in text.splitlines()]
-    assert "step time 29.1 ms 32 ms +10.0% 95 %: +9.0% to +11.0%".split() in rows
-    assert "forward 11.6 ms 14.5 ms +10.0% of a step got slower".split() in rows
+    assert ["step", "time", "29.1", "ms", "32", "ms", "+10.0%", "95", "%:", "+9.0%", "to", "+11.0%"] in rows
+    assert ["forward", "11.6", "ms", "14.5", "ms", "+10.0%", "of", "a", "step", "got", "slower"] in rows
     assert (
         "regressed: a step of head takes 10.0% longer than one of base (95 %: +9.0% to +11.0%; 2.0% allowed); "
         "slower: forward 11.6 ms -> 14.5 ms\n"
@@ -101,6 +103,17 @@ def test_the_document_holds_what_json_can_hold() -> None:
 )
 def test_exit_codes(kind: Verdict, inconclusive: str, code: int) -> None:
     assert find_exit_code(kind, inconclusive) == code
+
+
+def test_changed_operations_explain_a_changed_time() -> None:
+    equal = tell_comparison(make_told(make_verdict(Verdict.PASS)))
+    assert "operations: equal, 4 and 2,000 FLOPs a step\n" in equal
+    more = dataclasses.replace(COUNTED, ops={**COUNTED.ops, "backward": {"aten::copy_": 17}})
+    head = dataclasses.replace(BASE, counted=more)
+    text = tell_comparison(make_told(make_verdict(Verdict.REGRESSED), head=head))
+    assert "operations: 4 -> 21 a step\n  17 more aten::copy_ a step, in backward, none before\n" in text
+    unseen = dataclasses.replace(BASE, counted=None)
+    assert "could not be counted" in tell_comparison(make_told(make_verdict(Verdict.PASS), head=unseen))
 
 
 def test_what_was_not_seen_is_left_out_of_the_table() -> None:
