@@ -251,7 +251,6 @@ def _explain_too_few(record: PairRecord) -> str:
     both: dict[str, RunObservation] = {"base": record.base.observation, "head": record.head.observation}
     made = ", ".join(f"{name} {len(run.steps)}" for name, run in both.items())
     return (
-        f"too few steps to compare ({made}; {num} of them in turns): after the warm-up, {MIN_STEPS} that both make and "
-        "that are timed are the least.\nNext: let the program train 20 steps or more; where it has more, look "
-        "whether they ever settle: harness check --watch light -- ..."
+        f"too few steps to compare ({made}; {num} of them in turns): {MIN_STEPS} that both make and that are timed, "
+        "after their warm-up, are the least.\nNext: let the program train 20 steps or more."
     )

@@ -269,7 +269,8 @@ def _choose_rules(item: pytest.Item) -> RuleSelection:
 @pytest.fixture
 def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTraining:
     """Runs a training and returns its record: a called function, or `.command([...])` for a script."""
-    from harness.markers import TrainingRequest  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.budgets.metrics import COUNTED_STEPS  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.markers import TrainingRequest  # noqa: PLC0415
     from harness.watch.launch import RunOptions  # noqa: PLC0415
     from harness.watch.options import build_observer_options  # noqa: PLC0415
     from harness.watch.recorder import Recorder  # noqa: PLC0415
@@ -278,8 +279,14 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
     settings = item.config.stash[SETTINGS]
     # Asked for by request.getfixturevalue(): collection could not see it, and there is no marker either.
     unseen = TestState(training=TrainingRequest(), gpu=None, budget=None, schedule=None)
-    training = item.stash.setdefault(STATE, unseen).training
+    state = item.stash.setdefault(STATE, unseen)
+    training = state.training
     _choose_rules(item)  # a mistake in them is told before anything is trained
+    watch = build_observer_options(
+        settings["watch"], max_steps=training.max_steps, max_seconds=training.max_seconds
+    )
+    if watch is not None and state.budget is not None and state.budget.counts_operations:
+        watch = dataclasses.replace(watch, counted_steps=COUNTED_STEPS)
     options = RunOptions(
         name=item.nodeid,
         run_dir=tmp_path,
@@ -288,8 +295,6 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
         device=getattr(request, "param", "cpu"),
         seed=training.seed,
         threads=settings["threads"],
-        watch=build_observer_options(
-            settings["watch"], max_steps=training.max_steps, max_seconds=training.max_seconds
-        ),
+        watch=watch,
     )
     return SmokeTraining(item, options, Recorder())

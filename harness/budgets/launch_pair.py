@@ -57,8 +57,10 @@ def build_launch_pair(
 ) -> LaunchPair | None:
     """The pair's numbers, over the steps after the warm-up of both that both were timed in.
 
+    What never settles, or is too noisy to tell, is taken from its middle on; its drift tells.
+
     Step is compared with step of the same number, so that a program whose steps differ, as with batches of
-    different lengths, loses nothing by it. None where fewer than six steps are left: too few, or all warm-up.
+    different lengths, loses nothing by it. None where fewer than six steps are left.
 
     Args:
         base: Steps of the base's process.
@@ -73,7 +75,7 @@ def build_launch_pair(
         if all(number in found and (found[number].time_s or 0.0) > 0 for found in rows)
     ]
     times = [[pair[arm].time_s or math.nan for pair in pairs] for arm in (0, 1)]
-    warm_up = max(find_warm_up(series) for series in times)
+    warm_up = min(max(find_warm_up(series) for series in times), len(pairs) // 2)
     pairs, times = pairs[warm_up:], [series[warm_up:] for series in times]
     if len(pairs) < MIN_STEPS:
         return None

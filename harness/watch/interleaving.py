@@ -34,7 +34,7 @@ class TurnPlan:
     """Least length of a turn in seconds: what is lost to cold caches at its start is small beside it."""
     measured_s: float = 1.5
     """Time each program runs in all its turns."""
-    min_steps: int = 12
+    min_steps: int = 24
     """Least number of steps compared, however long they take."""
     max_steps: int = 400
     """Largest number of steps compared."""
