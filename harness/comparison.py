@@ -129,6 +129,7 @@ def compare_programs(
         UsageError: A program can't be started.
     """
     start_s = clock.monotonic_s()
+    tell("counting the operations of a few steps")
     counting = replace(options, plan=COUNTING_PLAN)
     counted = _run_pair(base, head, counting, number=0, counted_steps=COUNTED_STEPS)
     check(counted)
@@ -202,7 +203,9 @@ def _summarize(records: Sequence[ArmRecord], counted: RunObservation) -> ArmSumm
     steps = [step for run in seen for step in run.steps]
     losses = [[step.loss for step in run.steps] for run in seen]
     shortest = min(map(len, losses))
-    peaks = [peak for run in seen if (peak := run.cuda_peak_bytes or run.peak_memory_bytes)]
+    peaks = [
+        peak for record in records if (peak := record.observation.cuda_peak_bytes or record.peak_memory_bytes)
+    ]
     return ArmSummary(
         num_steps=max(map(len, losses)),
         ended_itself=any(record.ended_itself for record in records),

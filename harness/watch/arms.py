@@ -20,6 +20,7 @@ from harness.record.recording import read_record
 from harness.watch.bootstrap import LOADED_FILES, watch_environment
 from harness.watch.child import explain_exit, find_last_words
 from harness.watch.contention import read_waiting_s
+from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.processes import ProcessTree, find_descendants
 from harness.watch.turns import STOP
 from harness.watch.watchdog import guarded
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from harness.watch.options import ObserverOptions
 
 POLL_S = 0.05
-ENDING_S = 30.0
+ENDING_S = 10.0
 """Time that a program which was told to end may take for it before it is made to."""
 TAIL_LINES, TAIL_BYTES = 30, 20_000
 MAX_MESSAGE = 256
@@ -60,6 +61,7 @@ class ArmRecord:
         observation: Its steps and all else that was watched. Times leave out what others held of the processor.
         first_step_s: Seconds from the start of the process to the end of its first step.
         waiting_s: Seconds it was ready to run and had no processor; None where the system does not tell.
+        peak_memory_bytes: Peak resident set up to the last turn; None where the system does not tell.
         loaded_files: The files of the Python modules it loaded, by the module's name.
         ended_itself: Whether it came to its own end before it was told to.
     """
@@ -67,6 +69,7 @@ class ArmRecord:
     observation: RunObservation
     first_step_s: float
     waiting_s: float | None
+    peak_memory_bytes: int | None
     loaded_files: dict[str, str]
     ended_itself: bool
 
@@ -100,6 +103,7 @@ class Arm:
         self._received = b""
         self._first_step_s = 0.0
         self._waiting_s: float | None = None
+        self._peak_memory_bytes: int | None = None
         self._ended_itself = False
 
     def __enter__(self) -> Self:
@@ -176,6 +180,7 @@ class Arm:
         """Has the program end where it stands."""
         if not self._ended_itself:
             self._waiting_s = read_waiting_s(self._pid)
+            self._peak_memory_bytes = read_peak_memory_bytes(self._pid)
             self._signal(signal.SIGCONT)
             self._say(STOP)
 
@@ -196,6 +201,7 @@ class Arm:
             observation=seen[0],
             first_step_s=self._first_step_s,
             waiting_s=self._waiting_s,
+            peak_memory_bytes=self._peak_memory_bytes or seen[0].peak_memory_bytes,
             loaded_files=self._read_loaded_files(seen[0].process_id),
             ended_itself=self._ended_itself,
         )
