@@ -263,7 +263,7 @@ def test_an_interruption_leaves_neither_processes_nor_work_trees(
 
 
 def test_what_a_killed_comparison_left_is_taken_away_by_the_next(project: Path) -> None:
-    orphan = Path(tempfile.mkdtemp(prefix=f"{PREFIX}4194303999-"))
+    orphan = Path(tempfile.mkdtemp(prefix=f"{PREFIX}4194303-"))
     git(project, "worktree", "add", "--quiet", "--detach", str(orphan / "base"))
     done, _ = compare(project, "--prepare", "exit 3")
     assert done.returncode == 2
