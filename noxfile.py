@@ -81,7 +81,9 @@ def ci_gpu(session: nox.Session) -> None:
 
 @nox.session
 def refresh_baselines(session: nox.Session) -> None:
-    """Measure the smoke trainings in fresh processes and store the baselines of this runner class.
+    """Measure the smoke trainings in fresh processes and store the baselines of this machine's classes.
+
+    A trajectory is stored by the first launch where it moved, and stays as it is otherwise.
 
     Arguments after --: the number of launches (20 by default), then the reason.
     """
@@ -130,15 +132,25 @@ def detection(session: nox.Session) -> None:
 
 
 @nox.session
+def divergence(session: nox.Session) -> None:
+    """Change little programs, count how often a baseline's comparison names the right phase first, and tell it in docs.
+
+    Arguments after -- take the place of `all`: `judge --verbose --changes gallery`, say.
+    """
+    install(session, "accelerate", "lightning", "transformers")
+    session.run("python", "-m", "benchmarks.divergence.run", *(session.posargs or ["all"]))
+
+
+@nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest allowed version of every direct dependency."""
-    session.install("-c", MINIMUMS, "-e", ".[frames,reference]", "--group", "test")
+    session.install("-c", MINIMUMS, "-e", ".[frames,plots,reference]", "--group", "test")
     session.run("pytest", "--ignore=tests/docs", *session.posargs)
 
 
 def install(session: nox.Session, *extra: str) -> None:
     """Installs the project as it stands, with its extras, at the versions CI pins."""
-    session.install("-c", CONSTRAINTS, "-e", ".[frames,reference]", *extra)
+    session.install("-c", CONSTRAINTS, "-e", ".[frames,plots,reference]", *extra)
 
 
 def smoke(session: nox.Session, *arguments: str) -> None:

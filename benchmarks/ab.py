@@ -29,8 +29,8 @@ from scipy import stats
 
 from harness.budgets.gate import Verdict
 from harness.budgets.launch_pair import find_middle_mean
-from harness.comparison import ComparisonOptions, compare_programs
 from harness.errors import HarnessError
+from harness.side_by_side import ComparisonOptions, compare_programs
 from harness.watch.arms import Program
 from harness.watch.interleaving import TurnPlan, run_pair
 from harness.watch.options import Depth, ObserverOptions

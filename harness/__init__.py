@@ -9,7 +9,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.assertions import assert_artifacts, assert_finite, assert_healthy, assert_loss_decreases
+    from harness.assertions import (
+        assert_artifacts,
+        assert_finite,
+        assert_healthy,
+        assert_loss_decreases,
+        assert_matches_baseline,
+    )
     from harness.errors import (
         BaselineError,
         HarnessError,
@@ -33,10 +39,17 @@ __all__ = [
     "assert_finite",
     "assert_healthy",
     "assert_loss_decreases",
+    "assert_matches_baseline",
 ]
 
 _HOMES = {
-    "harness.assertions": ("assert_artifacts", "assert_finite", "assert_healthy", "assert_loss_decreases"),
+    "harness.assertions": (
+        "assert_artifacts",
+        "assert_finite",
+        "assert_healthy",
+        "assert_loss_decreases",
+        "assert_matches_baseline",
+    ),
     "harness.errors": ("BaselineError", "HarnessError", "MetricsFileError", "ObservationError", "UsageError"),
     "harness.fixtures": ("SmokeTraining",),
     "harness.record.run": ("Step", "TrainingRun"),

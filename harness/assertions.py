@@ -9,10 +9,17 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.baselines.revisions import list_changed_files
+from harness.baselines.trajectory_judge import (
+    TrajectoryVerdict,
+    find_non_finite_loss,
+    judge_trajectory,
+)
 from harness.errors import ObservationError, UsageError
 from harness.record.artifacts import find_defect
 from harness.report.curve import draw_curve
 from harness.report.diagnosis import tell_diagnosis, tell_not_applied
+from harness.report.trajectory import explain_failure
 from harness.rules.diagnosis import diagnose
 from harness.rules.finding import Severity
 from harness.rules.finite import NON_FINITE_METRIC
@@ -23,6 +30,8 @@ from harness.selection import RuleSelection
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from harness.baselines.trajectory import Trajectory
+    from harness.record.request import BaselineRequest
     from harness.record.run import TrainingRun
     from harness.rules.finding import Finding, Rule
 
@@ -164,6 +173,60 @@ def assert_artifacts(
                     _advise_on_files(stopped, is_missing=is_missing),
                 ]
             )
+        )
+
+
+def assert_matches_baseline(run: TrainingRun, *, exact: bool | None = None) -> None:
+    """Fails unless the run trained as its stored baseline did, step by step, and names what differs first.
+
+    In a session that accepts baselines it fails on nothing that moved: what is accepted is stored once the test
+    has passed. A baseline that can't be compared with passes and is noted (`--harness-require-baseline` fails it).
+
+    Args:
+        run: A run of the `smoke_training` fixture.
+        exact: Whether to compare every bit; None does so where the last digits repeat, within one numerics class,
+            and compares by tolerance elsewhere.
+
+    Raises:
+        AssertionError: The run leaves its baseline, there is none in any class, or it may not be accepted.
+        ObservationError: The run lacks what its baseline holds, so that nothing could be compared.
+        BaselineError: The baseline can't be read.
+        UsageError: The run has no name to find a baseline by, or was not traced.
+    """
+    __tracebackhide__ = True
+    request = run.baseline
+    if request is None:
+        raise UsageError(
+            "assert_matches_baseline(run) has no baseline to look for: the run is none of the smoke_training fixture.\n"
+            "Next: run = smoke_training(train, config) in the test; or harness check --baseline NAME -- command."
+        )
+    result = judge_trajectory(run, request, is_exact=exact)
+    if request.reason is not None:
+        _refuse_accepting(run, request, result.observed)
+    request.judged.append(result)
+    commit = result.baseline.provenance.commit if result.baseline else None
+    is_diverged = result.verdict is TrajectoryVerdict.DIVERGED
+    changed = list_changed_files(request.folder, commit) if is_diverged and commit else None
+    if message := explain_failure(result, request, changed):
+        raise AssertionError(message)
+
+
+def _refuse_accepting(run: TrainingRun, request: BaselineRequest, observed: Trajectory) -> None:
+    __tracebackhide__ = True
+    if (found := find_non_finite_loss(observed)) is not None:
+        step, loss = found
+        raise AssertionError(
+            f"the loss of {request.test} is {loss} at step {step}; such a run is not accepted as a baseline.\n"
+            "Next: assert_finite(run) in the test names the first number that is not finite."
+        )
+    errors = [] if request.accepts_findings else diagnose(run).errors
+    if errors:
+        count = f"{len(errors)} finding{'s' if len(errors) > 1 else ''} with severity error"
+        told = "".join(f"\n  {finding.code} {finding.name}: {finding.message}" for finding in errors)
+        raise AssertionError(
+            f"{request.test} has {count}, so it is not accepted as a baseline:{told}\n"
+            'Next: correct it, or ignore the rule with a reason: smoke_training(ignore={"CODE": "why"}); '
+            "--accept-with-findings accepts it all the same."
         )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `harness check` judges a training command, `harness ab` two revisions, `harness rules` explains."""
+"""The command line: `check` judges a training, `ab` two versions of it; `rules` and `baselines` tell of theirs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.commands import ab, check, rules
+from harness.commands import ab, baselines, check, rules
+from harness.commands.against_baseline import EXIT_STOP, tell_bisect_exit
 from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
 
@@ -25,6 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, command = (
         (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     )
+    return _main_for_bisect(own, command) if "--bisect" in own else _main(own, command)
+
+
+def _main_for_bisect(own: list[str], command: list[str]) -> int:
+    """The same with exit codes for `git bisect run`: to it, 1 to 127 say that a commit is bad, but for 125."""
+    try:
+        code = _main(own, command)
+    except SystemExit as ending:  # of argparse, or of a signal
+        code = ending.code if isinstance(ending.code, int) else EXIT_NOT_OBSERVED
+    except Exception:  # noqa: BLE001  a fault of the harness says nothing about a commit
+        traceback.print_exc()
+        return EXIT_STOP
+    return EXIT_STOP if code == EXIT_NOT_OBSERVED else code
+
+
+def _main(own: list[str], command: list[str]) -> int:
     options, extra = _build_parser().parse_known_args(own)
     if extra:
         say(
@@ -46,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except HarnessError as error:
         say(f"harness: {error}", is_error=True)
-        return EXIT_NOT_OBSERVED
+        return tell_bisect_exit(error) if getattr(options, "bisect", False) else EXIT_NOT_OBSERVED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -73,4 +91,5 @@ def _build_parser() -> argparse.ArgumentParser:
     check.add_parser(commands)
     ab.add_parser(commands)
     rules.add_parser(commands)
+    baselines.add_parser(commands)
     return parser

@@ -25,13 +25,20 @@ class ObservationError(HarnessError):
 
     Attributes:
         seen: Records of what was seen up to then, one per process; empty when nothing was.
+        run: The `TrainingRun` up to then, for rules to look at; None where no step with a loss was seen.
         output: The last lines that a command printed, where they were passed on and are not in the message.
     """
 
-    def __init__(self, message: str, *, seen: Sequence[Any] = (), output: str = "") -> None:
+    def __init__(self, message: str, *, seen: Sequence[Any] = (), run: Any = None, output: str = "") -> None:
         super().__init__(message)
         self.seen = tuple(seen)
+        self.run = run
         self.output = output
+
+    def put_before_advice(self, text: str) -> None:
+        """Adds to the message, before the line that says what to do next."""
+        told, mark, advice = str(self).rpartition("\nNext: ")
+        self.args = (f"{told}\n{text}{mark}{advice}" if mark else f"{advice}\n{text}",)
 
     @property
     def whole(self) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import HarnessError, UsageError
+from harness.calls import names_function
+from harness.errors import HarnessError, ObservationError, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harness.markers import GpuRequest, TrainingRequest
     from harness.profiling.capture import Capture
     from harness.profiling.schedule import CaptureSchedule
+    from harness.record.request import BaselineRequest
     from harness.record.run import TrainingRun
     from harness.selection import RuleSelection
     from harness.settings import Settings
@@ -42,6 +44,7 @@ class TestState:
         gpu: The `gpu` marker; None without one.
         budget: The `budget` marker; None without one.
         schedule: The `profile_capture` marker; None without one.
+        is_traced: Whether steps are traced, because runs are compared with stored trajectories.
         runs: Runs of the fixture, in order.
         results: Judged lines of the budget.
         runner_class: Class of the machine the runs were made on; None before the first.
@@ -54,6 +57,7 @@ class TestState:
     gpu: GpuRequest | None
     budget: Budget | None
     schedule: CaptureSchedule | None
+    is_traced: bool = False
     runs: list[TrainingRun] = field(default_factory=list)
     results: list[BudgetResult] = field(default_factory=list)
     runner_class: str | None = None
@@ -63,6 +67,12 @@ class TestState:
         """Forgets an earlier attempt at the same test."""
         self.runs, self.results = [], []
         self.runner_class, self.is_not_observed = None, False
+
+    def forget_accepted(self) -> None:
+        """Forgets what was to be accepted, as the test has failed and nothing was stored."""
+        for run in self.runs:
+            if run.baseline is not None and run.baseline.reason is not None:
+                run.baseline.judged.clear()
 
 
 STATE: pytest.StashKey[TestState] = pytest.StashKey()
@@ -154,6 +164,7 @@ class SmokeTraining:
                 call = functools.partial(function, *args, **kwargs)
                 run = run_call(call, options=options, recorder=self._recorder)
         except HarnessError as error:
+            self._tell_findings(error)
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         if capture is not None:
             self._keep_trace(run, capture)
@@ -204,9 +215,20 @@ class SmokeTraining:
                 ranks=ranks,
             )
         except HarnessError as error:
+            self._tell_findings(error)
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         self._note_no_capture(run)
-        return self._keep(run)
+        return self._keep(run, folder=Path.cwd() if cwd is None else Path(cwd))
+
+    def _tell_findings(self, error: HarnessError) -> None:
+        """Adds what leads the findings in what was seen before the program failed."""
+        from harness.report.diagnosis import tell_leading  # noqa: PLC0415  late
+        from harness.rules.diagnosis import diagnose  # noqa: PLC0415
+
+        if isinstance(error, ObservationError) and error.run is not None:
+            error.run.selection = _choose_rules(self._item)
+            if leading := tell_leading(diagnose(error.run)):
+                error.put_before_advice("\n".join(["Seen before that:", *leading]))
 
     def _wants_capture(self) -> bool:
         return self._state.schedule is not None and self._find_obstacle() is None
@@ -242,11 +264,12 @@ class SmokeTraining:
             name = slug(self._item.nodeid.replace("/", ".").replace("::", "."))
             publish_trace(capture.trace, folder, name=name, keep=self._state.schedule.keep)
 
-    def _keep(self, run: TrainingRun) -> TrainingRun:
+    def _keep(self, run: TrainingRun, folder: Path | None = None) -> TrainingRun:
         from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
         run.selection = _choose_rules(self._item)
         self._state.runs.append(run)
+        run.baseline = _build_request(self._item, len(self._state.runs), folder or Path.cwd())
         self._state.runner_class = self._settings["runner_class"] or derive_runner_class(
             run.environment, device=run.device, threads=run.threads
         )
@@ -266,10 +289,33 @@ def _choose_rules(item: pytest.Item) -> RuleSelection:
     return selection
 
 
+def calls_comparison(item: pytest.Item) -> bool:
+    """Whether a test is seen to call `assert_matches_baseline`, so that its runs have to be traced."""
+    return names_function(getattr(item, "function", None), "assert_matches_baseline")
+
+
+def _build_request(item: pytest.Item, number: int, folder: Path) -> BaselineRequest:
+    """Which stored trajectory the run of this number, from 1, is compared with; it ran in a folder."""
+    from harness.record.request import BaselineRequest  # noqa: PLC0415  late
+
+    settings = item.config.stash[SETTINGS]
+    return BaselineRequest(
+        test=item.nodeid if number == 1 else f"{item.nodeid}#{number}",
+        baselines=settings["baselines"],
+        root=item.config.rootpath,
+        folder=folder,
+        accept_command=f'pytest "{item.nodeid}" --accept-baselines --reason "{{reason}}"',
+        reason=settings["reason"] if settings["accept"] else None,
+        accepts_findings=settings["accept_with_findings"],
+        requires_class=settings["require_baseline"],
+    )
+
+
 @pytest.fixture
 def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTraining:
     """Runs a training and returns its record: a called function, or `.command([...])` for a script."""
-    from harness.budgets.metrics import COUNTED_STEPS  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.baselines.building import TRACED_STEPS  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.budgets.metrics import COUNTED_STEPS  # noqa: PLC0415
     from harness.markers import TrainingRequest  # noqa: PLC0415
     from harness.watch.launch import RunOptions  # noqa: PLC0415
     from harness.watch.options import build_observer_options  # noqa: PLC0415
@@ -278,12 +324,17 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
     item: pytest.Item = request.node
     settings = item.config.stash[SETTINGS]
     # Asked for by request.getfixturevalue(): collection could not see it, and there is no marker either.
-    unseen = TestState(training=TrainingRequest(), gpu=None, budget=None, schedule=None)
+    unseen = TestState(
+        training=TrainingRequest(), gpu=None, budget=None, schedule=None, is_traced=calls_comparison(item)
+    )
     state = item.stash.setdefault(STATE, unseen)
     training = state.training
     _choose_rules(item)  # a mistake in them is told before anything is trained
     watch = build_observer_options(
-        settings["watch"], max_steps=training.max_steps, max_seconds=training.max_seconds
+        settings["watch"],
+        max_steps=training.max_steps,
+        max_seconds=training.max_seconds,
+        traced_steps=TRACED_STEPS if state.is_traced else 0,
     )
     if watch is not None and state.budget is not None and state.budget.counts_operations:
         watch = dataclasses.replace(watch, counted_steps=COUNTED_STEPS)

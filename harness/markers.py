@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEVICES = ("cpu", "cuda")
-TRAINING_ARGUMENTS = ("devices", "seed", "max_steps", "max_seconds", "metrics", "loss", *RULE_ARGUMENTS)
+TRAINING_ARGUMENTS = (
+    "devices",
+    "seed",
+    "max_steps",
+    "max_seconds",
+    "metrics",
+    "loss",
+    "baseline",
+    *RULE_ARGUMENTS,
+)
 GPU_ARGUMENTS = ("count", "memory_gb", "name")
 MAX_SEED = 2**63 - 1
 
@@ -30,6 +39,7 @@ class TrainingRequest:
         max_seconds: Seconds of training after which it is.
         metrics: Glob of the metrics file under the run directory.
         loss: Name of the metric that is the training loss.
+        has_baseline: Whether its runs are compared with their stored trajectories.
         selection: Which rules its runs are judged by.
     """
 
@@ -39,6 +49,7 @@ class TrainingRequest:
     max_seconds: float | None = None
     metrics: str | None = None
     loss: str | None = None
+    has_baseline: bool = False
     selection: RuleSelection = field(default_factory=RuleSelection)
 
 
@@ -78,8 +89,20 @@ def parse_training(arguments: Mapping[str, Any], *, source: str) -> TrainingRequ
     texts = {name: arguments[name] for name in ("metrics", "loss") if arguments.get(name) is not None}
     for name, value in texts.items():
         check_text(name, value, source=source)
-    selection = RuleSelection.parse(arguments, source=source)
-    return TrainingRequest(devices=tuple(devices), seed=seed, selection=selection, **limits, **texts)
+    has_baseline = arguments.get("baseline", False)
+    if not isinstance(has_baseline, bool):
+        raise UsageError(
+            f"{source}: baseline={has_baseline!r} must be True or False.\n"
+            "Next: baseline=True compares each run with the stored trajectory of this test."
+        )
+    return TrainingRequest(
+        devices=tuple(devices),
+        seed=seed,
+        has_baseline=has_baseline,
+        selection=RuleSelection.parse(arguments, source=source),
+        **limits,
+        **texts,
+    )
 
 
 def parse_gpu(arguments: Mapping[str, Any], *, source: str) -> GpuRequest:

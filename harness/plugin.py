@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError, UsageError
-from harness.fixtures import SETTINGS, STATE, TestState, smoke_training
+from harness.fixtures import SETTINGS, STATE, TestState, calls_comparison, smoke_training
 from harness.session import REPORT_ATTRIBUTE, HarnessSession, add_properties, describe_item
 from harness.settings import Settings, add_options
 
@@ -21,10 +21,11 @@ __all__ = ["smoke_training"]
 TIMEOUT_SLACK_S = 30.0
 MARKERS = {
     "smoke_training": "smoke_training(devices=None, seed=None, max_steps=None, max_seconds=None, metrics=None, "
-    "loss=None, select=None, ignore=None, severity=None, bounds=None): a tiny training. "
+    "loss=None, baseline=False, select=None, ignore=None, severity=None, bounds=None): a tiny training. "
     'devices, e.g. ["cpu", "cuda"], runs the test once on each; seed is set before a called function; '
     "max_steps and max_seconds end the program from outside; metrics "
     "is a glob of the metrics file under the run directory; loss names the metric that is the training loss; "
+    "baseline=True compares each run with the test's stored trajectory; "
     "select, ignore={code: reason}, severity and bounds choose the rules it is judged by.",
     "budget": "budget(wall_clock_s, step_time_s, min_throughput, peak_memory_mb, max_final_loss, max_flops, "
     "max_num_ops, tensor_memory_mb, wall_clock, step_time, throughput, peak_memory, final_loss, flops, num_ops, "
@@ -116,8 +117,15 @@ def read_state(item: pytest.Item) -> TestState | None:
             f"{item.nodeid} has both a budget and a profile_capture, but a profiled run is never the timed one.\n"
             "Next: put the capture on a test of its own."
         )
+    training = parse_training(found["smoke_training"] or {}, source=source.format("smoke_training"))
+    if training.has_baseline and schedule is not None:
+        raise UsageError(
+            f"{item.nodeid} has both baseline=True and a profile_capture, but a profiled run is watched lightly.\n"
+            "Next: put the capture on a test of its own."
+        )
     return TestState(
-        training=parse_training(found["smoke_training"] or {}, source=source.format("smoke_training")),
+        training=training,
+        is_traced=training.has_baseline or calls_comparison(item),
         gpu=None if gpu is None else parse_gpu(gpu, source=source.format("gpu")),
         budget=None if budget is None else parse_budget(budget, source=source.format("budget")),
         schedule=None
@@ -154,14 +162,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Judges the budget once the test's own assertions hold, so that the verdict is the test's outcome."""
+    """Judges trajectory and budget once the test's own assertions hold, so that the verdict is its outcome."""
     state = item.stash.get(STATE, None)
     if state is None:
         return (yield)
     try:
         result = yield
+        if state.training.has_baseline:
+            _compare(item, state)
         if state.budget is not None:
             _judge(item, state)
+        _store_accepted(state)
+    except BaseException:
+        state.forget_accepted()
+        raise
+    else:
         return result
     finally:
         add_properties(item)
@@ -176,6 +191,49 @@ def pytest_runtest_makereport(
     if item.stash.get(STATE, None) is not None and (report.when == "call" or not report.passed):
         setattr(report, REPORT_ATTRIBUTE, describe_item(item, call, report))
     return report
+
+
+def _compare(item: pytest.Item, state: TestState) -> None:
+    """Compares every run with its stored trajectory that the test has not compared itself."""
+    from harness.assertions import assert_matches_baseline  # noqa: PLC0415  late
+
+    if not state.runs:
+        state.is_not_observed = True
+        pytest.fail(
+            f"the baseline of {item.nodeid} was compared with nothing: the test ran no smoke_training.\n"
+            "Next: run the training through the smoke_training fixture, or drop baseline=True.",
+            pytrace=False,
+        )
+    problems = []
+    for run in state.runs:
+        try:
+            if run.baseline is not None and not run.baseline.judged:
+                assert_matches_baseline(run)
+        except AssertionError as error:
+            problems.append(str(error))
+        except HarnessError as error:
+            problems.append(str(error))
+            state.is_not_observed = True
+    if problems:  # out of the except block, so that the message is told once and not as a chain
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+def _store_accepted(state: TestState) -> None:
+    """Stores the trajectories that were accepted, now that nothing of the test has failed."""
+    problem = ""
+    for run in state.runs:
+        if run.baseline is None or not run.baseline.judged:
+            continue
+        from harness.baselines.trajectory_judge import store_accepted  # noqa: PLC0415  late
+
+        try:
+            store_accepted(run.baseline)
+        except HarnessError as error:
+            problem = str(error)
+            break
+    if problem:
+        state.is_not_observed = True
+        pytest.fail(problem, pytrace=False)
 
 
 def _judge(item: pytest.Item, state: TestState) -> None:

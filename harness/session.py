@@ -31,6 +31,7 @@ class HarnessSession:
         self._num_not_observed = 0
         self._written: Path | None = None
         self._problem: str | None = None
+        self._picture_note = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes in one phase of one test, from this process or from a worker."""
@@ -58,10 +59,13 @@ class HarnessSession:
         from harness.report.folder import make_report_folder  # noqa: PLC0415
         from harness.report.markdown import render_markdown  # noqa: PLC0415
 
-        document = build_session(self._tests, version=find_version(), created_at=clock.now_utc())
+        folder = self._config.rootpath / self._config.stash[SETTINGS]["report"]
+        self._picture_note = self._draw(folder)
+        document = build_session(
+            self._tests, version=find_version(), created_at=clock.now_utc(), notes=[self._picture_note]
+        )
         # Messages may quote file names that are no text; the report shows such a character by its number.
         markdown = render_markdown(document).encode(errors="backslashreplace")
-        folder = self._config.rootpath / self._config.stash[SETTINGS]["report"]
         try:
             make_report_folder(folder)
             (folder / "session.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -73,6 +77,18 @@ class HarnessSession:
         except OSError as error:
             self._problem = f"the report could not be written: {error}"
 
+    def _draw(self, folder: Path) -> str:
+        """Draws the pictures of the report; why there are none otherwise."""
+        from harness.report.folder import make_report_folder, publish_pictures  # noqa: PLC0415  late
+
+        if not any(test["trajectories"] for test in self._tests):
+            return ""
+        try:
+            make_report_folder(folder)
+        except OSError:
+            return ""  # told when the report itself is written
+        return publish_pictures(folder, self._tests)
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Shows the table of runs and what a reader should know although nothing failed."""
         if not self._tests:
@@ -82,6 +98,7 @@ class HarnessSession:
             HEADER,
             NOT_OBSERVED,
             align,
+            build_accepted,
             build_notes,
             build_rows,
         )
@@ -93,9 +110,13 @@ class HarnessSession:
         for line in rows:
             is_failed = FAILED in line or NOT_OBSERVED in line
             terminalreporter.write_line(line, red=is_failed, bold=is_failed)
+        for line in build_accepted(document):
+            terminalreporter.write_line(line)
         for note in build_notes(document):
             terminalreporter.write_line(f"note: {note}")
         classes = sorted({test["runner_class"] for test in self._tests if test["runner_class"]})
+        if self._picture_note:
+            terminalreporter.write_line(f"note: {self._picture_note}")
         if classes:
             terminalreporter.write_line(f"runner class: {', '.join(classes)}")
         if self._written is not None:
@@ -115,6 +136,7 @@ def describe_item(
     """What a test with a marker of ours came to, as JSON data for the report."""
     from harness.errors import HarnessError  # noqa: PLC0415
     from harness.report.document import describe_run, describe_test  # noqa: PLC0415  late
+    from harness.report.trajectory_document import describe_trajectory  # noqa: PLC0415
     from harness.rules.diagnosis import diagnose  # noqa: PLC0415
 
     state: TestState = item.stash[STATE]
@@ -124,11 +146,13 @@ def describe_item(
         outcome = "not observed"
     elif report.skipped and hasattr(report, "wasxfail"):
         outcome = "xfailed"
+    judged = [result for run in state.runs if run.baseline for result in run.baseline.judged]
     described = describe_test(
         item.nodeid,
         runner_class=state.runner_class,
         runs=[describe_run(run, diagnose(run)) for run in state.runs],
         budget=state.results,
+        trajectories=[describe_trajectory(result) for result in judged],
         outcome=outcome,
         message=report.longreprtext if error is None else _explain(error),
     )
@@ -149,12 +173,20 @@ def _explain(error: BaseException) -> str:
 def add_properties(item: pytest.Item) -> None:
     """Adds the measurements of the last run and the verdicts of its budget to the JUnit properties."""
     from harness.budgets.metrics import measure  # noqa: PLC0415  late
+    from harness.report.trajectory_document import (  # noqa: PLC0415
+        describe_trajectory,
+        summarize_trajectory,
+    )
 
     state: TestState = item.stash[STATE]
     if state.runs:
         run = state.runs[-1]
         values = {"num_steps": len(run.steps), **measure(run), "runner_class": state.runner_class}
         item.user_properties.extend((f"harness.{name}", value) for name, value in values.items())
+    for run in state.runs:
+        for result in run.baseline.judged if run.baseline else ():
+            summary = summarize_trajectory(describe_trajectory(result))
+            item.user_properties.append(("harness.trajectory", summary))
     for result in state.results:
         change = "" if result.change is None else f" {result.change:+.1%}"
         item.user_properties.append((f"harness.budget.{result.metric}", f"{result.verdict}{change}"))

@@ -112,9 +112,17 @@ OPTIONS = (
         metavar="TEXT",
     ),
     Option(
+        name="accept_with_findings",
+        flag="--accept-with-findings",
+        help="Accept the trajectory of a run also where the rules find errors in it; refused otherwise.",
+        default=False,
+        parse=_parse_switch,
+        is_switch=True,
+    ),
+    Option(
         name="require_baseline",
         flag="--harness-require-baseline",
-        help="Fail when a time or memory has a baseline, but none for this runner class.",
+        help="Fail when a time, memory or trajectory has a baseline, but none that it can be compared with here.",
         default=False,
         parse=_parse_switch,
         ini="harness_require_baseline",

@@ -10,6 +10,15 @@ import pytest
 from hypothesis import settings
 
 from harness.baselines.pools import Launch
+from harness.baselines.trajectory import (
+    DeepPoint,
+    InputPoint,
+    LossPoint,
+    Provenance,
+    TensorPoint,
+    TracePoint,
+    Trajectory,
+)
 from harness.record.environment import Environment
 from harness.record.run import Step, TrainingRun
 from harness.settings import OPTIONS
@@ -74,6 +83,55 @@ def make_launch() -> Callable[..., Launch]:
         return Launch(
             values, recorded_at="2026-11-02T10:00:00+00:00", commit=None, is_dirty=None, reason="initial"
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_trajectory() -> Callable[..., Trajectory]:
+    """Makes a trajectory of the given losses, with two tensors and a deep step; other attributes by name."""
+
+    def make(losses: Sequence[float] = (3.0, 2.5, 2.0, 1.8), **changes: Any) -> Trajectory:
+        names = ("body.weight", "head.weight")
+        points = tuple(
+            TracePoint(
+                step=step,
+                loss=loss,
+                learning_rates=(0.1,),
+                grad_norm=1.0 + step,
+                clipped_norm=1.0,
+                update_norm=0.1,
+                shapes="16x8",
+                batch=f"{step:08x} {step:08x}",
+                generators={"torch": f"{step:08x}"},
+                gradients=("ab", "cd"),
+                updates=("ef", "gh"),
+            )
+            for step, loss in enumerate(losses)
+        )
+        deep = DeepPoint(
+            step=0,
+            inputs=(InputPoint("16x8", "float32", -1.0, 1.0, 0.0, 1.0),),
+            outputs={"body": "11111111", "head": "22222222"},
+            losses=(LossPoint("cross_entropy", losses[0], 1.0, "22222222", "33333333"),),
+            tensors=tuple(TensorPoint(name, "44444444", 1.0, 0.5, 0.1) for name in names),
+        )
+        trajectory = Trajectory(
+            test="tests/test_a.py::test_a",
+            numerics_class="cpu-fast",
+            points=points,
+            deep=(deep,),
+            settings={
+                "forward": {"body": "Body(width=8)", "body.linear": "Linear(in_features=8)"},
+                "optimizer": {"optimizer 0": "AdamW", "optimizer 0 group 0 weight_decay": 0.01},
+            },
+            parameters=(names,),
+            machine={"device": "cpu", "torch": "2.13.0"},
+            sources={"Body": "net.py"},
+            project_files=("net.py", "train.py"),
+            provenance=Provenance("2026-11-02T10:00:00+00:00", "initial", "1a2b3c4d5e6f"),
+        )
+        return replace(trajectory, **changes)
 
     return make
 

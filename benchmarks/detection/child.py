@@ -8,6 +8,7 @@ import os
 import runpy
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,13 @@ from harness.watch.recorder import Recorder
 
 if TYPE_CHECKING:
     from benchmarks.detection.fault import Mutant
+    from benchmarks.detection.recording import Conditions
     from harness.record.observation import RunObservation
 
 FINISHED, RAISED, REFUSED = "finished", "raised", "refused"
 
 
-def run_mutant(source: str, mutant: Mutant, seed: int, folder: Path) -> None:
+def run_mutant(source: str, mutant: Mutant, seed: int, folder: Path, conditions: Conditions) -> None:
     """Runs the text of a program in an own folder below `folder`, and writes record and effect beside it.
 
     The process is not fit for anything else afterwards: output, working directory and arguments are the
@@ -43,17 +45,23 @@ def run_mutant(source: str, mutant: Mutant, seed: int, folder: Path) -> None:
     os.chdir(run_folder)
     sys.argv = [str(script), "--seed", str(seed), "--out", "out", *mutant.arguments]
     sys.path.insert(0, str(folder))
-    torch.set_num_threads(1)
-    record, observation = _watch(script, run_folder)
-    record["folder"] = str(folder)
+    torch.set_num_threads(conditions.threads)
+    record, observation = _watch(script, run_folder, conditions)
+    record |= {"folder": str(folder), "threads": conditions.threads}
     effect = measure_effect(observation, run_folder)
     (folder / EFFECT_FILE).write_text(json.dumps(effect), encoding="utf-8")
     (folder / RECORD_FILE).write_text(json.dumps(record, default=str), encoding="utf-8")
 
 
-def _watch(script: Path, run_folder: Path) -> tuple[dict[str, Any], RunObservation | None]:
+def _watch(
+    script: Path, run_folder: Path, conditions: Conditions
+) -> tuple[dict[str, Any], RunObservation | None]:
+    deep = build_observer_options("deep")
     options = RunOptions(
-        name=f"python {script.name}", run_dir=run_folder, threads=1, watch=build_observer_options("deep")
+        name=f"python {script.name}",
+        run_dir=run_folder,
+        threads=conditions.threads,
+        watch=deep and replace(deep, traced_steps=conditions.traced_steps),
     )
     try:
         run = run_call(functools.partial(_run_script, script), options=options, recorder=Recorder())

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROGRAMS_FOLDER = Path(__file__).parent / "programs"
-CLEAN_FOLDER = Path(__file__).parent / "clean"
+HOMES = {
+    "": PROGRAMS_FOLDER,
+    "clean": Path(__file__).parent / "clean",
+    "divergence": Path(__file__).parents[1] / "divergence" / "programs",
+}
+"""Folders of programs, by what stands before their names."""
 CLEAN = "clean"
 
 Edits = tuple[tuple[str, str], ...]
@@ -49,7 +54,7 @@ class Mutant:
     """A program with a fault in it, or the clean one.
 
     Attributes:
-        program: Its name; `clean/` before it for one of the clean set.
+        program: Its name; `clean/` before it for one of the clean set, `divergence/` for one of that benchmark's.
         fault: None for a clean program.
         arguments: Of its command line, besides seed and output folder.
     """
@@ -86,8 +91,7 @@ class Mutant:
 def read_program(program: str) -> str:
     """The text of a clean program."""
     folder, _, name = program.rpartition("/")
-    home = CLEAN_FOLDER if folder else PROGRAMS_FOLDER
-    return (home / f"{name}.py").read_text(encoding="utf-8")
+    return (HOMES[folder] / f"{name}.py").read_text(encoding="utf-8")
 
 
 def line(old: str, new: str) -> Edits:

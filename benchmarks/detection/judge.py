@@ -101,7 +101,9 @@ def load_run(cell: Cell) -> TrainingRun:
         ObservationError: There is nothing to judge in it.
     """
     record = cell.read_record()
-    options = RunOptions(name=record["name"], run_dir=(cell.folder / RUN_FOLDER).resolve(), threads=1)
+    options = RunOptions(
+        name=record["name"], run_dir=(cell.folder / RUN_FOLDER).resolve(), threads=record["threads"]
+    )
     logged = Logged([Step(**step) for step in record["logged"]], record["logged_source"])
     seen = [RunObservation.from_json(record["observed"])] if record["observed"] else []
     cost = Cost(record["wall_clock_s"], record["peak_memory_bytes"], record["waiting_s"])

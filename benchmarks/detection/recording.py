@@ -35,6 +35,23 @@ IMPORTED_FOR = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How programs are run and watched.
+
+    Attributes:
+        traced_steps: First steps that are traced, to compare a run with another.
+        threads: Of torch.
+    """
+
+    traced_steps: int = 0
+    threads: int = 1
+
+
+AS_CHECKED = Conditions()
+"""As `harness check` runs and watches a program that it compares with nothing."""
+
+
 @dataclass(slots=True)
 class _Child:
     process: int
@@ -43,7 +60,9 @@ class _Child:
     ends_at_s: float
 
 
-def record_cells(cells: Sequence[Cell], cache: Cache, *, jobs: int, limit_s: float) -> list[str]:
+def record_cells(
+    cells: Sequence[Cell], cache: Cache, *, jobs: int, limit_s: float, conditions: Conditions = AS_CHECKED
+) -> list[str]:
     """Runs every cell that is not recorded yet, and returns a sentence for each that left no record.
 
     Args:
@@ -51,6 +70,7 @@ def record_cells(cells: Sequence[Cell], cache: Cache, *, jobs: int, limit_s: flo
         cache: Where records go.
         jobs: Children at a time.
         limit_s: Seconds after which a child is killed.
+        conditions: How programs are run and watched; records under others belong into another cache.
     """
     waiting = [cell for cell in cells if not cell.is_recorded]
     if waiting:
@@ -64,7 +84,7 @@ def record_cells(cells: Sequence[Cell], cache: Cache, *, jobs: int, limit_s: flo
     start_s = time.monotonic()
     while waiting or running:
         while waiting and len(running) < jobs:
-            running.append(_start(waiting.pop(0), cache, limit_s))
+            running.append(_start(waiting.pop(0), cache, limit_s, conditions))
         for child in list(running):
             failure = _look_after(child, cache)
             if failure is None:
@@ -102,24 +122,24 @@ def _import_watcher() -> None:
     importlib.import_module("benchmarks.detection.child")
 
 
-def _start(cell: Cell, cache: Cache, limit_s: float) -> _Child:
+def _start(cell: Cell, cache: Cache, limit_s: float, conditions: Conditions) -> _Child:
     folder = Path(tempfile.mkdtemp(prefix="making-", dir=cache.folder)).resolve()
     source = cell.mutant.build_source()
     sys.stdout.flush()
     sys.stderr.flush()
     process = os.fork()
     if process == 0:
-        _be_child(source, cell, folder)
+        _be_child(source, cell, folder, conditions)
     return _Child(process, cell, folder, time.monotonic() + limit_s)
 
 
-def _be_child(source: str, cell: Cell, folder: Path) -> None:
+def _be_child(source: str, cell: Cell, folder: Path, conditions: Conditions) -> None:
     code = 1
     try:
         os.setsid()
         from benchmarks.detection.child import run_mutant  # noqa: PLC0415  for the child alone
 
-        run_mutant(source, cell.mutant, cell.seed, folder)
+        run_mutant(source, cell.mutant, cell.seed, folder, conditions)
         code = 0
     except BaseException:  # noqa: BLE001  a forked child must not return into its parent's loop
         traceback.print_exc()

@@ -205,11 +205,14 @@ class Gallery:
     def report(self, jobs: int, path: Path) -> int:
         """Writes the page; 1 when a mutant is not recorded, so that the page would tell of a part only."""
         from benchmarks.detection.document import build_document, compare_peers  # noqa: PLC0415
+        from benchmarks.detection.section import find_section, put_section  # noqa: PLC0415
 
         verdicts = self.find_verdicts(jobs)
         peers = compare_peers(verdicts, read_plugin(faulty(self.mutants), self.cache.folder))
         num_seeds = max(len(cells) for cells in self.cells.values())
-        path.write_text(build_document(verdicts, peers, num_seeds=num_seeds), encoding="utf-8")
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        page = build_document(verdicts, peers, num_seeds=num_seeds)
+        path.write_text(put_section(page, find_section(before)), encoding="utf-8")
         print(f"{path} written")
         return int(any(not verdict.seeds for verdict in verdicts))
 

@@ -6,15 +6,12 @@ so that its tools can read it; the launches themselves stand beside it under `ha
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.baselines.files import locked, read_json, write_json
+from harness.baselines.files import RESTORE, locked, name_file, read_json, write_json
 from harness.errors import BaselineError
-from harness.record.environment import slug
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,10 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MAX_LAUNCHES = 40
-MAX_NAME = 120
-WORD = r"[a-z0-9_]+(-[a-z0-9_]+)*"
-PLAIN_TEST = re.compile(rf"({WORD}/)*{WORD}\.py(::{WORD})+(\[[a-z0-9_]+([.-][a-z0-9_]+)*\])?")
-"""A test that shares its file name with no other; of other names, upper case and most signs would be lost."""
 DATA_METRICS = ("step_time_s", "wall_clock_s")
 
 
@@ -76,12 +69,8 @@ class PoolStore:
         self._folder = folder / "budgets"
 
     def path(self, test: str, runner_class: str) -> Path:
-        """Where the pool of a test lies: readable, and with a digest where two tests could share the name."""
-        name = slug(test.replace("/", ".").replace("::", "."))
-        if len(name) > MAX_NAME or not PLAIN_TEST.fullmatch(test):
-            digest = hashlib.sha256(test.encode(errors="backslashreplace")).hexdigest()[:8]
-            name = f"{name[:MAX_NAME]}-{digest}"
-        return self._folder / runner_class / f"{name}.json"
+        """Where the pool of a test lies."""
+        return self._folder / runner_class / name_file(test)
 
     def find_classes(self, test: str) -> list[str]:
         """The runner classes that have a pool for a test, sorted."""
@@ -95,22 +84,16 @@ class PoolStore:
             BaselineError: The file is damaged, of a newer schema, or belongs to another test.
         """
         path = self.path(test, runner_class)
-        document = read_json(path, schema_version=SCHEMA_VERSION)
-        if document is None:
-            return None
-        try:
-            header = document["harness"]
-            launches = tuple(_read_launch(launch) for launch in header["launches"])
-            pool = Pool(test=header["test"], runner_class=header["runner_class"], launches=launches)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        pool = read_pool(path)
+        if pool is not None and pool.test != test:
             raise BaselineError(
-                f"baseline {path} is incomplete: {error}.\n"
-                "Next: restore it from version control, or delete it and accept a new one."
-            ) from error
-        if pool.test != test or not launches:
-            what = f"belongs to {pool.test}, not to {test}" if launches else "holds no launch"
-            raise BaselineError(f"baseline {path} {what}.\nNext: delete it and accept a new one.")
+                f"baseline {path} belongs to {pool.test}, not to {test}.\nNext: delete it and accept a new one."
+            )
         return pool
+
+    def list_paths(self) -> list[Path]:
+        """The files of all pools, by runner class and name."""
+        return sorted(path for path in self._folder.glob("*/*.json") if not path.name.startswith("."))
 
     def extend(
         self, test: str, launch: Launch, environment: Environment, runner_class: str, *, anew: bool
@@ -130,6 +113,26 @@ class PoolStore:
             pool = Pool(test=test, runner_class=runner_class, launches=launches)
             write_json(path, _build_document(pool, environment))
         return pool
+
+
+def read_pool(path: Path) -> Pool | None:
+    """The pool in a file; None when there is none.
+
+    Raises:
+        BaselineError: The file is damaged, or of a newer schema.
+    """
+    document = read_json(path, schema_version=SCHEMA_VERSION)
+    if document is None:
+        return None
+    try:
+        header = document["harness"]
+        launches = tuple(_read_launch(launch) for launch in header["launches"])
+        pool = Pool(test=header["test"], runner_class=header["runner_class"], launches=launches)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BaselineError(f"baseline {path} is incomplete: {error}.\n{RESTORE}") from error
+    if not launches:
+        raise BaselineError(f"baseline {path} holds no launch.\nNext: delete it and accept a new one.")
+    return pool
 
 
 def _read_launch(document: Any) -> Launch:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from harness.record.counters import summarize_counts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.record.counters import CountedStep
     from harness.record.run import TrainingRun
 
@@ -98,8 +100,14 @@ def measure(run: TrainingRun) -> dict[str, float]:
             THROUGHPUT.name: run.throughput,
         }
     measured = {name: float(value) for name, value in values.items() if value and 0 < value < math.inf}
-    last = run.losses[-max(3, len(run.losses) // 10) :]
-    return measured | ({FINAL_LOSS.name: sum(last) / len(last)} if last else {})
+    final = find_final_loss(run.losses)
+    return measured | ({} if final is None else {FINAL_LOSS.name: final})
+
+
+def find_final_loss(losses: Sequence[float]) -> float | None:
+    """The mean of the last tenth of the losses, and of no fewer than three; None without any."""
+    last = losses[-max(3, len(losses) // 10) :]
+    return sum(last) / len(last) if last else None
 
 
 def find_counted(run: TrainingRun) -> CountedStep | None:

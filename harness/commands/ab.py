@@ -11,9 +11,9 @@ from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.budgets.gate import Verdict
-    from harness.comparison import ArmSummary, Comparison
     from harness.report.ab import Side, Told
-    from harness.revisions import Revisions
+    from harness.side_by_side import ArmSummary, Comparison
+    from harness.versions import Revisions
 
 EPILOG = """
 {out} in the command stands for an empty folder of each process's own, gone afterwards.
@@ -87,9 +87,9 @@ def run_ab(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from harness.comparison import ComparisonOptions, compare_programs  # noqa: PLC0415  late
-    from harness.report.ab import describe_comparison, tell_comparison  # noqa: PLC0415
-    from harness.revisions import prepared_revisions  # noqa: PLC0415
+    from harness.report.ab import describe_comparison, tell_comparison  # noqa: PLC0415  late
+    from harness.side_by_side import ComparisonOptions, compare_programs  # noqa: PLC0415
+    from harness.versions import prepared_revisions  # noqa: PLC0415
 
     _check_numbers(options)
     given = {"allowance_s": options.allowance, "timeout_s": options.timeout}

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.against_baseline import add_options, build_request, check_options, compare
 from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say, write_json
 from harness.errors import HarnessError, ObservationError, UsageError
 from harness.project import find_project, read_selection
@@ -71,6 +72,7 @@ def add_parser(commands: Any) -> None:
         metavar="CODE.NAME=NUMBER",
         help="another bound for a rule: T101.min_change=0.05",
     )
+    add_options(check.add_argument_group("comparing with a baseline").add_argument)
     check.set_defaults(run=run_check)
 
 
@@ -83,6 +85,7 @@ def run_check(options: argparse.Namespace) -> int:
     try:
         return _check(options, options.words)
     except HarnessError as error:
+        unfinished = _explain_unfinished(options, error)
         if options.json is not None:
             seen = [run.to_json() for run in error.seen] if isinstance(error, ObservationError) else []
             facts = {
@@ -90,13 +93,14 @@ def run_check(options: argparse.Namespace) -> int:
                 "message": error.whole if isinstance(error, ObservationError) else str(error),
                 "command": options.words,
                 "observed": seen,
-            }
+            } | unfinished
             write_json(options.json, facts, EXIT_NOT_OBSERVED)
         raise
 
 
 def _check(options: argparse.Namespace, command: list[str]) -> int:
-    from harness.rules.diagnosis import check_selection, diagnose  # noqa: PLC0415  late
+    from harness.baselines.building import TRACED_STEPS  # noqa: PLC0415  late
+    from harness.rules.diagnosis import check_selection, diagnose  # noqa: PLC0415
     from harness.watch.child import run_command  # noqa: PLC0415
     from harness.watch.launch import RunOptions  # noqa: PLC0415
     from harness.watch.options import build_observer_options  # noqa: PLC0415
@@ -107,13 +111,18 @@ def _check(options: argparse.Namespace, command: list[str]) -> int:
         raise UsageError(f"--timeout {options.timeout:g} must be above 0.\nNext: --timeout 600")
     if not options.run_dir.is_dir():
         raise UsageError(f"--run-dir {options.run_dir} is no directory.\nNext: make it, or name another.")
+    check_options(options)
+    request = build_request(options, command)
     run_options = RunOptions(
         name=shlex.join(command),
         run_dir=options.run_dir.resolve(),
         metrics=options.metrics,
         loss=options.loss,
         watch=build_observer_options(
-            options.watch, max_steps=options.max_steps, max_seconds=options.max_seconds
+            options.watch,
+            max_steps=options.max_steps,
+            max_seconds=options.max_seconds,
+            traced_steps=0 if request is None else TRACED_STEPS,
         ),
     )
     selection = _choose_rules(options)
@@ -128,9 +137,38 @@ def _check(options: argparse.Namespace, command: list[str]) -> int:
         )
     say(_explain(run, diagnosis))
     exit_code = EXIT_FINDING if diagnosis.errors else EXIT_GOOD
-    return (
-        exit_code if options.json is None else write_json(options.json, _describe(run, diagnosis), exit_code)
-    )
+    facts = _describe(run, diagnosis)
+    if request is not None:
+        comparison = compare(run, request, options)
+        say(comparison.text)
+        facts["trajectory"] = comparison.described
+        # Under --bisect a commit is bad when it left the baseline, whatever the rules think of it.
+        exit_code = comparison.exit_code if options.bisect else max(exit_code, comparison.exit_code)
+        if comparison.exit_code:
+            facts |= {"outcome": "failed", "message": comparison.text}
+    return exit_code if options.json is None else write_json(options.json, facts, exit_code)
+
+
+def _explain_unfinished(options: argparse.Namespace, error: HarnessError) -> dict[str, Any]:
+    """Tells what the rules find in what was seen before the program failed; the same for the JSON document."""
+    from harness.report.diagnosis import tell_diagnosis  # noqa: PLC0415  late
+    from harness.report.document import describe_run  # noqa: PLC0415
+    from harness.rules.diagnosis import diagnose  # noqa: PLC0415
+
+    if not isinstance(error, ObservationError) or error.run is None:
+        return {}
+    error.run.selection = _choose_rules(options)
+    diagnosis = diagnose(error.run)
+    if diagnosis.findings:
+        say(
+            "\n".join(
+                [
+                    f"harness: seen in {len(error.run.steps)} steps, before the end:",
+                    *tell_diagnosis(diagnosis),
+                ]
+            )
+        )
+    return {"run": describe_run(error.run, diagnosis)}
 
 
 def _choose_rules(options: argparse.Namespace) -> RuleSelection:

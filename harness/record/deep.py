@@ -20,6 +20,7 @@ class ModuleObservation:
         is_finite: Whether every number it gave was finite; None where it gave no floating tensor.
         num_units: Units of the layer before whose outputs it got, where these came from a ReLU; else None.
         num_dead_units: How many of them were 0 for the whole batch, at its last call.
+        output: Fingerprint of what it gave at its first call; where runs are compared.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ModuleObservation:
     is_finite: bool | None = None
     num_units: int | None = None
     num_dead_units: int | None = None
+    output: str | None = None
 
 
 @dataclass(slots=True)
@@ -135,6 +137,8 @@ class LossFunctionObservation:
             1 for the following token, 0 for the same; None where they are not.
         padding_id: Token that fills up the model's input rows; None where none was recognised.
         share_padding: Share of the targets that are such padding and count.
+        inputs: Fingerprint of the inputs; where runs are compared.
+        targets: Fingerprint of the targets; likewise.
     """
 
     name: str
@@ -166,6 +170,8 @@ class LossFunctionObservation:
     target_shift: int | None = None
     padding_id: int | None = None
     share_padding: float | None = None
+    inputs: str | None = None
+    targets: str | None = None
 
 
 @dataclass(slots=True)
@@ -233,7 +239,7 @@ class DeepObservation:
         num_sampled_updates: Parameters whose update was estimated from a sample, to bound the memory it takes.
         backwards: What its backwards began at.
         num_held_graphs: Graphs of earlier steps that were still held when it ended.
-        num_marked_graphs: How many of those were looked for; the first 256 of the run at most.
+        num_marked_graphs: How many of those were looked for; 256 at most.
         num_compiled_graphs: Graphs that torch.compile had made by its end, since the run began.
         passes: Calls of outermost modules, by module and mode, without gradients too.
     """

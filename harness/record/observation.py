@@ -10,6 +10,7 @@ from harness.record.counters import CountedStep
 from harness.record.deep import DeepObservation
 from harness.record.saved import SavedModelObservation
 from harness.record.structure import CopyObservation, LoadObservation, ProbeObservation
+from harness.record.trace import StepTrace
 
 PHASES = ("data", "forward", "backward", "optimizer", "other")
 
@@ -88,6 +89,7 @@ class StepObservation:
         clipping: The clipping calls of the step.
         num_host_syncs: How often the program waited for its GPU; None where not counted, as on most steps.
         first_host_sync: Where it first did, as `file:line`.
+        trace: What tells it from the same step of another run; of the first steps, where runs are compared.
     """
 
     step: int
@@ -114,12 +116,15 @@ class StepObservation:
     clipping: list[ClippingCall] = field(default_factory=list)
     num_host_syncs: int | None = None
     first_host_sync: str | None = None
+    trace: StepTrace | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The step as a JSON object; what was not seen is left out."""
         found = {name: value for name in STEP_FIELDS if _was_seen(value := getattr(self, name))}
         if self.clipping:
             found["clipping"] = [asdict(call) for call in self.clipping]
+        if self.trace is not None:
+            found["trace"] = self.trace.to_json()
         return found
 
     @classmethod
@@ -128,6 +133,8 @@ class StepObservation:
         step = cls(**value)
         step.clipping = [ClippingCall(**call) for call in value.get("clipping", [])]
         step.batch_shapes = [[tuple(shape) for shape in shapes] for shapes in step.batch_shapes]
+        if value.get("trace") is not None:
+            step.trace = StepTrace.from_json(value["trace"])
         return step
 
 
@@ -440,6 +447,12 @@ class RunObservation:
         peak_memory_bytes: Peak resident set of the process.
         outcome: How it ended.
         error: The exception that ended it, as "Type: message".
+        seed: Seed of torch's generator, as it was after the first step.
+        numerics: What the numbers depend on beside the program's arithmetic: instruction set, threads, libraries,
+            and how precise and deterministic the program asked torch to be; after the first step.
+        modules: Class and settings of every module of the models called, by name; where runs are compared.
+        sources: File of each class of the project's own among them, of data sets too, by class; likewise.
+        project_files: Python files of the project that were imported; likewise.
     """
 
     rank: int = 0
@@ -479,6 +492,11 @@ class RunObservation:
     wall_clock_s: float | None = None
     outcome: Outcome = Outcome.CRASHED
     error: str | None = None
+    seed: int | None = None
+    numerics: dict[str, Any] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    project_files: list[str] = field(default_factory=list)
 
     @property
     def losses(self) -> list[float]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.record.environment import Environment
     from harness.record.log_files import LogFile
     from harness.record.observation import RunObservation
+    from harness.record.request import BaselineRequest
 
 LOSS_NAMES = ("loss", "train/loss", "train_loss", "training_loss")
 STEP_TIME_NAMES = ("time/step_s", "step_time_s", "step_time")
@@ -75,6 +76,7 @@ class TrainingRun:
         is_profiled: Whether a profiler watched, so that times say nothing about the program.
         trace: The profiler's trace file, where one was captured.
         selection: Which rules it is judged by.
+        baseline: Which baseline it is to be compared with; None where nobody has named the run.
     """
 
     name: str
@@ -100,6 +102,7 @@ class TrainingRun:
     trace: Path | None = None
     notes: list[str] = field(default_factory=list)
     selection: RuleSelection = field(default_factory=RuleSelection)
+    baseline: BaselineRequest | None = None
 
     @property
     def losses(self) -> list[float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from harness.rules.finding import Severity
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,6 +34,12 @@ def tell_diagnosis(
         if any(is_shown(finding) for finding in (cause, *consequences)):
             lines += _tell(cause, consequences, width)
     return lines
+
+
+def tell_leading(diagnosis: Diagnosis) -> list[str]:
+    """The first cause that is more than a note, with what follows from it; nothing where there is none."""
+    first = next((cause for cause in diagnosis.causes if cause.severity is not Severity.NOTE), None)
+    return tell_diagnosis(diagnosis, is_shown=lambda finding: finding is first)
 
 
 def tell_ignored(diagnosis: Diagnosis) -> list[str]:

@@ -75,6 +75,7 @@ def describe_test(
     budget: Iterable[BudgetResult],
     outcome: str,
     message: str,
+    trajectories: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """One test as JSON data; `outcome` is `passed`, `failed`, `skipped`, `xfailed` or `not observed`."""
     return {
@@ -84,16 +85,20 @@ def describe_test(
         "message": message,
         "runs": list(runs),
         "budget": [result.to_json() for result in budget],
+        "trajectories": [replace_non_finite(trajectory) for trajectory in trajectories],
     }
 
 
-def build_session(tests: Sequence[dict[str, Any]], *, version: str, created_at: str) -> dict[str, Any]:
-    """The whole session as one document."""
+def build_session(
+    tests: Sequence[dict[str, Any]], *, version: str, created_at: str, notes: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The whole session as one document; `notes` are about the report itself."""
     return {
         "schema_version": SCHEMA_VERSION,
         "harness_version": version,
         "created_at": created_at,
         "tests": list(tests),
+        "notes": [note for note in notes if note],
     }
 
 

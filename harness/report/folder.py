@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from harness.baselines.files import name_file
 from harness.profiling.retention import keep_newest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
 
 def make_report_folder(folder: Path) -> None:
@@ -34,3 +36,28 @@ def publish_trace(trace: Path, folder: Path, *, name: str, keep: int) -> Path:
     shutil.copyfile(trace, copy)
     keep_newest(traces, f"{name}-harness-*", keep)
     return copy
+
+
+def publish_pictures(folder: Path, tests: Iterable[dict[str, Any]]) -> str:
+    """Draws every comparison with a stored trajectory into the report, and notes the picture in the session's data.
+
+    Returns:
+        Why there is none, or not all; empty where all could be drawn, or there was nothing to draw.
+    """
+    described = [each for test in tests for each in test["trajectories"]]
+    if not described:
+        return ""
+    from harness.report.picture import INSTALL, draw_trajectory, has_matplotlib  # noqa: PLC0415  late
+
+    if not has_matplotlib():
+        return f"pictures of trajectories need matplotlib: {INSTALL}"
+    pictures = folder / "trajectories"
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for each in described:
+            path = pictures / Path(name_file(each["test"])).with_suffix(".svg")
+            draw_trajectory(each, path)
+            each["picture"] = path.relative_to(folder).as_posix()
+    except OSError as error:
+        return f"a picture could not be drawn: {error}"
+    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.report.tables import HEADER, build_notes, build_rows
+from harness.report.tables import HEADER, build_accepted, build_notes, build_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,9 +19,18 @@ def render_markdown(session: dict[str, Any]) -> str:
     lines += [_row(row) for row in build_rows(session)]
     for test in failed:
         lines += ["", f"### {test['nodeid']}", "", "```text", test["message"].replace("```", "'''"), "```"]
-    notes = build_notes(session)
+    notes = [*build_accepted(session), *build_notes(session), *session["notes"]]
     if notes:
         lines += ["", *(f"- {note.replace(chr(10), ' ')}" for note in notes)]
+    pictures = {
+        trajectory["test"]: trajectory["picture"]
+        for test in tests
+        for trajectory in test["trajectories"]
+        if trajectory["picture"]
+    }
+    if pictures:
+        links = (f"[{name.replace('[', '(').replace(']', ')')}]({path})" for name, path in pictures.items())
+        lines += ["", f"Against the baseline: {', '.join(links)}"]
     classes = sorted({test["runner_class"] for test in tests if test["runner_class"]})
     if classes:
         lines += ["", f"Runner class: {', '.join(f'`{name}`' for name in classes)}"]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 HEADER = ("test", "steps", "loss", "step time", "throughput", "peak memory", "verdict")
 FAILED, NOT_OBSERVED = "FAILED", "NOT OBSERVED"
-FAILING_VERDICTS = ("limit exceeded", "missing baseline", "regressed")
+FAILING_VERDICTS = ("limit exceeded", "missing baseline", "diverged", "regressed")
+ACCEPTING_VERDICTS = ("accepted", "unchanged")
 MAX_WIDTH = 120
 """Characters of a line in the logs of CI before it is wrapped or cut."""
 MIN_NAME, MIN_VERDICT, GAP = 24, 24, 2
@@ -36,7 +37,7 @@ def build_notes(session: dict[str, Any]) -> list[str]:
     """What a reader should know although nothing failed: one line a budget that was not plainly passed."""
     notes: dict[str, list[str]] = {}
     for test in session["tests"]:
-        for text in _tell_budget(test["budget"]):
+        for text in (*_tell_budget(test["budget"]), *_tell_trajectories(test["trajectories"])):
             notes.setdefault(text, []).append(test["nodeid"])
         for run in test["runs"]:
             for note in run["notes"]:
@@ -46,6 +47,29 @@ def build_notes(session: dict[str, Any]) -> list[str]:
                     text = f"{finding['code']} {finding['name']}: {finding['message']}"
                     notes.setdefault(text, []).append(test["nodeid"])
     return [f"{', '.join(map(shorten, nodeids))}: {note}" for note, nodeids in notes.items()]
+
+
+def build_accepted(session: dict[str, Any]) -> list[str]:
+    """A line for each trajectory that was accepted, or is unchanged: what moves, and by how much."""
+    return [
+        trajectory["message"]
+        for test in session["tests"]
+        for trajectory in test["trajectories"]
+        if trajectory["verdict"] in ACCEPTING_VERDICTS
+    ]
+
+
+def _tell_trajectories(trajectories: Sequence[dict[str, Any]]) -> list[str]:
+    """What a reader should know of comparisons that failed nothing."""
+    told = []
+    for trajectory in trajectories:
+        is_plain = trajectory["verdict"] in ("diverged", "missing baseline", *ACCEPTING_VERDICTS)
+        baseline = trajectory["baseline"]
+        is_elsewhere = baseline and baseline["numerics_class"] != trajectory["numerics_class"]
+        if not is_plain and (trajectory["verdict"] == "not comparable" or is_elsewhere):
+            told.append(trajectory["message"])
+        told += [] if is_plain else trajectory["notes"]
+    return told
 
 
 def _tell_budget(results: Sequence[dict[str, Any]]) -> list[str]:
@@ -77,7 +101,7 @@ def summarize_verdict(test: dict[str, Any]) -> str:
     if test["outcome"] in ("skipped", "xfailed"):
         reason = test["message"].partition("\n")[0]
         return f"{test['outcome']}: {reason}" if reason else str(test["outcome"])
-    verdicts = {result["verdict"] for result in test["budget"]}
+    verdicts = {result["verdict"] for result in (*test["budget"], *test["trajectories"])}
     worst = next((verdict for verdict in (*FAILING_VERDICTS, *NOTED_VERDICTS) if verdict in verdicts), None)
     if test["outcome"] != "passed":
         codes = sorted(

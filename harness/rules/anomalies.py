@@ -137,7 +137,8 @@ def _check_spikes(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evi
     others = f", the highest of {len(spikes)} spikes," if len(spikes) > 1 else ""
     yield Evidence(
         message=f"the loss jumps to {losses[position]:.4g} at step {curve[position][0]}{others} {factor:.3g} times "
-        f"the {level:.4g} before it (a warning above {bounds['loud_factor']:g} times; {run.source}).",
+        f"the {level:.4g} before it (a warning above {bounds['loud_factor']:g} times that, where it is also above "
+        f"{NOTED_SPIKE * highest_at_start:.4g}, {NOTED_SPIKE:g} times the highest loss of the start; {run.source}).",
         cause="one bad batch, a division by a count that was wrong once, or a step that was too large just before.",
         advice="look at the batch of that step, and clip gradients so that one batch can't undo the others.",
         subject=run.loss_name or "loss",

@@ -42,7 +42,9 @@ def _check_thrown_away(run: TrainingRun, _bounds: Mapping[str, float]) -> Iterat
     if not found or len(found) < num_looked_at:
         return
     step, deep = found[0]
-    norms = ", ".join(f"{norm or 0:.3g}" for norm in deep.grad_norms_after_backward[:4])
+    # As the optimizer gets them: without the factor of a GradScaler.
+    scale = deep.loss_scale or 1.0
+    norms = ", ".join(f"{(norm or 0) / scale:.3g}" for norm in deep.grad_norms_after_backward[:4])
     yield Evidence(
         message=f"of the {step.num_micro_batches} micro-batches of a step only the last reaches the optimizer: the "
         "gradients "

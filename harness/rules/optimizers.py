@@ -120,7 +120,7 @@ otherwise. Optimizers that follow one another, as in two stages, are silent.""",
     cases=("both optimizers of a GAN over the generator",),
     find_obstacle=find_obstacle_to_optimizers,
     check=_check_shared,
-    explains=("T501", "T502"),
+    explains=("T401", "T501", "T502"),
 )
 
 

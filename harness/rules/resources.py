@@ -38,8 +38,8 @@ def _check_graphs(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evi
     if len(samples) > 1 and samples[-1] > samples[0]:
         grown = f"; the resident set grew by {(samples[-1] - samples[0]) / MIB:.0f} MiB"
     yield Evidence(
-        message=f"autograd graphs are kept: {last.num_held_graphs} of the {last.num_marked_graphs} graphs of the steps "
-        f"before step {last.step} are still held when it ends (allowed {bounds['min_share']:.0%}){grown}.",
+        message=f"autograd graphs are kept: {last.num_held_graphs} of {last.num_marked_graphs} graphs looked at, of "
+        f"steps before step {last.step}, are still held when it ends (allowed {bounds['min_share']:.0%}){grown}.",
         cause="losses or outputs that are collected, or added up, together with their graph.",
         advice="collect loss.item() or loss.detach(); evaluate under torch.no_grad().",
         subject="autograd graphs",
@@ -53,10 +53,10 @@ GRAPHS_KEPT = Rule(
     severity=Severity.WARNING,
     summary="A step leaves no autograd graph behind.",
     explanation="""\
-The graph that each backward begins at gets a mark, which goes when the graph goes. At the end of every step watched
-in depth the marks of earlier steps are counted. A warning when `min_share` of at least eight of them are still there,
-at every such step. A loop that drops what it has used holds none; so do queues of detached features and averages
-of numbers, and truncated backpropagation through time holds a few.
+In the first 16 steps and in every eighth, the graphs that backwards begin at get a mark, which goes when the graph
+goes. At the end of every step watched in depth the marks of earlier steps are counted. A warning when `min_share` of
+at least eight of them are still there, at every such step. A loop that drops what it has used holds none; so do
+queues of detached features and averages of numbers, and truncated backpropagation through time holds a few.
 
 A list that is emptied at the end of each epoch looks the same within the first one.""",
     cases=("total_loss += loss (transformers#6999)", "outputs collected for a metric with their graph"),

@@ -11,7 +11,14 @@ from harness.errors import HarnessError, ObservationError
 from harness.record.metrics_files import stamp_metrics_files
 from harness.watch.contention import read_waiting_s
 from harness.watch.devices import limited_threads, seeded
-from harness.watch.launch import Cost, RunOptions, build_run, find_logged, tell_progress
+from harness.watch.launch import (
+    Cost,
+    RunOptions,
+    build_run,
+    build_unfinished_run,
+    find_logged,
+    tell_progress,
+)
 from harness.watch.memory import read_peak_memory_bytes, reset_peak_memory
 from harness.watch.observer import Observer
 
@@ -56,6 +63,9 @@ def run_call(
                 f"{tell_progress(seen, recorder.steps)}\n"
                 "Next: see the program's own traceback above; the training could not be judged.",
                 seen=seen,
+                run=build_unfinished_run(
+                    options, seen, Cost(clock.monotonic_s() - start_s, None, None), recorded=recorder.steps
+                ),
             ) from error
         wall_clock_s = _end_of_work(options.device) - start_s
         waiting_s = None if waited_s is None else (read_waiting_s() or waited_s) - waited_s

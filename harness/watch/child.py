@@ -22,7 +22,14 @@ from harness.record.metrics_files import stamp_metrics_files
 from harness.record.recording import read_record
 from harness.watch.bootstrap import watch_environment
 from harness.watch.contention import read_waiting_s
-from harness.watch.launch import Cost, RunOptions, build_run, find_logged, tell_progress
+from harness.watch.launch import (
+    Cost,
+    RunOptions,
+    build_run,
+    build_unfinished_run,
+    find_logged,
+    tell_progress,
+)
 from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.processes import GRACE_S, ProcessTree, Terminated, raising_terminated
 from harness.watch.torchrun import build_torchrun
@@ -93,7 +100,10 @@ def run_command(
             environment |= watch_environment(Path(folder), options.watch, environment)
         outcome = run_child(words, env=environment, cwd=cwd, timeout_s=timeout_s)
         seen = read_record(Path(folder))
-    _refuse_failed(shlex.join(words), outcome, seen, timeout_s)
+    if outcome.timed_out or outcome.exit_code != 0:
+        error = _explain_failed(shlex.join(words), outcome, seen, timeout_s)
+        error.run = build_unfinished_run(options, seen, outcome.cost, command=tuple(words))
+        raise error
     is_watched = any(observation.steps for observation in seen)
     logged = find_logged(options, recorded=[], result=None, before=before, is_watched=is_watched)
     cost = replace(outcome.cost, peak_memory_bytes=_find_peak(options.device, seen, outcome.cost))
@@ -109,25 +119,22 @@ def _find_peak(device: str, seen: Sequence[RunObservation], cost: Cost) -> int |
     )
 
 
-def _refuse_failed(
+def _explain_failed(
     shown: str, outcome: ChildOutcome, seen: Sequence[RunObservation], timeout_s: float | None
-) -> None:
+) -> ObservationError:
     if outcome.timed_out:
-        raise ObservationError(
+        message = (
             f"{shown} was still running after {timeout_s:g} s{tell_progress(seen)} and was ended with its "
             f"process group.\n{_tell_output(outcome)}\n"
-            "Next: find where it hangs, or raise the limit (wall_clock_s, timeout_s or --timeout).",
-            seen=seen,
-            output=outcome.output_tail if outcome.was_passed_on else "",
+            "Next: find where it hangs, or raise the limit (wall_clock_s, timeout_s or --timeout)."
         )
-    if outcome.exit_code != 0:
-        raise ObservationError(
+    else:
+        message = (
             f"{shown} {explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s"
             f"{tell_progress(seen)}.\n{_tell_output(outcome)}\n"
-            "Next: run the command by hand; the training could not be judged.",
-            seen=seen,
-            output=outcome.output_tail if outcome.was_passed_on else "",
+            "Next: run the command by hand; the training could not be judged."
         )
+    return ObservationError(message, seen=seen, output=outcome.output_tail if outcome.was_passed_on else "")
 
 
 def _tell_output(outcome: ChildOutcome) -> str:

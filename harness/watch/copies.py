@@ -139,14 +139,14 @@ class CopyWatch:
             found = known[0]
         if found.steps and found.steps[-1] == step:
             return
-        sample = _sample(tensors)
+        sample = model.sample if shares else _sample(tensors)
         if known is not None and found.steps:
             found.has_moved.append(_differ(known[1], sample))
             found.model_has_moved.append(model.has_moved)
         found.is_same_object = is_same
         found.shares_storage = shares
         found.steps.append(step)
-        found.distances.append(_measure_distance(tensors, model.parameters, model.update))
+        found.distances.append(_measure_distance(tensors, model, shares=shares))
         if isinstance(holder, AveragedModel):
             found.num_updates = self._num_updates.setdefault(id(holder), 0)
         self._found[(name, place)] = (found, sample)
@@ -216,8 +216,10 @@ def _describe_model(module: nn.Module, held: set[int]) -> _Model:
 
 def _read_tensors(holder: object, model: _Model) -> list[torch.Tensor] | None:
     """The tensors of a copy in the order of the model's parameters; None when it is none."""
+    if holder is model.module:
+        return model.parameters
     if isinstance(holder, nn.Module):
-        tensors = [parameter.detach() for parameter in holder.parameters()]
+        tensors = list(holder.parameters())
     elif len(holder) < len(model.parameters) or len(holder) > MAX_ENTRIES:  # type: ignore[arg-type]
         return None
     elif isinstance(holder, dict):
@@ -329,8 +331,11 @@ def _may_keep_locals(code: types.CodeType) -> bool:
 
 
 def _sample(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The beginnings of all tensors: in one where their types are one, else in one each."""
     with torch.no_grad():
-        return [tensor.reshape(-1)[:SAMPLE_ELEMENTS].clone() for tensor in tensors]
+        parts = [tensor.reshape(-1)[:SAMPLE_ELEMENTS] for tensor in tensors]
+        is_alike = len({(part.dtype, part.device) for part in parts}) == 1
+        return [torch.cat(parts)] if is_alike else [part.clone() for part in parts]
 
 
 def _differ(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> bool:
@@ -340,14 +345,14 @@ def _differ(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> bo
     )
 
 
-def _measure_distance(
-    tensors: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor], update: float
-) -> float | None:
-    if not update or sum(tensor.numel() for tensor in tensors) > MAX_ELEMENTS:
+def _measure_distance(tensors: Sequence[torch.Tensor], model: _Model, *, shares: bool) -> float | None:
+    if not model.update or sum(tensor.numel() for tensor in tensors) > MAX_ELEMENTS:
         return None
+    if shares:
+        return 0.0
     with torch.no_grad():
-        squares = [
-            float((tensor.float() - parameter.float()).square().sum())
-            for tensor, parameter in zip(tensors, parameters, strict=True)
+        norms = [
+            torch.linalg.vector_norm(tensor.float() - parameter.float())
+            for tensor, parameter in zip(tensors, model.parameters, strict=True)
         ]
-    return math.sqrt(sum(squares)) / update
+        return math.hypot(*torch.stack(norms).tolist()) / model.update

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import itertools
 import weakref
 from collections.abc import Mapping
 from threading import get_ident
@@ -18,6 +18,7 @@ from harness.watch.fingerprints import fingerprint_batch, fingerprint_indices
 from harness.watch.options import Depth
 from harness.watch.samples import LoaderSamples, SampleLedger
 from harness.watch.timing import DATA, OTHER
+from harness.watch.waiting_batches import WaitingBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_FINGERPRINTS = 20_000
 MAX_DISTINCT = 200_000
+DRAWS_TOGETHER = 64
 
 
 class _Pass:
@@ -37,9 +39,11 @@ class _Pass:
         loader.epochs.append(self.epoch)
         self.indices: set[int] = set()
         self.order = 0
+        self.samples: LoaderSamples | None = None
+        self.waiting_draws: list[list[Any]] = []
 
     def add_indices(self, drawn: list[int]) -> None:
-        """Takes note of one draw of the sampler."""
+        """Takes note of what the sampler drew, in one draw or several."""
         epoch = self.epoch
         epoch.num_indices += len(drawn)
         self.order = fingerprint_indices(drawn, self.order)
@@ -60,6 +64,9 @@ class DataHooks:
         self._loaders: list[tuple[weakref.ref[DataLoader[Any]], LoaderObservation]] = []
         self._passes: weakref.WeakKeyDictionary[_BaseDataLoaderIter, _Pass] = weakref.WeakKeyDictionary()
         self._ledger = SampleLedger(session.run)
+        self._waiting = WaitingBatches()
+        # Held, as an iterator may be dropped before its end.
+        self._drawn_from: list[_Pass] = []
         self._samples: dict[int, LoaderSamples] = {}
         self._latest: tuple[weakref.ref[_BaseDataLoaderIter], _Pass] | None = None
 
@@ -69,7 +76,7 @@ class DataHooks:
         taps.on_method(DataLoader, "__iter__", self._around_iter)
         taps.wrap_method(_BaseDataLoaderIter, "__next__", self._build_next)
         if self._is_deep:
-            taps.on_method(_BaseDataLoaderIter, "_next_index", self._around_index)
+            taps.wrap_method(_BaseDataLoaderIter, "_next_index", self._build_index)
 
     def _around_iter(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Workers are started in here, and draw their first indices; both belong to waiting for data.
@@ -91,13 +98,16 @@ class DataHooks:
             found = self._find_loader(loader)
             known = self._passes.get(iterator)
             if known is None:
-                self._passes[iterator] = _Pass(found, self._session.num_steps)
+                self._passes[iterator] = known = _Pass(found, self._session.num_steps)
             elif known.loader is not found:
                 # It drew indices inside `__iter__`, where its loader was not known yet.
+                self._look_at_waiting()
+                self._note_draws(known)
                 found.epochs.append(known.epoch)
                 known.loader = found
                 if (samples := self._samples.get(id(found))) is not None:
                     samples.add_indices(sorted(known.indices))
+            known.samples = self._samples.get(id(found))
 
     def _find_loader(self, loader: DataLoader[Any]) -> LoaderObservation:
         for reference, found in self._loaders:
@@ -130,18 +140,45 @@ class DataHooks:
         self._latest = (weakref.ref(iterator), found)
         return found
 
-    def _around_index(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        drawn = call(*args, **kwargs)
-        if isinstance(drawn, (list, int)):
-            self._session.attempt("sampler", self._note_indices, args[0], drawn)
-        return drawn
+    def _build_index(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def watch_index(*args: Any, **kwargs: Any) -> Any:
+            drawn = call(*args, **kwargs)
+            latest = self._latest
+            if type(drawn) is list and latest is not None and latest[0]() is args[0]:
+                waiting = latest[1].waiting_draws
+                if not waiting:
+                    self._drawn_from.append(latest[1])
+                # A batch sampler may hand out the same list again.
+                waiting.append(drawn[:])
+                if len(waiting) >= DRAWS_TOGETHER:
+                    self._session.attempt("sampler", self._note_all_draws)
+            elif isinstance(drawn, (list, int)):
+                self._session.attempt("sampler", self._note_indices, args[0], drawn)
+            return drawn
+
+        return watch_index
 
     def _note_indices(self, iterator: _BaseDataLoaderIter, drawn: list[Any] | int) -> None:
-        indices = [drawn] if isinstance(drawn, int) else drawn
-        if indices and indices[0] is not None:
-            with contextlib.suppress(TypeError, ValueError):
-                plain = indices if type(indices[0]) is int else [int(index) for index in indices]
-                found = self._find_pass(iterator)
+        found = self._find_pass(iterator)
+        found.waiting_draws.append([drawn] if isinstance(drawn, int) else drawn)
+        self._note_draws(found)
+
+    def _note_all_draws(self) -> None:
+        passes, self._drawn_from = self._drawn_from, []
+        for found in passes:
+            self._note_draws(found)
+
+    def _note_draws(self, found: _Pass) -> None:
+        """Takes note of the indices that wait, in the order they were drawn."""
+        draws, found.waiting_draws = found.waiting_draws, []
+        with contextlib.suppress(TypeError, ValueError):
+            plain = [
+                index if type(index) is int else int(index)
+                for index in itertools.chain.from_iterable(
+                    indices for indices in draws if indices and indices[0] is not None
+                )
+            ]
+            if plain:
                 found.add_indices(plain)
                 if (samples := self._samples.get(id(found.loader))) is not None:
                     samples.add_indices(plain)
@@ -183,23 +220,45 @@ class DataHooks:
         ):
             self._session.run.loaders.append(found.loader)
         found.epoch.num_batches += 1
-        if self._is_deep and len(found.loader.fingerprints) < MAX_FINGERPRINTS:
+        if not self._is_deep:
+            return
+        if found.samples is not None:
+            self._ledger.note_read(found.samples)
+        if not self._waiting.add(found, batch):
+            self._look_at_waiting()
+            self._look_at(found, batch)
+        elif self._waiting.is_full:
+            self._look_at_waiting()
+
+    def _look_at_waiting(self) -> None:
+        for found, batch in self._waiting.take():
+            self._session.attempt("batch", self._look_at, found, batch)
+
+    def _look_at(self, found: _Pass, batch: object) -> None:
+        if len(found.loader.fingerprints) < MAX_FINGERPRINTS:
             fingerprint = fingerprint_batch(batch)
             if fingerprint is not None:
                 found.loader.fingerprints.append(fingerprint)
-        if self._is_deep and (samples := self._samples.get(id(found.loader))) is not None:
-            is_first_pass = found.loader.epochs[0] is found.epoch
-            note = functools.partial(self._ledger.note_batch, is_first_pass=is_first_pass)
-            self._session.attempt("samples", note, samples, batch)
+        # Those of a loader that was found by its iterator alone are not looked at.
+        if found.samples is not None and found.loader.epochs[0] is found.epoch:
+            self._session.attempt("samples", self._ledger.look_at, found.samples, batch)
 
     def _note_end(self, iterator: _BaseDataLoaderIter) -> None:
         if (found := self._passes.get(iterator)) is not None:
             found.epoch.is_complete = True
+            self._note_draws(found)
         self._ledger.settle()
+
+    def list_dataset_kinds(self) -> list[type]:
+        """The classes of the data sets whose loaders are still alive."""
+        loaders = (reference() for reference, _ in self._loaders)
+        return [type(loader.dataset) for loader in loaders if loader is not None]
 
     def describe(self) -> None:
         """Fills in how much evaluation and training have in common."""
         if self._is_deep:
+            self._look_at_waiting()
+            self._note_all_draws()
             self._ledger.settle()
             self._ledger.describe()
 

@@ -18,9 +18,14 @@ from harness.record.deep import (
 )
 from harness.watch.compilation import count_graphs, is_capturing
 from harness.watch.dead_units import count_dead_units
-from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_tensor
+from harness.watch.fingerprints import (
+    fingerprint_batch,
+    fingerprint_generators,
+    fingerprint_tensor,
+    fingerprint_whole,
+)
 from harness.watch.flow import GradientFlow
-from harness.watch.gradients import measure_norms
+from harness.watch.gradients import read_norms
 from harness.watch.graph import find_grown_shape
 from harness.watch.inputs import measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
@@ -61,9 +66,12 @@ class DeepStep:
         self._copies: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
         self._num_copied_bytes = 0
         self._inputs: list[torch.Tensor] = []
+        self._latest_output: tuple[torch.Tensor, int] | None = None
+        self._is_latest_finite = True
         self._handles: list[RemovableHandle] = []
         self.loss_functions = LossFunctionHooks(session, self)
         self.passes = PassHooks(session)
+        self.is_compared = number < session.options.traced_steps
 
     def open(self, optimizers: list[Optimizer]) -> None:
         """Puts the hooks in, and remembers the gradients there are, to tell stale ones from fresh ones."""
@@ -76,19 +84,18 @@ class DeepStep:
             return
         self._handles += [
             register_module_forward_pre_hook(self._before_module),
-            register_module_forward_hook(self._after_module),
-            register_module_forward_hook(self._leave_module, always_call=True),
+            register_module_forward_hook(self._after_module, with_kwargs=True, always_call=True),
         ]
         self.loss_functions.install()
-        self.passes.install()
 
     def close(self) -> None:
         """Takes the hooks off; the record stays open for the numbers of the optimizers."""
         for handle in self._handles:
             handle.remove()
+            # The handle of a global hook forgets this table.
+            getattr(torch.nn.modules.module, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
         self._handles = []
         self.loss_functions.remove()
-        self.passes.remove()
 
     def give_way(self) -> None:
         """Takes the hooks off modules and loss functions: a compiler would build them in, and recompile later."""
@@ -132,50 +139,53 @@ class DeepStep:
         """Before a backward: what it begins at; before the first, what gradients have not been cleared."""
         self.note_first_event()
         self.passes.note_backward()
+        self._latest_output = None
         for tensor in tensors if isinstance(tensors, (list, tuple)) else (tensors,):
             if isinstance(tensor, torch.Tensor) and len(self.record.backwards) < MAX_BACKWARDS:
                 self.record.backwards.append(_describe_backward(tensor))
-        self.flow.note_before_backward((*self.flow.list_model_parameters(), *_list_parameters(optimizers)))
+        self.flow.note_before_backward((*self.flow.list_known_parameters(), *_list_parameters(optimizers)))
 
     def note_backward_end(self, optimizers: list[Optimizer]) -> None:
         """After a backward: what gradients there are."""
-        self.flow.note_after_backward((*self.flow.list_model_parameters(), *_list_parameters(optimizers)))
+        self.flow.note_after_backward((*self.flow.list_known_parameters(), *_list_parameters(optimizers)))
 
     def read_gradients(self, optimizer: Optimizer) -> None:
         """Before the optimizer steps: gradients, weights and fingerprints of its parameters."""
-        self.flow.note_step(self._was_called, self._is_stale)
-        held = list(_list_parameters([optimizer]))
+        norms = self.flow.note_step(self._was_called, self._is_stale)
+        held = _list_parameters([optimizer])
         scale = getattr(optimizer, "grad_scale", None)
         divisor = 1.0 if scale is None else float(scale)
-        with_gradient = [parameter for parameter in held if parameter.grad is not None]
-        norms = dict(
-            zip(
-                map(id, with_gradient),
-                _read_norms([parameter.grad for parameter in with_gradient if parameter.grad is not None]),
-                strict=True,
-            )
-        )
-        weights = _read_norms([parameter.detach() for parameter in held])
+        gradients = {
+            identity: gradient
+            for parameter in held
+            if (gradient := parameter.grad) is not None and (identity := id(parameter)) not in norms
+        }
+        norms.update(zip(gradients, read_norms(list(gradients.values())), strict=True))
+        weights = read_norms([parameter.detach() for parameter in held])
         num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in held)
         can_fingerprint = num_bytes <= MAX_FINGERPRINT_BYTES
+        leftovers = self.flow.list_leftovers()
+        is_first_step = self.record.step == 0
         for parameter, weight in zip(held, weights, strict=True):
-            norm = norms.get(id(parameter))
-            self._parameters[id(parameter)] = ParameterObservation(
+            identity, local = id(parameter), _local(parameter)
+            norm = norms.get(identity)
+            fingerprint = fingerprint_tensor(local) if can_fingerprint else None
+            self._parameters[identity] = ParameterObservation(
                 name="",
                 num_elements=parameter.numel(),
                 dtype=str(parameter.dtype).removeprefix("torch."),
                 grad_norm=None if norm is None else norm / divisor,
                 is_stale=self._is_stale(parameter),
-                leftover_norm=self.flow.list_leftovers().get(id(parameter)),
+                leftover_norm=leftovers.get(identity),
                 weight_norm=weight,
-                fingerprint=fingerprint_tensor(parameter) if can_fingerprint else None,
+                fingerprint=fingerprint,
                 is_trainable=parameter.requires_grad,
-                shape=tuple(_local(parameter).shape),
-                are_rows_equal=self.record.step == 0 and _are_rows_equal(_local(parameter)),
+                shape=tuple(local.shape),
+                are_rows_equal=is_first_step and _are_rows_equal(local),
             )
-            self._copy(parameter)
-            if (fingerprint := self._parameters[id(parameter)].fingerprint) is not None:
-                self._session.first_fingerprints.setdefault(id(parameter), fingerprint)
+            self._copy(parameter, local)
+            if fingerprint is not None:
+                self._session.first_fingerprints.setdefault(identity, fingerprint)
         self.record.rng_fingerprints_after = fingerprint_generators()
 
     def read_updates(self, optimizer: Optimizer) -> None:
@@ -184,14 +194,17 @@ class DeepStep:
         if not held:
             return
         copies = [self._copies.pop(id(parameter)) for parameter in held]
+        changes = [before for _, before, _ in copies]
         with torch.no_grad():
-            changes = [
-                _local(parameter).reshape(-1)[::stride] - before
-                for parameter, (_, before, stride) in zip(held, copies, strict=True)
+            nows = [
+                _local(parameter).reshape(-1)[::stride]
+                for parameter, (_, _, stride) in zip(held, copies, strict=True)
             ]
-        for parameter, (_, before, _), norm in zip(held, copies, _read_norms(changes), strict=True):
+            # In place: the sign does not matter, and new memory takes as long as the difference.
+            torch._foreach_sub_(changes, nows)
+        for parameter, change, norm in zip(held, changes, read_norms(changes), strict=True):
             # A sampled norm stands for the whole tensor.
-            share = before.numel() / max(_local(parameter).numel(), 1)
+            share = change.numel() / max(_local(parameter).numel(), 1)
             self._parameters[id(parameter)].update_norm = norm / math.sqrt(share) if share else norm
         for parameter, (_, _, stride), change in zip(held, copies, changes, strict=True):
             if parameter.dtype in HALF_PRECISION:
@@ -213,7 +226,7 @@ class DeepStep:
         record = self.record
         took_part: dict[int, int] = {}
         for position, (module, _) in enumerate(self._modules.values()):
-            for tensor in module.parameters(recurse=False):
+            for tensor in module._parameters.values():  # noqa: SLF001  in a third of the time
                 took_part.setdefault(id(tensor), position)
         cut_off, positions = self.flow.list_cut_off(), self.flow.list_positions()
         for position, (identity, parameter) in enumerate(self._parameters.items()):
@@ -237,6 +250,7 @@ class DeepStep:
         held = stepped | {id(parameter) for parameter in _list_parameters(optimizers)}
         self.flow.describe(record, stepped, held, names)
         self._modules, self._copies, self._before, self._inputs = {}, {}, {}, []
+        self._latest_output = None
         return record
 
     def _name_modules(self) -> None:
@@ -251,40 +265,53 @@ class DeepStep:
             found.name = found_names.get(identity) or type(module).__name__
             self.record.modules.append(found)
 
+    def _is_deaf(self) -> bool:
+        session = self._session
+        return is_capturing() or bool(session.num_nested_backwards) or not session.is_training_thread()
+
     def _before_module(self, module: torch.nn.Module, args: object) -> None:
         del args
-        session = self._session
-        if not is_capturing() and not session.num_nested_backwards and session.is_training_thread():
+        if not self._is_deaf():
             self.flow.enter(module)
+            self.passes.enter(module)
 
-    def _leave_module(self, module: torch.nn.Module, args: object, output: object) -> None:
-        del args, output
-        session = self._session
-        if not is_capturing() and not session.num_nested_backwards and session.is_training_thread():
-            self.flow.leave(module)
+    def _after_module(self, module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        if self._is_deaf():
+            return
+        self.flow.leave(module)
+        # Keyword arguments and output; where the call raised, the output alone.
+        if len(rest) > 1:
+            kwargs, output = rest
+            if torch.is_grad_enabled():
+                self._session.attempt("module", self._note_module, module, args, output)
+            self.passes.leave(module, args, kwargs, output)
 
     def _was_called(self, model: torch.nn.Module) -> bool:
         """Whether a model was called with gradients in the step; where modules are not hooked, whether it trains."""
         return id(model) in self._modules if self._modules else model.training
 
-    def _after_module(self, module: torch.nn.Module, args: object, output: Any) -> None:
-        session = self._session
-        if is_capturing() or session.num_nested_backwards or not torch.is_grad_enabled():
-            return
-        if session.is_training_thread():
-            session.attempt("module", self._note_module, module, args, output)
-
     def _note_module(self, module: torch.nn.Module, args: object, output: Any) -> None:
-        if id(module) not in self._modules:
-            self._modules[id(module)] = (module, ModuleObservation("", type(module).__name__))
-        found = self._modules[id(module)][1]
+        entry = self._modules.get(id(module))
+        if entry is None:
+            entry = self._modules[id(module)] = (module, ModuleObservation("", type(module).__name__))
+        found = entry[1]
         found.num_calls += 1
         found.is_training = module.training
         if (units := count_dead_units(module, args)) is not None:
             found.num_units, found.num_dead_units = units
+        if self.is_compared and found.output is None:
+            found.output = fingerprint_whole(output)
         first = output[0] if isinstance(output, (list, tuple)) and output else output
-        if isinstance(first, torch.Tensor) and first.is_floating_point() and found.is_finite is not False:
-            found.is_finite = _is_finite(first)
+        if found.is_finite is False or not isinstance(first, torch.Tensor):
+            return
+        # What a module hands on from the last one inside it has just been looked at.
+        version = -1 if first.is_inference() else first._version  # noqa: SLF001  counts its changes
+        latest, version_then = self._latest_output or (None, 0)
+        if first is latest and version == version_then:
+            found.is_finite = self._is_latest_finite
+        elif first.is_floating_point():
+            found.is_finite = self._is_latest_finite = _is_finite(first)
+            self._latest_output = (first, version)
 
     def _is_stale(self, parameter: torch.Tensor) -> bool:
         before, now = self._before.get(id(parameter)), parameter.grad
@@ -293,8 +320,7 @@ class DeepStep:
         gradient, version = before
         return now is gradient() and now._version == version  # noqa: SLF001  counts its changes
 
-    def _copy(self, parameter: torch.Tensor) -> None:
-        local = _local(parameter)
+    def _copy(self, parameter: torch.Tensor, local: torch.Tensor) -> None:
         num_bytes = local.numel() * local.element_size()
         stride = 1
         if self._num_copied_bytes + num_bytes > MAX_COPIED_BYTES:
@@ -366,13 +392,6 @@ def _is_label(name: str) -> bool:
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
     return getattr(tensor, "_local_tensor", tensor).detach()
-
-
-def _read_norms(tensors: list[torch.Tensor]) -> list[float]:
-    if not tensors:
-        return []
-    with torch.no_grad():
-        return torch.stack([norm.float() for norm in measure_norms(tensors)]).tolist()
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

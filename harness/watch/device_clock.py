@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MS = 1e-3
+NO_PHASE = len(PHASES)
+"""Of stretches in which the watcher itself gives the device work."""
 
 
 class Event(Protocol):
@@ -61,9 +63,10 @@ class DeviceTimes:
         """Seconds by phase, once they are known; None where the device failed. Its events go back to the pool."""
         if not self._marks:
             return self._times_s
-        times_s = [0.0] * len(PHASES)
+        times_s = [0.0] * (len(PHASES) + 1)
         for (start, phase), (end, _) in itertools.pairwise(self._marks):
             times_s[phase] += MS * start.elapsed_time(end)
+        times_s.pop(NO_PHASE)
         # The last event is the first of the step after it.
         self._pool += [event for event, _ in self._marks[:-1]]
         self._marks, self._times_s = [], times_s

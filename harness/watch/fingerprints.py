@@ -46,8 +46,20 @@ def fingerprint_tensor(tensor: torch.Tensor) -> str | None:
         return None
     if local.device.type == "cpu":
         whole = local.contiguous()
-        return f"{zlib.crc32(_view_bytes(whole, 0, whole.numel() * whole.element_size())):08x}"
+        # In place: a copy of the bytes takes as long as their checksum.
+        return f"{zlib.crc32((ctypes.c_char * whole.nbytes).from_address(whole.data_ptr())):08x}"
     return f"{int(_sum_words(local.contiguous()).item()) & 0xFFFFFFFF:08x}"
+
+
+def fingerprint_whole(value: object) -> str | None:
+    """A fingerprint of every bit of the tensors in a value, its other numbers and texts; None without any."""
+    parts: list[object] = []
+    _collect(value, parts)
+    found = [
+        fingerprint_tensor(part) if isinstance(part, torch.Tensor) else repr(part)
+        for part in parts[:MAX_PARTS]
+    ]
+    return f"{zlib.crc32(repr(found).encode()):08x}" if found else None
 
 
 def _sum_words(whole: torch.Tensor) -> torch.Tensor:
@@ -69,9 +81,8 @@ def fingerprint_indices(indices: Iterable[int], before: int = 0) -> int:
 def fingerprint_generators() -> dict[str, str]:
     """A fingerprint of the state of each random generator that the process has loaded; none is advanced."""
     version, words, gauss = random.getstate()
-    found = {
-        "python": f"{zlib.crc32(repr((version, gauss)).encode(), zlib.crc32(array.array('L', words))):08x}"
-    }
+    # Of whole numbers alone, a hash is the same in every process.
+    found = {"python": f"{zlib.crc32(repr((version, hash(words), gauss)).encode()):08x}"}
     if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
         _, key, *rest = numpy.random.get_state()
         found["numpy"] = f"{zlib.crc32(repr(rest).encode(), zlib.crc32(key.tobytes())):08x}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.record.deep import UnheldParameter
-from harness.watch.gradients import measure_norms
+from harness.watch.gradients import read_norms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,11 +36,19 @@ class GradientFlow:
         self._without_gradient: dict[int, nn.Module] = {}
         self._outermost: nn.Module | None = None
         self._has_outermost_gradient = False
+        self._listed: tuple[list[int], list[torch.Tensor]] | None = None
 
     def list_model_parameters(self) -> list[torch.Tensor]:
         """Every parameter of the models seen so far, in their order."""
         found = {id(p): p for model in self._find_models() for p in model.parameters()}
         return list(found.values())
+
+    def list_known_parameters(self) -> list[torch.Tensor]:
+        """The same, gone through once for all backwards of the step, unless models were seen since."""
+        models = self._find_models()
+        if self._listed is None or [id(model) for model in models] != self._listed[0]:
+            self._listed = ([id(model) for model in models], self.list_model_parameters())
+        return self._listed[1]
 
     def note_before_backward(self, held: Iterable[torch.Tensor]) -> None:
         """Takes the gradients that are there when a backward begins."""
@@ -54,10 +62,14 @@ class GradientFlow:
 
     def note_step(
         self, is_called: Callable[[nn.Module], bool], is_stale: Callable[[torch.Tensor], bool]
-    ) -> None:
-        """Right before the first optimizer steps: takes the gradients of the models that were called."""
+    ) -> dict[int, float]:
+        """Right before the first optimizer steps: takes the gradients of the models that were called.
+
+        Returns:
+            The norms just read, by identity of the parameter; empty for optimizers that step after the first.
+        """
         if self._models:
-            return
+            return {}
         self._models = [model for model in self._find_models() if is_called(model)]
         parameters = {id(p): p for model in self._models for p in model.parameters()}
         norms = self._read(parameters.values())
@@ -65,6 +77,7 @@ class GradientFlow:
             identity: (parameter, norms.get(identity), is_stale(parameter))
             for identity, parameter in parameters.items()
         }
+        return norms
 
     def list_leftovers(self) -> dict[int, float]:
         """Norms of the gradients there were when the step's first backward began, by identity of the parameter."""
@@ -104,12 +117,11 @@ class GradientFlow:
         """
         record.grad_norms_before_backward = [_join(norms, stepped) for norms in self._before]
         record.grad_norms_after_backward = [_join(norms, stepped) for norms in self._after]
-        is_held = {
-            id(p): any(id(other) in held for other in model.parameters())
-            for model in self._models
-            for p in model.parameters()
-        }
-        is_training = {id(p): model.training for model in self._models for p in model.parameters()}
+        is_held, is_training = {}, {}
+        for model in self._models:
+            members = [id(parameter) for parameter in model.parameters()]
+            is_held.update(dict.fromkeys(members, not held.isdisjoint(members)))
+            is_training.update(dict.fromkeys(members, model.training))
         record.unheld = [
             UnheldParameter(
                 name=names.get(identity, "?"),
@@ -124,15 +136,12 @@ class GradientFlow:
             if identity not in held
         ]
         self._at_step, self._models, self._without_gradient, self._outermost = {}, [], {}, None
+        self._listed = None
 
     def _read(self, parameters: Iterable[torch.Tensor]) -> dict[int, float]:
         """The norm of each gradient there is, by identity of the parameter."""
-        having = {id(p): p.grad for p in parameters if p.grad is not None}
-        if not having:
-            return {}
-        with torch.no_grad():
-            norms = [norm.float() for norm in measure_norms(list(having.values()))]
-            return dict(zip(having, torch.stack(norms).tolist(), strict=True))
+        having = {id(p): gradient for p in parameters if (gradient := p.grad) is not None}
+        return dict(zip(having, read_norms(list(having.values())), strict=True))
 
 
 def _join(norms: dict[int, float], wanted: set[int]) -> float | None:

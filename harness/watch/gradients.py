@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     from harness.watch.readings import Reading
     from harness.watch.session import Session
+
+    Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
+
+PLAIN = frozenset((torch.Tensor, nn.Parameter))
 
 
 class GradientHooks:
@@ -41,10 +46,14 @@ class GradientHooks:
         gradients = list_gradients(optimizer)
         if not gradients:
             return None
+        scale = getattr(optimizer, "grad_scale", None)
         try:
             with torch.no_grad():
-                norm = torch.linalg.vector_norm(torch.stack(measure_norms(gradients)))
-                if (scale := getattr(optimizer, "grad_scale", None)) is not None:
+                norms = torch.stack(measure_norms(gradients))
+                if scale is None and norms.is_cpu:
+                    return math.hypot(*norms.tolist())
+                norm = torch.linalg.vector_norm(norms)
+                if scale is not None:
                     norm = norm / scale
         except (RuntimeError, NotImplementedError) as error:
             self._session.add_blind_spot(f"gradient norm: could not be computed ({error})")
@@ -140,20 +149,37 @@ def _list_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tupl
 def list_gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """The gradients an optimizer holds, in its order."""
     return [
-        parameter.grad
+        gradient
         for group in optimizer.param_groups
         for parameter in group["params"]
-        if parameter.grad is not None
+        if (gradient := parameter.grad) is not None
     ]
 
 
-def measure_norms(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+def read_norms(tensors: Tensors) -> list[float]:
+    """The Euclidean norm of each tensor as a number, in one read."""
+    if not tensors:
+        return []
+    with torch.no_grad():
+        norms = measure_norms(tensors)
+        if any(norm.dtype is not norms[0].dtype for norm in norms):
+            norms = [norm.float() for norm in norms]
+        return torch.stack(norms).tolist()
+
+
+def measure_norms(tensors: Tensors) -> Tensors:
     """The Euclidean norm of each tensor, of this rank's shard where it is sharded."""
+    if PLAIN.issuperset(map(type, tensors)) and len({tensor.get_device() for tensor in tensors}) == 1:
+        try:
+            return torch._foreach_norm(tensors)  # noqa: SLF001  no public name; half the time of a loop
+        except NotImplementedError:
+            # Some are sparse, which is not looked for: in every step that takes as long as two of the norms.
+            pass
     local = [getattr(tensor, "_local_tensor", tensor) for tensor in tensors]
     if (
         all(tensor.layout is torch.strided for tensor in local)
         and len({tensor.device for tensor in local}) == 1
     ):
-        return list(torch._foreach_norm(local))  # noqa: SLF001  no public name; half the time of a loop
+        return torch._foreach_norm(local)  # noqa: SLF001  no public name
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in local]
     return [torch.linalg.vector_norm(tensor).to(dense[0].device) for tensor in dense]

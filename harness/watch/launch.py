@@ -127,7 +127,37 @@ def build_run(
     Raises:
         ObservationError: Nothing tells what was trained, or there is no loss; says what there is instead.
     """
-    _refuse_incomplete(options, seen)
+    _refuse_incomplete(options, seen, cost)
+    return _build(options, logged, seen, cost, result=result, command=command)
+
+
+def build_unfinished_run(
+    options: RunOptions,
+    seen: Sequence[RunObservation],
+    cost: Cost,
+    *,
+    recorded: Sequence[Step] = (),
+    command: Sequence[str] | None = None,
+) -> TrainingRun | None:
+    """The record of a run that came to no good end, as far as it went; None without a step that has a loss."""
+    try:
+        logged = Logged(list(recorded), "record() callback")
+        return _build(
+            replace(options, loss=None, metrics=None), logged, seen, cost, result=None, command=command
+        )
+    except ObservationError:
+        return None
+
+
+def _build(
+    options: RunOptions,
+    logged: Logged,
+    seen: Sequence[RunObservation],
+    cost: Cost,
+    *,
+    result: object,
+    command: Sequence[str] | None,
+) -> TrainingRun:
     observed = seen[0] if seen else None
     watched = build_watched_steps(observed, seen) if observed else []
     watched_loss = next((name for step in watched for name in step.metrics if name.startswith("loss")), None)
@@ -205,7 +235,7 @@ def _explain_apart(seen: Sequence[RunObservation]) -> str:
     )
 
 
-def _refuse_incomplete(options: RunOptions, seen: Sequence[RunObservation]) -> None:
+def _refuse_incomplete(options: RunOptions, seen: Sequence[RunObservation], cost: Cost) -> None:
     """A process that trained and was gone before its end is no whole run, whatever its launcher's exit code."""
     broken = [run for run in seen if run.steps and not run.outcome.is_complete]
     if not broken:
@@ -215,6 +245,7 @@ def _refuse_incomplete(options: RunOptions, seen: Sequence[RunObservation]) -> N
         f"{f' with {broken[0].error}' if broken[0].error else ''}{tell_progress(broken)}.\n"
         "Next: find out who hides that: a launcher that drops the exit code, or a process that was killed.",
         seen=seen,
+        run=build_unfinished_run(options, seen, cost),
     )
 
 

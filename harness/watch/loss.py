@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.watch.held_graphs import HeldGraphs
     from harness.watch.readings import Reading
     from harness.watch.session import Session
+    from harness.watch.steps import OpenStep
 
 
 class LossHooks:
@@ -98,11 +99,10 @@ class LossHooks:
         elif clock.current == OTHER and not session.sees_forward:
             clock.rename(FORWARD)
         row = session.ledger.open
-        if row.deep is not None:
-            for listener in self.before_deep_backward:
-                listener(args[0] if args else kwargs.get("tensors"))
+        tensors = args[0] if args else kwargs.get("tensors")
+        if row.deep is not None or row.trace is not None:
+            self._look(row, tensors)
         if row.num_closure_calls <= 1:
-            tensors = args[0] if args else kwargs.get("tensors")
             if self.held_graphs is not None:
                 self.held_graphs.mark(tensors, row.number)
             if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
@@ -121,6 +121,14 @@ class LossHooks:
                 self._read(tensor, weight) for tensor, weight in zip(tensors, weights, strict=False)
             )
         clock.switch(BACKWARD)
+
+    def _look(self, row: OpenStep, tensors: object) -> None:
+        """What is taken of a step that is watched in depth, or traced, before its backward."""
+        if row.deep is not None:
+            for listener in self.before_deep_backward:
+                listener(tensors)
+        if row.trace is not None:
+            row.trace.note_first_event()
 
     def _tell_non_finite(self, tensor: torch.Tensor) -> None:
         for listener in self.on_non_finite:

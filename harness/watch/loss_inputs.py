@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from harness.record.deep import LossFunctionObservation
 from harness.watch.compilation import is_capturing
+from harness.watch.fingerprints import fingerprint_whole
 from harness.watch.graph import find_maker
 from harness.watch.taps import TapSet
 from harness.watch.targets import note_padding, note_reach, note_shift
@@ -127,6 +128,8 @@ class LossFunctionHooks:
             is_log_target=bool(bound.arguments.get("log_target", False)),
         )
         with torch.no_grad():
+            if self._step.is_compared:
+                found.inputs, found.targets = fingerprint_whole(inputs), fingerprint_whole(targets)
             _judge_numbers(found, inputs.detach(), targets.detach())
             if name in CLASSIFICATION:
                 _judge_inputs(found, inputs.detach())

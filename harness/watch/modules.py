@@ -115,11 +115,10 @@ class ModuleHooks:
         self._names = names
         return names
 
-    def count_trainable(self) -> dict[str, int]:
+    def count_trainable(self, names: dict[int, str]) -> dict[str, int]:
         """Number of elements of every trainable parameter, by name; empty once a model is gone."""
         if self._has_lost_root():
             return {}
-        names = self.name_parameters()
         return {
             names[id(parameter)]: parameter.numel()
             for root in self.find_roots()
@@ -210,6 +209,8 @@ class ModuleHooks:
         row = session.ledger.open
         if row.deep is not None:
             row.deep.note_first_event()
+        if row.trace is not None:
+            row.trace.note_first_event()
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
         self._note_batch(module, args, kwargs)
 
@@ -224,6 +225,8 @@ class ModuleHooks:
         if row.deep is not None:
             del row.deep.record.batch_fingerprints[-1:]
             row.deep.note_batch(module, args, kwargs)
+        if row.trace is not None:
+            row.trace.note_batch(args, kwargs, is_again=True)
 
     def _note_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch from the first call before a backward: later calls get losses or features."""
@@ -246,6 +249,8 @@ class ModuleHooks:
         row.batches.append(size)
         if row.deep is not None:
             row.deep.note_batch(module, args, kwargs)
+        if row.trace is not None:
+            row.trace.note_batch(args, kwargs)
 
     def _note_evaluation(self, module: nn.Module) -> None:
         evaluations = self._session.run.evaluations

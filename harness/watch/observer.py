@@ -26,11 +26,14 @@ from harness.watch.limits import StepLimit, TrainingStopped
 from harness.watch.loss import LossHooks
 from harness.watch.memory import ResidentSet, read_peak_memory_bytes
 from harness.watch.modules import ModuleHooks
+from harness.watch.numerics import capture_numerics
 from harness.watch.options import Depth, ObserverOptions
 from harness.watch.origin import note_non_finite_parameters, note_origin
+from harness.watch.provenance import describe_modules, find_sources, list_project_files
 from harness.watch.schedule import ScheduleHooks
 from harness.watch.session import Session
 from harness.watch.structure import StructureWatch
+from harness.watch.trace import TracedStep
 from harness.watch.turns import STOP_REASON
 from harness.watch.updates import OptimizerHooks
 
@@ -93,12 +96,13 @@ class Observer:
         self._optimizers = OptimizerHooks(session, gradients)
         self._schedules = ScheduleHooks(session, self._optimizers.find_position)
         self._structure = StructureWatch(session, self._modules) if self.options.depth is Depth.DEEP else None
+        self._data = DataHooks(session)
         self._families = (
             self._loss,
             gradients,
             self._optimizers,
             self._schedules,
-            DataHooks(session),
+            self._data,
             self._modules,
             CheckpointHooks(session, self._modules, self._optimizers),
             AutocastHooks(session),
@@ -154,6 +158,7 @@ class Observer:
                 self._by_hand.install()
             if 0 in self._deep_steps:
                 self._open_deep()
+            self._trace(0)
         except BaseException:
             self._remove()
             raise
@@ -243,6 +248,7 @@ class Observer:
             or number + 1 in self._deep_steps
         ):
             session.attempt("end of step", self._turn_over, row)
+        self._trace(number + 1)
         if self.options.max_steps is not None or self.options.max_seconds is not None:
             self._limit.check(session.ledger.num_steps)
         if self._turns is not None:
@@ -251,6 +257,10 @@ class Observer:
             session.clock.skip()
             if self._limit.reason is not None:
                 self._limit.check(session.ledger.num_steps)
+
+    def _trace(self, number: int) -> None:
+        if number < self.options.traced_steps:
+            self._session.ledger.open.trace = TracedStep(self._session)
 
     def _give_way(self) -> None:
         if self._deep is not None:
@@ -364,16 +374,30 @@ class Observer:
 
     def _describe_run(self) -> None:
         run = self._session.run
-        for family in self._families:
-            if isinstance(family, DataHooks):
-                self._session.attempt("samples", family.describe)
+        self._session.attempt("samples", self._data.describe)
         run.rank, run.world_size = find_rank()
         run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._optimizers.describe(self._modules.name_parameters())
-        run.trainable_parameters = self._modules.count_trainable() or run.trainable_parameters
+        names = self._modules.name_parameters()
+        self._optimizers.describe(names)
+        run.trainable_parameters = self._modules.count_trainable(names) or run.trainable_parameters
+        if not run.numerics and run.optimizers:
+            self._session.attempt("numerics", self._describe_circumstances)
         run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
         self._loss.note_scale()
         note_compilation(run.compilation, self._graphs_before)
+
+    def _describe_circumstances(self) -> None:
+        """What a run is compared with another by, once it trains."""
+        run = self._session.run
+        run.seed = torch.initial_seed()
+        run.numerics = capture_numerics()
+        if not self.options.traced_steps:
+            return
+        roots = self._modules.find_roots()
+        run.modules = describe_modules(roots)
+        kinds = {type(module) for root in roots for module in root.modules()}
+        run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()])
+        run.project_files = list_project_files()
 
 
 class _KeptSteps:

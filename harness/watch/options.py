@@ -40,6 +40,8 @@ class ObserverOptions:
     """Steps, from 1, of which the operations are counted; they are not timed, and none of them is deep."""
     max_kept_steps: int = MAX_KEPT_STEPS
     """Steps kept in memory; beyond, the middle of the run is dropped."""
+    traced_steps: int = 0
+    """First steps of which a trace is taken, to compare two runs by; none unless they are compared."""
 
     def __post_init__(self) -> None:
         if self.max_steps is not None and self.max_steps < 1:
@@ -70,7 +72,7 @@ LIMITS_NEED_WATCHING = (
 
 
 def build_observer_options(
-    depth: str, *, max_steps: int | None = None, max_seconds: float | None = None
+    depth: str, *, max_steps: int | None = None, max_seconds: float | None = None, traced_steps: int = 0
 ) -> ObserverOptions | None:
     """The options for a depth by name; None for `off`.
 
@@ -81,7 +83,9 @@ def build_observer_options(
         raise UsageError(LIMITS_NEED_WATCHING)
     if depth == OFF:
         return None
-    return ObserverOptions(depth=Depth(depth), max_steps=max_steps, max_seconds=max_seconds)
+    return ObserverOptions(
+        depth=Depth(depth), max_steps=max_steps, max_seconds=max_seconds, traced_steps=traced_steps
+    )
 
 
 def lighten(options: ObserverOptions | None) -> ObserverOptions | None:

@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.record.structure import PassObservation
-from harness.watch.compilation import is_capturing
 from harness.watch.next_tokens import TargetNote, find_token_input
 
 if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
-
     from harness.watch.session import Session
 
 MAX_PASSES = 16
@@ -46,30 +42,14 @@ class Captured:
 
 
 class PassHooks:
-    """Listens to all module calls of one deep step, and keeps those of outermost modules."""
+    """Is told all module calls of one deep step, and keeps those of outermost modules."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._handles: list[RemovableHandle] = []
         self._inside: list[int] = []
         self._passes: dict[tuple[int, bool, bool], tuple[weakref.ref[nn.Module], PassObservation]] = {}
         self._captured: dict[int, Captured] = {}
         self._targets: list[tuple[torch.Tensor, int]] = []
-
-    def install(self) -> None:
-        """Starts to listen."""
-        self._handles = [
-            register_module_forward_pre_hook(self._before),
-            register_module_forward_hook(self._after, with_kwargs=True),
-        ]
-
-    def remove(self) -> None:
-        """Stops to listen."""
-        for handle in self._handles:
-            handle.remove()
-            # The handle of a global hook forgets this table.
-            getattr(torch.nn.modules.module, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
-        self._handles = []
 
     def note_backward(self) -> None:
         """Forgets calls that never returned: a backward is not inside one."""
@@ -86,7 +66,6 @@ class PassHooks:
         Args:
             held: Identities of the parameters that optimizers hold.
         """
-        self.remove()
         trained: dict[int, tuple[int, nn.Module]] = {}
         for reference, found in self._passes.values():
             module = reference()
@@ -106,18 +85,12 @@ class PassHooks:
         self._passes, self._captured, self._targets = {}, {}, []
         return passes, [module for _, module in trained.values()], captured
 
-    def _is_deaf(self) -> bool:
-        session = self._session
-        return is_capturing() or bool(session.num_nested_backwards) or not session.is_training_thread()
+    def enter(self, module: nn.Module) -> None:
+        """Before a module's forward."""
+        self._inside.append(id(module))
 
-    def _before(self, module: nn.Module, args: object) -> None:
-        del args
-        if not self._is_deaf():
-            self._inside.append(id(module))
-
-    def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if self._is_deaf():
-            return
+    def leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """After a module's forward that has returned."""
         while self._inside and self._inside.pop() != id(module):
             # What is above it never returned.
             continue

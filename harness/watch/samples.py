@@ -90,12 +90,15 @@ class SampleLedger:
         self._all.append(samples)
         return samples
 
-    def note_batch(self, samples: LoaderSamples, batch: object, *, is_first_pass: bool) -> None:
-        """Takes note of a batch that was read."""
+    def note_read(self, samples: LoaderSamples) -> None:
+        """Takes note that a batch was read, whatever is in it."""
         self.settle()
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(samples)
-        if is_first_pass and samples.num_looked_at < MAX_SAMPLES and samples.num_bytes < MAX_BYTES:
+
+    def look_at(self, samples: LoaderSamples, batch: object) -> None:
+        """Takes note of the samples in a batch of the first pass, up to a number."""
+        if samples.num_looked_at < MAX_SAMPLES and samples.num_bytes < MAX_BYTES:
             _look_at(samples, batch)
 
     def settle(self) -> None:
@@ -206,7 +209,8 @@ def _look_at(samples: LoaderSamples, batch: object) -> None:
     samples.num_looked_at += len(rows)
     samples.rows.update(map(zlib.crc32, rows))
     loader.num_looked_at, loader.num_different = samples.num_looked_at, len(samples.rows)
-    if not inputs.is_floating_point() and inputs.dim() == 2:  # noqa: PLR2004  samples by positions
+    is_tokens = not inputs.is_floating_point() and inputs.dim() == 2  # noqa: PLR2004  samples by positions
+    if is_tokens and inputs.shape[1] > PREFIX_TOKENS:
         rows = read_rows(inputs[: len(rows), :PREFIX_TOKENS])
     samples.contents.update(map(zlib.crc32, rows))
 

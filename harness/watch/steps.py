@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.watch.deep import DeepStep
     from harness.watch.device_clock import DeviceClock, DeviceTimes
     from harness.watch.readings import Reading
+    from harness.watch.trace import TracedStep
 
 POLL_EVERY = 16
 # Completing steps one by one, each with a cold cache, takes twice as long.
@@ -50,6 +51,7 @@ class OpenStep:
     first_host_sync: str | None = None
     found_inf: Reading = None
     deep: DeepStep | None = None
+    trace: TracedStep | None = None
 
     def is_known(self) -> bool:
         """Whether every number of it has been brought over from its device."""
@@ -203,6 +205,7 @@ def build_step(row: OpenStep, *, has_later: bool = True) -> StepObservation:
         num_host_syncs=row.num_host_syncs,
         first_host_sync=row.first_host_sync,
         clipping=clipping,
+        trace=None if row.trace is None else row.trace.finish(),
     )
 
 

@@ -34,6 +34,15 @@ class Place(Protocol):
         """Sends calls to the original again."""
 
 
+class _Cell:
+    """Holds where calls go."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Callable[..., Any]) -> None:
+        self.entry = entry
+
+
 class FunctionPlace:
     """A plain Python function, redirected by exchanging its code."""
 
@@ -44,11 +53,9 @@ class FunctionPlace:
             self._code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
         )
         self.original.__kwdefaults__ = function.__kwdefaults__
-        self._signature = _read_signature(function, self._code)
-
-    def put(self, entry: Callable[..., Any]) -> None:
-        """Sends calls to `entry`, wherever the function was imported to."""
-        constants = tuple(entry if value == ENTRY else value for value in _call_entry.__code__.co_consts)
+        self._signature = inspect.signature(function)
+        self._cell = _Cell(self.original)
+        constants = tuple(self._cell if value == ENTRY else value for value in _call_entry.__code__.co_consts)
         self._redirected = _call_entry.__code__.replace(
             co_consts=constants,
             co_name=self._code.co_name,
@@ -56,30 +63,40 @@ class FunctionPlace:
             co_filename=self._code.co_filename,
             co_firstlineno=self._code.co_firstlineno,
         )
+
+    def put(self, entry: Callable[..., Any]) -> None:
+        """Sends calls to `entry`, wherever the function was imported to."""
+        self._cell.entry = entry
         vars(self._function).setdefault("__signature__", self._signature)
         self._function.__code__ = self._redirected
 
     def restore(self) -> None:
         """Gives the function its own code back, unless somebody else has exchanged it since."""
+        self._cell.entry = self.original
         if vars(self._function).get("__signature__") is self._signature:
             del vars(self._function)["__signature__"]
         if self._function.__code__ is self._redirected:
             self._function.__code__ = self._code
 
 
-# Reading a signature takes as long as watching a step, and deep steps redirect the same functions again.
+def is_redirected(code: types.CodeType) -> bool:
+    """Whether code only sends calls on, though it shows the name and the file of a function."""
+    return any(type(value) is _Cell for value in code.co_consts)
+
+
+# To make one takes as long as watching a step, and deep steps redirect the same functions again.
 @functools.lru_cache(maxsize=256)
-def _read_signature(function: types.FunctionType, code: types.CodeType) -> inspect.Signature:
+def _build_place(function: types.FunctionType, code: types.CodeType) -> FunctionPlace:
     del code
-    return inspect.signature(function)
+    return FunctionPlace(function)
 
 
 ENTRY = "harness: where calls go"
 
 
 def _call_entry(*args: Any, **kwargs: Any) -> Any:
-    entry: Any = "harness: where calls go"  # the constant that FunctionPlace.put replaces
-    return entry(*args, **kwargs)
+    cell: Any = "harness: where calls go"  # the constant that FunctionPlace replaces by its cell
+    return cell.entry(*args, **kwargs)
 
 
 class MethodPlace:
@@ -191,7 +208,7 @@ class TapSet:
         plain = inspect.unwrap(function)
         if not isinstance(plain, types.FunctionType) or plain.__code__.co_freevars:
             return False
-        self._add(plain, builder, lambda: FunctionPlace(plain))
+        self._add(plain, builder, lambda: _build_place(plain, plain.__code__))
         return True
 
     def on_method(self, owner: type, name: str, listener: Listener) -> None:

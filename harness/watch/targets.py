@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,7 @@ MIN_COUNTED = 16
 MIN_ROWS = 2
 MIN_LENGTH = 4
 MIN_TAIL = 2
+NUM_FIRST = 512
 MIN_SHARE_OF_ROWS = 0.25
 
 
@@ -50,12 +52,31 @@ def note_reach(found: LossFunctionObservation, targets: torch.Tensor) -> None:
     found.share_out_of_reach = share or None
 
 
+def _is_never_shifted(rows: torch.Tensor, tokens: torch.Tensor, ignore_index: int | None) -> bool:
+    """Whether the first rows alone tell that no shift fits: without a dozen operations for each."""
+    ignored = -1 if ignore_index is None else ignore_index
+    num_rows = max(1, NUM_FIRST // max(tokens.shape[1], 1))
+    given, wanted = (part[:num_rows, :NUM_FIRST].tolist() for part in (tokens, rows))
+    for shift in SHIFTS:
+        most = (1.0 - SHARE_OF_MATCHES) * tokens.numel() + tokens.shape[0] * abs(shift)
+        num_others = sum(
+            after not in (before, ignored)
+            for inputs, targets in zip(given, wanted, strict=True)
+            for before, after in zip(inputs[max(shift, 0) :], targets[max(-shift, 0) :], strict=False)
+        )
+        if num_others <= most:
+            return False
+    return True
+
+
 def note_shift(found: LossFunctionObservation, targets: torch.Tensor, inputs: Sequence[torch.Tensor]) -> None:
     """Notes by how many places the targets that count are the model's input tokens moved on."""
     shifts = [
         shift
         for tokens in inputs
-        if _is_tokens(tokens) and targets.numel() == tokens.numel()
+        if _is_tokens(tokens)
+        and targets.numel() == tokens.numel()
+        and not _is_never_shifted(targets.reshape(tokens.shape), tokens, found.ignore_index)
         for shift in SHIFTS
         if _is_shifted(targets.reshape(tokens.shape), tokens, shift, found.ignore_index)
     ]
@@ -127,7 +148,12 @@ def find_padding(tokens: torch.Tensor) -> int | None:
 
     None where there is none, or all rows are of one length.
     """
-    candidate = int(tokens[:, -1].mode().values)
+    # Most tokens are not padded, and the last columns tell so at once.
+    ends = tokens[:, -MIN_TAIL:].tolist()
+    counts = collections.Counter(row[-1] for row in ends)
+    candidate = min(token for token, count in counts.items() if count == max(counts.values()))
+    if sum(set(row) == {candidate} for row in ends) < MIN_SHARE_OF_ROWS * len(ends):
+        return None
     lengths = find_tails(tokens, candidate).sum(1)
     num_elsewhere = int((tokens[:, 1:] == candidate).sum()) - int(
         lengths.clamp_max(tokens.shape[1] - 1).sum()

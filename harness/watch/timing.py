@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from harness import clock
 from harness.record.observation import PHASES
+from harness.watch.device_clock import NO_PHASE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.watch.device_clock import DeviceClock
 
 DATA, FORWARD, BACKWARD, OPTIMIZER, OTHER = range(len(PHASES))
@@ -55,6 +59,20 @@ class PhaseClock:
         """The seconds per phase from the last take to the last switch."""
         times_s, self._times_s = self._times_s, [0.0] * len(PHASES)
         return times_s
+
+    @contextlib.contextmanager
+    def leave_out(self) -> Iterator[None]:
+        """Gives the time spent inside to no phase, and all before it to the one that is running."""
+        start_s = self.read_s()
+        if self.device is not None:
+            self.device.note(NO_PHASE)
+        try:
+            yield
+        finally:
+            if self.device is not None:
+                self.device.note(self.current)
+            if self._last_s is not None:
+                self._last_s += self.read_s() - start_s
 
     def skip(self) -> None:
         """Gives the stretch that is running to no phase; the current one begins anew."""

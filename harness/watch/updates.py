@@ -191,6 +191,8 @@ class OptimizerHooks:
             row.measured_norms = [*row.measured_norms, self._gradients.measure(optimizer)]
         if row.deep is not None:
             row.deep.read_gradients(optimizer)
+        if row.trace is not None:
+            row.trace.read_gradients(optimizer)
         if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
             row.found_inf = self._session.ledger.readings.read(found_inf)
 
@@ -224,6 +226,8 @@ class OptimizerHooks:
             row = ledger.open if ledger.last is None else ledger.find_row(index)
             if row.deep is not None:
                 row.deep.read_updates(optimizer)
+            if row.trace is not None:
+                row.trace.read_updates(optimizer)
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
             session.note_failure("optimizer step", error)
             return

@@ -47,6 +47,64 @@ def test_a_crash_shows_its_traceback_once_and_the_document_holds_it(tmp_path: Pa
     assert document["message"].count("Traceback") == 1
 
 
+FAILS_BELOW_HOOKS = """
+import torch
+
+
+class Model(torch.nn.Linear):
+    def forward(self, inputs):
+        if len(inputs) == 3:
+            raise KeyError("inputs")
+        return super().forward(inputs)
+
+
+def train():
+    model = Model(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for number in (2, 2, 3):
+        loss = model(torch.ones(number, 2)).sum()
+        loss.backward()
+        optimizer.step()
+
+
+try:
+    train()
+except KeyError as error:
+    torch.autograd.backward(torch.ones(2, requires_grad=True) * 2)
+"""
+
+
+def test_a_traceback_shows_the_lines_of_the_program_and_none_of_the_watcher(tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILS_BELOW_HOOKS)
+    done, _ = check(tmp_path, after="import failing")
+    assert done.returncode == 2
+    assert "During handling of the above exception" in done.stderr
+    assert done.stderr.count('raise KeyError("inputs")') == 1
+    assert done.stderr.count("in backward") == 1
+    assert "harness/watch" not in done.stderr
+
+
+LEAVES_AT_NAN = (
+    "if step == 5: weight.data.fill_(float('nan'))\n    if not loss.isfinite(): raise SystemExit(3)"
+)
+
+
+def test_a_program_that_leaves_by_itself_at_nan_is_diagnosed_and_still_exits_with_2(tmp_path: Path) -> None:
+    done, document = check(tmp_path, after=LEAVES_AT_NAN)
+    assert done.returncode == 2
+    assert "harness: seen in 7 steps, before the end:\nerror: T2" in done.stdout
+    assert "exited with code 3" in done.stderr
+    assert document["outcome"] == "not observed"
+    assert document["run"]["loss"][-1] == [6, "nan"]
+    assert "T201" in [finding["code"] for finding in document["run"]["findings"]]
+
+
+def test_a_crash_of_a_training_without_faults_has_no_finding(tmp_path: Path) -> None:
+    done, document = check(tmp_path, after="assert step < 8, 'out of cheese'")
+    assert "harness: seen" not in done.stdout
+    assert document["run"]["findings"] == []
+
+
 @pytest.mark.slow
 def test_ranks_that_train_each_for_itself_are_noted(tmp_path: Path) -> None:
     done, document = check(tmp_path, "--ranks", "2")

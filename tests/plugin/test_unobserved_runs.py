@@ -135,3 +135,46 @@ def test_an_interrupt_in_a_training_ends_the_session_with_its_report(project: py
     result = project.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["test_it.py::test_good *passed", "*KeyboardInterrupt*"])
+
+
+LEAVING = """
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def train():
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for step in range(12):
+        if step == 6:
+            weight.data.fill_(float("nan"))
+        loss = weight.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if not loss.isfinite():
+            sys.exit(3)
+
+
+def test_call(smoke_training):
+    smoke_training(train)
+
+
+def test_command(smoke_training, tmp_path):
+    (tmp_path / "train.py").write_text(Path(__file__).read_text() + "\\n\\ntrain()\\n")
+    smoke_training.command([sys.executable, str(tmp_path / "train.py")])
+"""
+
+
+def test_a_program_that_leaves_at_nan_shows_what_leads_to_it(project: pytest.Pytester) -> None:
+    project.makepyfile(LEAVING)
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(failed=2)
+    assert result.ret == 2
+    told = [line.strip() for line in result.outlines]
+    assert sum("Seen before that:" in line for line in told) >= 2
+    assert sum("error: T2" in line for line in told) >= 2
+    result.stdout.fnmatch_lines(["*Next: run the command by hand*"])

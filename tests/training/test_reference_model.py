@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import assert_artifacts, assert_finite, assert_healthy, assert_loss_decreases
+from harness import (
+    assert_artifacts,
+    assert_finite,
+    assert_healthy,
+    assert_loss_decreases,
+    assert_matches_baseline,
+)
 from reference_model import build_config, train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import SmokeTraining
+    from harness import SmokeTraining, TrainingRun
 
 ARTIFACTS = (
     "config.yaml",
@@ -28,7 +34,7 @@ ARTIFACTS = (
 @pytest.mark.smoke_training(devices=["cpu"], seed=0)
 @pytest.mark.budget(wall_clock_s=60, step_time=0.4, throughput=0.4, final_loss=0.02)
 def test_reference_model_trains(smoke_training: SmokeTraining, tmp_path: Path) -> None:
-    check_training(smoke_training, tmp_path)
+    assert_matches_baseline(check_training(smoke_training, tmp_path))
 
 
 # Absolute limits only, until a GPU runner has accepted baselines of its own.
@@ -38,13 +44,14 @@ def test_reference_model_trains_on_a_gpu(smoke_training: SmokeTraining, tmp_path
     check_training(smoke_training, tmp_path)
 
 
-def check_training(smoke_training: SmokeTraining, tmp_path: Path) -> None:
+def check_training(smoke_training: SmokeTraining, tmp_path: Path) -> TrainingRun:
     config = build_config({"mode": "ci", "out": tmp_path, "run_id": "ci", "device": smoke_training.device})
     run = smoke_training.options(run_dir=tmp_path / "ci", metrics="metrics.csv")(train, config)
     assert_finite(run)
     assert_loss_decreases(run, min_drop=0.3)
     assert_healthy(run)
     assert_artifacts(run, *ARTIFACTS)
+    return run
 
 
 @pytest.mark.smoke_training
@@ -55,6 +62,7 @@ def test_reference_model_trains_as_a_command(smoke_training: SmokeTraining, tmp_
     run = training.command([*command, "--out", tmp_path, "--run_id", "ci"])
     assert_healthy(run)
     assert_artifacts(run, *ARTIFACTS)
+    assert_matches_baseline(run)
 
 
 @pytest.mark.smoke_training(devices=["cpu", "cuda"])

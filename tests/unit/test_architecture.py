@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = (
     ("errors", "clock"),
-    ("arguments", "selection"),
+    ("arguments", "selection", "calls"),
     ("record",),
     ("rules", "watch", "baselines", "markers"),
     ("probes", "budgets", "profiling"),
@@ -23,13 +23,14 @@ FLOORS = (
     ("assertions",),
     (
         *("__init__", "plugin", "settings", "fixtures", "session", "project", "commands", "cli", "__main__"),
-        *("worktrees", "revisions", "comparison"),
+        *("worktrees", "versions", "side_by_side"),
     ),
 )
 """From the ground up. Rooms of one floor know nothing of each other, but for the top floor."""
 
 ROOMS_OF_LIBRARIES = {
     "torch": ("watch/", "probes/", "profiling/"),
+    "matplotlib": ("report/picture.py",),
     "pandas": ("record/frames.py", "report/"),
     "pytest": ("plugin.py", "settings.py", "fixtures.py", "session.py"),
 }

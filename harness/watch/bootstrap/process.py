@@ -17,6 +17,7 @@ from harness.record.observation import Outcome
 from harness.watch.bootstrap import VARIABLE
 from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
+from harness.watch.own_frames import strip_own_frames
 from harness.watch.record_file import RecordFile
 from harness.watch.turns import TurnTaker
 
@@ -75,6 +76,10 @@ class WatchedProcess:
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> Any:
         self._error = error
+        # Here only, where the program is over: what it catches itself, it gets as it is.
+        with contextlib.suppress(Exception):
+            strip_own_frames(error)
+            trace = error.__traceback__
         return self._excepthook(kind, error, trace)
 
     def _leave(self, code: int) -> NoReturn:

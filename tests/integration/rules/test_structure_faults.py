@@ -146,6 +146,44 @@ def test_a_fault_of_structure_is_named(make_run: MakeRun, fault: str, expected: 
     assert expected in judge(make_run, lambda: train(fault))
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 16])
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda x: x + x[:1],
+        lambda x: x + x[-1:],
+        lambda x: x + x.mean(0),
+        lambda x: x.cumsum(0),
+        lambda x: x.flip(0).cumsum(0).flip(0),
+        lambda x: x + x.roll(1, 0),
+    ],
+    ids=["first", "last", "mean", "earlier", "later", "neighbour"],
+)
+def test_a_leak_between_samples_is_seen_in_whatever_direction(
+    leak: Callable[[torch.Tensor], torch.Tensor], batch_size: int
+) -> None:
+    class Leaking(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  as the class above it
+            return super().forward(leak(input))
+
+    (probe,) = watch(lambda: fit(Leaking(7, 5), batch_size)).probes
+    (clean,) = watch(lambda: fit(nn.Linear(7, 5), batch_size)).probes
+
+    assert (probe.sample_change or 0.0) > 1e-2
+    assert clean.sample_change == pytest.approx(0.0, abs=1e-6)
+    assert (probe.is_constant, clean.is_constant) == (False, False)
+
+
+def fit(model: nn.Module, batch_size: int) -> None:
+    """A regression of a few steps."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for (inputs,) in DataLoader(TensorDataset(torch.randn(6 * batch_size, 7)), batch_size=batch_size):
+        optimizer.zero_grad()
+        functional.mse_loss(model(inputs), inputs[:, :5]).backward()
+        optimizer.step()
+
+
 def test_probing_leaves_program_and_generators_as_they_are() -> None:
     unwatched = train()
     states: list[Any] = []

@@ -360,7 +360,14 @@ def test_a_smaller_batch_of_samples_is_silent(make_run: MakeRun) -> None:
 
 def test_micro_batches_that_are_cleared_away_are_told(make_run: MakeRun) -> None:
     observed = make_accumulating((0.5, 0.5), grad_norms_before_backward=[None, None])
-    assert tell(find(make_run, observed)) == [("T413", "warning")]
+    (finding,) = find(make_run, observed)
+    assert tell([finding]) == [("T413", "warning")]
+    # As the optimizer gets them, not as they are under a GradScaler.
+    scaled = make_accumulating((0.5, 0.5), grad_norms_before_backward=[None, None])
+    for deep in scaled.deep_steps:
+        deep.loss_scale = 1024.0
+        deep.grad_norms_after_backward = [1024.0 * (norm or 0.0) for norm in deep.grad_norms_after_backward]
+    assert find(make_run, scaled)[0].message == finding.message
     # A sharpness-aware step uses one batch; gradients combined by hand are not the last one's.
     same_batch = make_accumulating(
         (0.5, 0.5), grad_norms_before_backward=[None, None], batch_fingerprints=["a", "a"]

@@ -130,6 +130,8 @@ def test_one_loss_far_above_its_neighbours_is_a_spike(make_run: MakeRun, spike: 
     losses = [*FALLING[:45], spike, *FALLING[46:]]
     (finding,) = find(make_run, losses)
     assert (finding.code, str(finding.severity), finding.step) == ("T105", severity, 45)
+    # Both bounds are told: many times the losses before it alone makes no warning.
+    assert "a warning above 20 times that, where it is also above" in finding.message
 
 
 def test_noise_has_no_spikes(make_run: MakeRun) -> None:

@@ -19,7 +19,7 @@ from harness.record.observation import (
     RunObservation,
     StepObservation,
 )
-from harness.rules import freezing, optimizer, optimizer_settings, optimizers, updates
+from harness.rules import catalogue, freezing, optimizer, optimizer_settings, optimizers, updates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -170,6 +170,12 @@ def with_optimizers(turns: Sequence[int], *made: OptimizerObservation) -> RunObs
 
 def make_optimizer(*names: str, name: str = "Adam", **changes: Any) -> OptimizerObservation:
     return OptimizerObservation(name, [OptimizerGroup({"lr": 0.1}, list(names), 1)], 2, **changes)
+
+
+def test_parameters_in_two_optimizers_lead_what_then_gets_no_gradient() -> None:
+    codes = list(catalogue.BY_CODE)
+    assert codes.index("T503") < codes.index("T401")
+    assert "T401" in catalogue.BY_CODE["T503"].explains
 
 
 def test_two_optimizers_over_the_same_parameters(make_run: MakeRun) -> None:

@@ -202,3 +202,20 @@ def test_times_of_joined_optimizers_are_added() -> None:
     row = OpenStep(3, times_s=[1.0] * 5, device_times=[first, second])
     assert row.is_known()
     assert build_step(row).time_s == pytest.approx(0.010)
+
+
+def test_what_the_watcher_does_within_a_step_is_no_ones_time() -> None:
+    device = Device([1.0, 1.0, 100.0, 1.0, 1.0, 1.0])
+    clock = PhaseClock()
+    clock.device = build_clock(device)
+    clock.switch(DATA)
+    clock.device.take()
+    clock.switch(FORWARD)
+    with clock.leave_out():
+        pass
+    clock.switch(BACKWARD)
+    clock.switch(OTHER)
+    times = clock.device.take()
+    device.num_passed = device.num_recorded
+    assert times is not None
+    assert times.read() == pytest.approx([0.001, 0.002, 0.001, 0.0, 0.0])

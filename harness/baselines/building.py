@@ -1,0 +1,242 @@
+"""Builds the trajectory of a run from its record."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+import zlib
+from base64 import b64encode
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from harness.baselines.run_settings import collect_settings
+from harness.baselines.trajectory import (
+    DeepPoint,
+    InputPoint,
+    LossPoint,
+    TensorPoint,
+    TracePoint,
+    Trajectory,
+)
+from harness.baselines.trajectory_json import TENSOR_SIGNS, WHOLE_MARK, round_to_single, shorten
+from harness.errors import ObservationError
+from harness.record.numerics import derive_numerics_class, describe_machine
+from harness.record.watched import train_together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from harness.record.deep import DeepObservation
+    from harness.record.observation import RunObservation, StepObservation
+    from harness.record.run import Step, TrainingRun
+    from harness.record.trace import StepTrace
+
+TRACED_STEPS = 64
+"""First steps that are traced where runs are compared; enough for a smoke training, and a few kilobytes."""
+STEPS_BY_TENSOR = 16
+MAX_TENSOR_FINGERPRINTS = 2048
+"""Tensors are told apart in the first steps, and only so many of all; then a step has one fingerprint."""
+MAX_DEEP_STEPS = 2
+MAX_MODULES = 64
+NO_GRADIENT, NOT_FINITE = "--", "!!"
+
+
+def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
+    """The trajectory of a run.
+
+    Args:
+        run: The run; watched, or with a history of its own.
+        test: Name of the test or command, under which it is stored.
+
+    Raises:
+        ObservationError: The run has no step with a loss: there is nothing to compare by.
+    """
+    observed = run.observed
+    is_watched = observed is not None and bool(observed.steps) and len(observed.steps) == len(run.steps)
+    points = _build_points(observed, run.steps) if observed and is_watched else _build_logged(run)
+    if not any(point.loss is not None for point in points):
+        raise ObservationError(
+            f"{run.name} has no step with a loss, so there is no trajectory to compare.\n"
+            "Next: let the program be watched (--harness-watch=deep), or log the loss of every step."
+        )
+    device = "cuda" if run.device == "cuda" or (observed is not None and observed.cuda_peak_bytes) else "cpu"
+    numerics = observed.numerics if observed else {}
+    machine = describe_machine(
+        numerics.get("machine") or {"torch": run.environment.torch}, cpu=run.environment.cpu, device=device
+    )
+    is_strict = numerics.get("precision", {}).get("deterministic algorithms") == "true"
+    return Trajectory(
+        test=test,
+        numerics_class=derive_numerics_class(machine),
+        device=device,
+        num_ranks=len(run.ranks) if train_together(run.ranks) else 1,
+        is_deterministic=device == "cpu" or is_strict,
+        points=points,
+        deep=tuple(_build_deep(deep) for deep in observed.deep_steps[:MAX_DEEP_STEPS]) if observed else (),
+        settings=collect_settings(observed) if observed and is_watched else {},
+        parameters=_list_parameters(observed) if observed and is_watched else (),
+        machine=machine,
+        sources=dict(observed.sources) if observed else {},
+        project_files=tuple(observed.project_files) if observed else (),
+    )
+
+
+def _list_parameters(observed: RunObservation) -> tuple[tuple[str, ...], ...]:
+    """Names of each optimizer's tensors; those that no model owns by their position among all."""
+    counter = itertools.count()
+    rows = [
+        [(name, next(counter)) for group in optimizer.groups for name in group.parameters]
+        for optimizer in observed.optimizers
+    ]
+    return tuple(
+        tuple(f"?{position}" if name.startswith("?") else name for name, position in row) for row in rows
+    )
+
+
+def _build_logged(run: TrainingRun) -> tuple[TracePoint, ...]:
+    """The points of a run whose steps it told itself: their losses."""
+    return tuple(TracePoint(step=step, loss=_shorten(loss)) for step, loss in run.loss_curve)
+
+
+def _build_points(observed: RunObservation, steps: Sequence[Step]) -> tuple[TracePoint, ...]:
+    points: list[TracePoint] = []
+    num_left = MAX_TENSOR_FINGERPRINTS
+    for seen, step in zip(observed.steps, steps, strict=True):
+        loss = next((value for name, value in step.metrics.items() if name.startswith("loss")), seen.loss)
+        num_tensors = sum(map(len, seen.trace.gradients)) if seen.trace else 0
+        has_tensors = 0 < num_tensors <= num_left and len(points) < STEPS_BY_TENSOR
+        num_left -= num_tensors if has_tensors else 0
+        points.append(_build_point(seen, loss, has_tensors=has_tensors))
+    return tuple(points)
+
+
+def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool) -> TracePoint:
+    trace = seen.trace
+    clipped = None if trace is None else _join(trace.gradients)
+    facts: dict[str, Any] = {}
+    if trace is not None:
+        facts = {
+            "batch": _name_batch(trace),
+            "generators": dict(trace.generators),
+            "update_norm": _join(trace.updates),
+            "gradients": _fingerprint(trace.gradients, has_tensors=has_tensors),
+            "updates": _fingerprint(trace.updates, has_tensors=has_tensors),
+        }
+    return TracePoint(
+        step=seen.step,
+        loss=_shorten(loss),
+        learning_rates=tuple(_shorten(rate) for group in seen.learning_rates for rate in group),
+        grad_norm=_shorten(seen.grad_norm if seen.grad_norm is not None or seen.clipping else clipped),
+        clipped_norm=_shorten(clipped if clipped is not None else seen.clipped_grad_norm),
+        num_micro_batches=seen.num_micro_batches,
+        shapes=_tell_shapes(seen.batch_shapes),
+        optimizers=tuple(seen.optimizers),
+        was_skipped=seen.was_skipped,
+        **facts,
+    )
+
+
+def number_again(names: Iterable[str]) -> list[str]:
+    """The names, with a number after those that were there before: several models may call their parts alike."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _name_batch(trace: StepTrace) -> str:
+    """What loaders gave, the first micro-batch, and the others: a step draws random numbers between these."""
+    first, *others = trace.called_with or ["-"]
+    parts = [trace.given or "-", first or "-"]
+    if others:
+        parts.append(f"{zlib.crc32(' '.join(others).encode()):08x}")
+    return " ".join(parts)
+
+
+def _tell_shapes(batches: Iterable[Iterable[tuple[int, ...]]]) -> str:
+    told = [" ".join("x".join(map(str, shape)) for shape in shapes) for shapes in batches]
+    if len(told) > 1 and len(set(told)) == 1:
+        return f"{len(told)} of {told[0]}"
+    return ", ".join(told)
+
+
+def _join(rows: Iterable[Iterable[float | None]]) -> float | None:
+    norms = [norm for row in rows for norm in row if norm is not None]
+    return round_to_single(math.sqrt(sum(norm * norm for norm in norms))) if norms else None
+
+
+def _fingerprint(rows: Iterable[Iterable[float | None]], *, has_tensors: bool) -> tuple[str, ...]:
+    """Two signs for the bits of every norm, or eight for all of them."""
+    norms = [norm for row in rows for norm in row]
+    if has_tensors or not norms:
+        return tuple(_fingerprint_norm(norm) for norm in norms)
+    return (f"{WHOLE_MARK}{zlib.crc32(repr(norms).encode()):08x}",)
+
+
+def _fingerprint_norm(norm: float | None) -> str:
+    if norm is None:
+        return NO_GRADIENT
+    if not math.isfinite(norm):
+        return NOT_FINITE
+    checksum = zlib.crc32(struct.pack("<d", norm))
+    return b64encode(checksum.to_bytes(4, "big")).decode()[:TENSOR_SIGNS]
+
+
+def _build_deep(deep: DeepObservation) -> DeepPoint:
+    named = number_again(module.name for module in deep.modules)
+    outputs = {
+        name: module.output
+        for name, module in zip(named, deep.modules, strict=True)
+        if module.output is not None
+    }
+    if len(outputs) > MAX_MODULES and deep.step > 0:
+        outputs = {}
+    return DeepPoint(
+        step=deep.step,
+        inputs=tuple(
+            InputPoint(
+                shape="x".join(map(str, tensor.shape)),
+                dtype=tensor.dtype,
+                minimum=_shorten(tensor.minimum),
+                maximum=_shorten(tensor.maximum),
+                mean=_shorten(tensor.mean),
+                std=_shorten(tensor.std),
+            )
+            for tensor in deep.inputs
+        ),
+        outputs=outputs,
+        losses=tuple(
+            LossPoint(
+                name=call.name,
+                value=_shorten(call.value),
+                scale=_shorten(call.scale),
+                inputs=call.inputs or "",
+                targets=call.targets or "",
+            )
+            for call in deep.loss_functions
+            if call.is_training
+        ),
+        tensors=tuple(
+            TensorPoint(
+                name=parameter.name,
+                contents=parameter.fingerprint or "",
+                weight_norm=_shorten(parameter.weight_norm),
+                grad_norm=_shorten(parameter.grad_norm),
+                update_norm=_shorten(parameter.update_norm),
+            )
+            for parameter in deep.parameters
+        ),
+        in_eval_mode=tuple(deep.modules_in_eval_mode),
+        autocast=deep.autocast,
+        loss_scale=_shorten(deep.loss_scale),
+        generators_after=dict(deep.rng_fingerprints_after),
+    )
+
+
+def _shorten(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return value
+    return shorten(value)

@@ -1,0 +1,348 @@
+"""What is likely behind a divergence, in words: from the settings that differ, and from how the numbers do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from harness.baselines.differences import VALUES_OF, Pair, tell_ratio, unclip
+from harness.baselines.ruler import is_same_rate, measure_distance
+from harness.baselines.run_settings import ORDER
+from harness.baselines.trajectory import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.baselines.divergence import Evidence
+    from harness.baselines.run_settings import SettingChange
+    from harness.baselines.trajectory import TracePoint
+
+MAX_CHANGES = 4
+SAME_RATIO = 1e-4
+MAX_NAMES = 3
+
+
+def list_causes(evidence: Evidence) -> list[str]:
+    """Whole sentences, most likely first; never empty."""
+    causes = [*_tell_changes(evidence), *_TELLERS[evidence.phase](evidence)]
+    return causes or [_FALLBACK[evidence.phase]]
+
+
+def _tell_changes(evidence: Evidence) -> Iterator[str]:
+    """The settings of the phase that differ, as they stand."""
+    changes = evidence.list_changes(evidence.phase)
+    for change in changes[:MAX_CHANGES]:
+        yield f"{change}."
+    if len(changes) > MAX_CHANGES:
+        yield f"{len(changes) - MAX_CHANGES} more settings of this phase differ."
+
+
+def _tell_data(evidence: Evidence) -> Iterator[str]:
+    if evidence.list_changes(Phase.DATA):
+        return
+    orders = [change for change in evidence.changes if change.phase is Phase.DATA and ORDER in change.name]
+    step = evidence.first_index
+    if orders:
+        yield (
+            f"batch {step} holds other samples: the order of the data changed, and no setting of its loader that "
+            "was seen: another generator or seed of the sampler, or the data set is sorted or split differently."
+        )
+    elif evidence.pair.before.batch:
+        yield (
+            f"batch {step} holds other contents of the same samples: normalisation, augmentation, tokenisation, or "
+            "the stored data themselves."
+        )
+
+
+def _tell_generators(evidence: Evidence) -> Iterator[str]:
+    if evidence.list_changes(Phase.RNG):
+        return
+    found = evidence.find(Phase.RNG)
+    names = found.names if found else ()
+    if any(name in ("python", "numpy") for name in names) and "torch" not in names:
+        yield f"the generator of {' and '.join(names)} is not seeded, or was seeded with something else."
+        return
+    step = evidence.first_index
+    if evidence.find(Phase.INITIALISATION) is not None:
+        yield (
+            "the parameters are other draws from the same distributions: an extra random number is drawn before "
+            "the model is built, or one less, or the seed is set at another place."
+        )
+    elif step == 0:
+        yield (
+            "dropout draws and shuffling have moved: an extra random number is drawn, or one less, between "
+            "building the model and step 0."
+        )
+    else:
+        yield (
+            f"random draws have moved since step {step}: an extra random number is drawn, or one less, in or after "
+            f"step {step - 1}, perhaps in an evaluation."
+        )
+
+
+def _tell_initialisation(evidence: Evidence) -> Iterator[str]:
+    found = evidence.find(Phase.INITIALISATION)
+    if evidence.list_changes(Phase.INITIALISATION):
+        yield "the model has other parameters; what is drawn after them, the order of the data too, moves with them."
+        return
+    if found is None or evidence.pair.deep is None:
+        return
+    before = {tensor.name: tensor for tensor in evidence.pair.deep[0].tensors}
+    ratios = {
+        tensor.name: tensor.weight_norm / norm
+        for tensor in evidence.pair.deep[1].tensors
+        if tensor.name in found.names
+        and tensor.weight_norm
+        and (earlier := before.get(tensor.name)) is not None
+        and (norm := earlier.weight_norm)
+    }
+    if ratios:
+        yield (
+            f"{name_group(found.names)} {'is' if len(found.names) == 1 else 'are'} initialised differently: the norm "
+            f"is x{min(ratios.values()):.3g}"
+            f"{f' to x{max(ratios.values()):.3g}' if max(ratios.values()) > min(ratios.values()) * 1.01 else ''}."
+        )
+    else:
+        yield f"{name_group(found.names)} start{'s' if len(found.names) == 1 else ''} from other values."
+
+
+def _tell_forward(evidence: Evidence) -> Iterator[str]:
+    found = evidence.find(Phase.FORWARD)
+    if evidence.list_changes(Phase.FORWARD) or found is None:
+        return
+    if found.item.startswith("mode of"):
+        yield f"{name_group(found.names)}: model.train() or model.eval() is called at another place."
+    elif found.item.startswith("output of"):
+        yield (
+            f"`{found.names[0]}` computes something else from the same batch, parameters and random numbers: its "
+            "code, or that of what calls it, changed."
+        )
+    else:
+        yield (
+            "the model computes something else from the same batch, parameters and random numbers: its code, its "
+            "mode, its buffers (running statistics, caches), or parameters changed outside of the optimizer."
+        )
+
+
+def _tell_loss(evidence: Evidence) -> Iterator[str]:
+    pair = evidence.pair
+    if evidence.list_changes(Phase.LOSS):
+        return
+    found = evidence.find(Phase.LOSS)
+    if found is None:
+        return
+    if "targets" in found.names:
+        yield "the targets are made from the batch in another way: shifted, masked, or another column."
+    elif found.item.startswith("scale"):
+        yield f"the loss is divided or multiplied by something else before backward ({found.change})."
+    elif pair.before.loss and pair.now.loss is not None:
+        ratio = pair.now.loss / pair.before.loss
+        yield (
+            f"what reaches backward is x{ratio:.4g} of before, from the same outputs: another weight or term of the "
+            "loss, another reduction, or another scale."
+        )
+
+
+def _tell_gradients(evidence: Evidence) -> Iterator[str]:
+    found = evidence.find(Phase.GRADIENTS)
+    if found is None:
+        return
+    pair = evidence.pair
+    if pair.deep is not None:
+        before, now = unclip(pair.deep[0], pair.before), unclip(pair.deep[1], pair.now)
+        lost = [name for name in before if name not in now and before[name]]
+        gained = [name for name in now if name not in before and now[name]]
+        if lost:
+            yield (
+                f"{name_group(lost)} get{'s' if len(lost) == 1 else ''} no gradient any more: frozen, detached, or "
+                "left out of the loss."
+            )
+            return
+        if gained:
+            yield f"{name_group(gained)} now get{'s' if len(gained) == 1 else ''} a gradient."
+            return
+        yield from _tell_scaled(before, now)
+        return
+    if pair.before.grad_norm and pair.now.grad_norm:
+        yield (
+            f"the gradients of step {pair.before.step} differ, forward pass and loss do not: gradients of the step "
+            "before are kept or cleared at another place, a hook changes them, or backward itself does."
+        )
+
+
+def _tell_scaled(before: dict[str, float], now: dict[str, float]) -> Iterator[str]:
+    ratios = {name: now[name] / norm for name, norm in before.items() if norm and name in now}
+    moved = {name: ratio for name, ratio in ratios.items() if abs(ratio - 1) > SAME_RATIO}
+    if not moved:
+        yield "single numbers of the gradients differ, their size does not: rounding, or another order of summation."
+        return
+    smallest, largest = min(moved.values()), max(moved.values())
+    who = "every gradient" if len(moved) == len(ratios) else f"the gradient of {name_group(list(moved))}"
+    if measure_distance(smallest, largest) < SAME_RATIO:
+        yield (
+            f"{who} is x{smallest:.4g}, forward pass and loss are the same: scaled in backward, by a hook, by a "
+            "reduction over ranks or micro-batches, or not cleared before."
+        )
+    else:
+        yield f"{who} differs (x{smallest:.3g} to x{largest:.3g}), forward pass and loss do not."
+
+
+def _tell_clipping(evidence: Evidence) -> Iterator[str]:
+    if evidence.list_changes(Phase.CLIPPING):
+        return
+    before, now = evidence.pair.before, evidence.pair.now
+    for one, text in (
+        (now, "gradients are no longer clipped"),
+        (before, "gradients are clipped that were not"),
+    ):
+        if one.grad_norm is not None and one.clipped_norm is not None and _is_whole(one):
+            yield f"{text}."
+            return
+    yield "gradients are clipped to another norm."
+
+
+def _is_whole(point: TracePoint) -> bool:
+    return measure_distance(point.grad_norm or 0.0, point.clipped_norm or 0.0) < SAME_RATIO
+
+
+def _tell_rates(evidence: Evidence) -> Iterator[str]:
+    baseline, observed = evidence.pair.baseline.points, evidence.pair.observed.points
+    start = evidence.first_index
+    before, now = _list_rates(baseline), _list_rates(observed)
+    for group in range(min(len(before[start]), len(now[start]))):
+        pairs = [
+            (one[group], other[group])
+            for one, other in zip(before[start:], now[start:], strict=False)
+            if group < len(one) and group < len(other)
+        ]
+        ratios = [other / one for one, other in pairs if one and other is not None]
+        name = f"the learning rate of group {group}" if len(before[start]) > 1 else "the learning rate"
+        if ratios and all(measure_distance(ratio, ratios[0]) < SAME_RATIO for ratio in ratios):
+            if abs(ratios[0] - 1) > SAME_RATIO:
+                yield f"{name} is x{ratios[0]:.4g} from step {start} on."
+            continue
+        shift = _find_shift(before, now, group)
+        if shift:
+            steps = f"{abs(shift)} step{'s' if abs(shift) > 1 else ''}"
+            yield f"the schedule is {steps} {'ahead' if shift > 0 else 'behind'}."
+            return
+        first = next((pair for pair in pairs if not is_same_rate(*pair)), None)
+        if first is not None:
+            yield f"{name} takes another course from step {start} on ({tell_ratio('', *first)} there)."
+
+
+def _list_rates(points: Sequence[TracePoint]) -> list[tuple[float | None, ...]]:
+    return [point.learning_rates for point in points]
+
+
+MAX_SHIFT = 3
+
+
+def _find_shift(
+    before: Sequence[Sequence[float | None]], now: Sequence[Sequence[float | None]], group: int
+) -> int:
+    """By how many steps a schedule is ahead of the other; 0 where it is another one."""
+    one = [rates[group] if group < len(rates) else None for rates in before]
+    other = [rates[group] if group < len(rates) else None for rates in now]
+    for shift in (sign * size for size in range(1, MAX_SHIFT + 1) for sign in (1, -1)):
+        early, late = (one[shift:], other) if shift > 0 else (one, other[-shift:])
+        num = min(len(early), len(late))
+        # The first steps after a shift repeat the start or have nothing before them.
+        pairs = list(zip(early[MAX_SHIFT:num], late[MAX_SHIFT:num], strict=True))
+        if len(pairs) > MAX_SHIFT and len(set(early[MAX_SHIFT:num])) > 2 and _agree(pairs):  # noqa: PLR2004  moves
+            return shift
+    return 0
+
+
+def _agree(pairs: Sequence[tuple[float | None, float | None]]) -> bool:
+    return all(
+        one is not None and other is not None and measure_distance(one, other) < SAME_RATIO
+        for one, other in pairs
+    )
+
+
+def _tell_optimizer(evidence: Evidence) -> Iterator[str]:
+    if evidence.list_changes(Phase.OPTIMIZER):
+        return
+    found = evidence.find(Phase.OPTIMIZER)
+    if found is not None and found.item.startswith(VALUES_OF):
+        yield (
+            f"{name_group(found.names)} differ{'s' if len(found.names) == 1 else ''} after the same updates: written "
+            "to between the steps, outside of the optimizer (clamped, averaged, loaded, reset)."
+        )
+    elif found is not None and found.names and found.names != ("*",):
+        yield (
+            f"the update of {name_group(found.names)} differs, gradients and learning rate do not: the optimizer's "
+            "arithmetic or state (lost, shared, reset), or parameters changed after the step."
+        )
+
+
+_TELLERS: dict[Phase, Callable[[Evidence], Iterator[str]]] = {
+    Phase.DATA: _tell_data,
+    Phase.RNG: _tell_generators,
+    Phase.INITIALISATION: _tell_initialisation,
+    Phase.FORWARD: _tell_forward,
+    Phase.LOSS: _tell_loss,
+    Phase.GRADIENTS: _tell_gradients,
+    Phase.CLIPPING: _tell_clipping,
+    Phase.OPTIMIZER: _tell_optimizer,
+    Phase.SCHEDULE: _tell_rates,
+}
+
+_FALLBACK = {
+    Phase.DATA: "the program is given other data.",
+    Phase.RNG: "random draws have moved.",
+    Phase.INITIALISATION: "the parameters start from other values.",
+    Phase.FORWARD: "the model computes something else from the same batch and parameters.",
+    Phase.LOSS: "the loss is computed, weighted or scaled differently.",
+    Phase.GRADIENTS: "backward, or what changes gradients after it, differs.",
+    Phase.CLIPPING: "gradients are clipped differently.",
+    Phase.OPTIMIZER: "the optimizer makes another update of the same gradients.",
+    Phase.SCHEDULE: "the learning rate takes another course.",
+}
+
+
+def tell_setting(change: SettingChange) -> str:
+    """A setting that differs although the training is the same, as a note."""
+    return f"{change}, which changes nothing in the steps that were compared"
+
+
+def name_group(names: Sequence[str]) -> str:
+    """Tensors or modules for people: `` `blocks.1.*` `` where all share a beginning that is a module."""
+    if not names or names[0] == "*":
+        return "some tensors"
+    if len(names) == 1:
+        return f"`{names[0]}`"
+    shared = _find_common([name.split(".") for name in names])
+    if shared and len(names) > MAX_NAMES:
+        return f"`{'.'.join(shared)}.*`"
+    shown = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
+    return f"{shown} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else shown
+
+
+def _find_common(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The parts that all paths begin with."""
+    parts = zip(*paths, strict=False)
+    return [part[0] for part in itertools.takewhile(lambda part: len(set(part)) == 1, parts)]
+
+
+def list_modules(evidence: Evidence) -> tuple[str, ...]:
+    """Names of the modules a divergence is about."""
+    found = evidence.find(evidence.phase)
+    changes = [change.name for change in evidence.list_changes(evidence.phase)]
+    names = (found.names if found else ()) if evidence.phase in _OF_MODULES else ()
+    return tuple(dict.fromkeys([*changes, *names]))
+
+
+_OF_MODULES = (Phase.INITIALISATION, Phase.FORWARD, Phase.GRADIENTS, Phase.OPTIMIZER)
+
+
+def tell_pair(pair: Pair) -> str:
+    """What became of the loss, in a sentence; empty where both go the same way."""
+    last = min(len(pair.baseline.points), len(pair.observed.points)) - 1
+    before, now = pair.baseline.points[last].loss, pair.observed.points[last].loss
+    if before is None or now is None or before == now:
+        return ""
+    change = f" ({now / before - 1:+.2%})" if before and math.isfinite(before) and math.isfinite(now) else ""
+    return f"the loss of step {pair.baseline.points[last].step} is {now:.6g}, {before:.6g} in the baseline{change}"

@@ -1,0 +1,195 @@
+"""Trajectories as JSON objects: what repeats, and what holds nothing, is left out."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import fields
+from typing import Any
+
+from harness.baselines.trajectory import (
+    DeepPoint,
+    InputPoint,
+    LossPoint,
+    Provenance,
+    TensorPoint,
+    TracePoint,
+    Trajectory,
+)
+
+NOTHING = "."
+"""In the place of a value that a tensor does not have."""
+JOINED = ("gradients", "updates")
+"""Lists of fingerprints, written as one text each."""
+KEPT_ON = ("shapes", "learning_rates", "optimizers")
+"""What a step has in common with the one before it unless it says otherwise; of generators, each one by itself."""
+TENSOR_COLUMNS = ("contents", "weight_norm", "grad_norm", "update_norm")
+
+
+def write_trajectory(trajectory: Trajectory) -> dict[str, Any]:
+    """A trajectory as a JSON object, which `read_trajectory` reads."""
+    plain = _write_fields(trajectory)
+    plain["points"] = _write_points(trajectory.points)
+    plain["deep"] = [_write_deep(deep) for deep in trajectory.deep]
+    return plain
+
+
+def read_trajectory(value: dict[str, Any]) -> Trajectory:
+    """The trajectory that `write_trajectory` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: It is not one.
+    """
+    plain = dict(value)
+    plain["points"] = _read_points(plain["points"])
+    plain["deep"] = tuple(_read_deep(deep) for deep in plain.get("deep", ()))
+    plain["parameters"] = tuple(tuple(names) for names in plain.get("parameters", ()))
+    plain["project_files"] = tuple(plain.get("project_files", ()))
+    plain["provenance"] = Provenance(**plain.get("provenance", {}))
+    return Trajectory(**plain)
+
+
+def shorten(value: float) -> float:
+    """The number with the fewest digits that is the same in single precision, if it is one of single precision.
+
+    Any other number comes back as it is.
+    """
+    single = _to_single(value)
+    return value if single is None or single != value else _find_shortest(single)
+
+
+def round_to_single(value: float) -> float:
+    """The number with the fewest digits that is, in single precision, the nearest to a value.
+
+    One that is not finite in single precision comes back as it is.
+    """
+    single = _to_single(value)
+    return value if single is None else _find_shortest(single)
+
+
+def _to_single(value: float) -> float | None:
+    """The nearest number of single precision; None where it is not finite."""
+    try:
+        (single,) = struct.unpack("f", struct.pack("f", value))
+    except OverflowError:
+        return None
+    return float(single) if math.isfinite(single) else None
+
+
+def _find_shortest(single: float) -> float:
+    shorter = (float(f"{single:.{digits}g}") for digits in range(6, 9))
+    return next((short for short in shorter if _to_single(short) == single), float(f"{single:.9g}"))
+
+
+def _write_fields(value: Any) -> dict[str, Any]:
+    """The fields that hold something; not finite numbers as text, as JSON has none."""
+    found = {}
+    for entry in fields(value):
+        part = getattr(value, entry.name)
+        if part != entry.default and part not in ((), {}, None):
+            found[entry.name] = _write_value(part)
+    return found
+
+
+def _write_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_write_value(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): _write_value(part) for name, part in value.items()}
+    return _write_fields(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _write_points(points: tuple[TracePoint, ...]) -> list[dict[str, Any]]:
+    written = []
+    before = TracePoint(-1)
+    for point in points:
+        plain = _write_fields(point)
+        for name in KEPT_ON:
+            if getattr(point, name) == getattr(before, name):
+                plain.pop(name, None)
+            else:
+                plain[name] = _write_value(getattr(point, name))
+        for name in JOINED:
+            if name in plain:
+                plain[name] = "".join(plain[name]) if len(plain[name]) > 1 else plain[name][0]
+        plain.pop("generators", None)
+        if moved := _list_moved(before.generators, point.generators):
+            plain["generators"] = " ".join(f"{name}:{state}" for name, state in moved.items())
+        written.append(plain)
+        before = point
+    return written
+
+
+def _list_moved(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """The generators in another state than a step before; without a state, those that are not known any more."""
+    names = dict.fromkeys([*before, *now])
+    return {name: now.get(name, "") for name in names if before.get(name) != now.get(name)}
+
+
+def _read_points(values: list[dict[str, Any]]) -> tuple[TracePoint, ...]:
+    points: list[TracePoint] = []
+    before = TracePoint(-1)
+    for value in values:
+        plain: dict[str, Any] = {name: getattr(before, name) for name in KEPT_ON} | value
+        for name in JOINED:
+            if name in plain:
+                plain[name] = split_fingerprints(plain[name])
+        moved = dict(part.split(":") for part in plain.get("generators", "").split())
+        plain["generators"] = {name: state for name, state in (before.generators | moved).items() if state}
+        before = _read_fields(TracePoint, plain)
+        points.append(before)
+    return tuple(points)
+
+
+WHOLE_MARK = "="
+"""Before a fingerprint of all tensors together; those of single tensors have two signs each."""
+TENSOR_SIGNS = 2
+
+
+def split_fingerprints(text: str) -> tuple[str, ...]:
+    """The fingerprints that a text joins: one of all tensors, or one of each."""
+    if text.startswith(WHOLE_MARK):
+        return (text,)
+    return tuple(text[start : start + TENSOR_SIGNS] for start in range(0, len(text), TENSOR_SIGNS))
+
+
+def _write_deep(deep: DeepPoint) -> dict[str, Any]:
+    plain = _write_fields(deep)
+    if deep.tensors:
+        plain["tensors"] = {
+            tensor.name: " ".join(
+                NOTHING if part in ("", None) else str(part)
+                for part in (getattr(tensor, column) for column in TENSOR_COLUMNS)
+            )
+            for tensor in deep.tensors
+        }
+    return plain
+
+
+def _read_deep(value: dict[str, Any]) -> DeepPoint:
+    plain = dict(value)
+    plain["inputs"] = tuple(_read_fields(InputPoint, part) for part in plain.get("inputs", ()))
+    plain["losses"] = tuple(_read_fields(LossPoint, part) for part in plain.get("losses", ()))
+    plain["tensors"] = tuple(_read_tensor(name, text) for name, text in plain.get("tensors", {}).items())
+    found: DeepPoint = _read_fields(DeepPoint, plain)
+    return found
+
+
+def _read_tensor(name: str, text: str) -> TensorPoint:
+    contents, *norms = text.split()
+    numbers = [None if part == NOTHING else float(part) for part in norms]
+    return TensorPoint(name, "" if contents == NOTHING else contents, *numbers)
+
+
+def _read_fields(kind: type, value: dict[str, Any]) -> Any:
+    """A record from its fields: lists as tuples, and as numbers what is one."""
+    kinds = {entry.name: str(entry.type) for entry in fields(kind)}
+    return kind(**{name: _read_value(part, kinds.get(name, "")) for name, part in value.items()})
+
+
+def _read_value(value: Any, kind: str) -> Any:
+    if isinstance(value, list):
+        return tuple(_read_value(part, kind) for part in value)
+    return float(value) if isinstance(value, str) and "float" in kind else value

@@ -1,0 +1,37 @@
+"""What tells one step of a training from another, phase by phase: equal steps leave equal traces."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+
+@dataclass(slots=True)
+class StepTrace:
+    """The trace of one optimizer step.
+
+    Attributes:
+        generators: State of each random generator when the step's first forward or backward began, by name:
+            "python", "numpy", "torch", "cuda".
+        given: Fingerprint of the batches that DataLoaders had given until then; empty without one.
+        called_with: Fingerprints of what the model was called with, one per micro-batch.
+        gradients: Norm of the gradient of every parameter as the optimizer got it, one list for each optimizer
+            that stepped, in the order of its groups; None without a gradient.
+        updates: Norm of the change of every parameter, in the same order; of a sample of the numbers where the
+            parameters are too large to be copied.
+    """
+
+    generators: dict[str, str] = field(default_factory=dict)
+    given: str = ""
+    called_with: list[str] = field(default_factory=list)
+    gradients: list[list[float | None]] = field(default_factory=list)
+    updates: list[list[float | None]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The trace as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The trace that `to_json` wrote."""
+        return cls(**value)

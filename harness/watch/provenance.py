@@ -1,0 +1,102 @@
+"""Reads how a model is put together, and from which of the project's own files."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import re
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.watch.modules import clean_name, unwrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+MAX_MODULES = 4096
+MAX_SETTINGS = 16
+MAX_TEXT = 40
+PLAIN = (bool, int, float, str)
+PASSING = ("training", "call_super_init", "dump_patches")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Of a function or object; another one in every process."""
+OWN_FOLDER = Path(__file__).resolve().parents[1]
+INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
+    """Class and settings of the modules of the models, by name: `dropout: Dropout(p=0.1, inplace=False)`.
+
+    Settings are what a module tells of itself, or else its plain public attributes; a module without any that only
+    holds others is left out.
+    """
+    found: dict[str, str] = {}
+    for root in roots:
+        model, inside = unwrap(root), set(found)
+        for name, module in model.named_modules():
+            if len(found) >= MAX_MODULES:
+                return found
+            settings = module.extra_repr() or _list_settings(module)
+            if settings or next(module.children(), None) is None:
+                whole = clean_name(root, name) or type(module).__name__
+                # Several models may call their parts alike.
+                while whole in inside:
+                    whole += "'"
+                found.setdefault(whole, f"{type(module).__name__}({ADDRESS.sub('', settings)})")
+    return found
+
+
+def _list_settings(module: nn.Module) -> str:
+    plain = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, PLAIN) and not name.startswith("_") and name not in PASSING
+    }
+    shown = [f"{name}={value!r}" for name, value in plain.items() if len(repr(value)) <= MAX_TEXT]
+    return ", ".join(shown[:MAX_SETTINGS])
+
+
+def find_sources(kinds: Iterable[type]) -> dict[str, str]:
+    """The file of every class that is the project's own, relative to the working directory, by class."""
+    found = {}
+    for kind in kinds:
+        try:
+            path = inspect.getsourcefile(kind)
+        except (TypeError, OSError):
+            continue
+        if path is not None and (own := name_own_file(path)) is not None:
+            found[kind.__name__] = own
+    return found
+
+
+def list_project_files() -> list[str]:
+    """The Python files of the project that this process has imported, relative to the working directory, sorted."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    own = {name_own_file(path) for path in files if isinstance(path, str) and path.endswith(".py")}
+    return sorted(path for path in own if path is not None)
+
+
+def name_own_file(path: str) -> str | None:
+    """A file's path from the working directory; None for what is installed, and for what lies outside of it."""
+    # Resolving takes a while, and thousands of files are imported: most are told by their text.
+    if any(mark in path for mark in INSTALLED) or path.startswith(_list_libraries()):
+        return None
+    whole = Path(path).resolve()
+    if any(mark in str(whole) for mark in INSTALLED) or str(whole).startswith(_list_libraries()):
+        return None
+    if whole.is_relative_to(OWN_FOLDER) or not whole.is_file():
+        return None
+    relative = os.path.relpath(whole)
+    return None if relative.startswith(os.pardir) else relative
+
+
+@functools.cache
+def _list_libraries() -> tuple[str, ...]:
+    """Folders of the standard library, as they are named and as they are."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    return f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}"

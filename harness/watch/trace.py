@@ -1,0 +1,112 @@
+"""Traces a step: generators, batch, and per parameter the norm of its gradient and of its change."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.record.trace import StepTrace
+from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators
+from harness.watch.gradients import measure_norms
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from harness.watch.session import Session
+
+MAX_COPIED_BYTES = 64 * 2**20
+MAX_CALLS = 64
+
+
+class TracedStep:
+    """The trace of the step that is open; none of the time it takes counts as the program's.
+
+    Norms stay on their device until the step is finished, so that a GPU is not waited for.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._trace = StepTrace()
+        self._has_begun = False
+        self._copies: dict[int, list[torch.Tensor]] = {}
+        self._gradients: list[tuple[list[int], int, torch.Tensor | None]] = []
+        self._updates: list[torch.Tensor | None] = []
+
+    def note_first_event(self) -> None:
+        """Takes the state of the generators, when the first forward or backward of the step begins."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        with self._session.clock.leave_out():
+            self._trace.generators = fingerprint_generators()
+            given = [
+                (len(loader.fingerprints), loader.fingerprints[-1])
+                for loader in self._session.run.loaders
+                if loader.fingerprints
+            ]
+            if given:
+                self._trace.given = f"{zlib.crc32(repr(given).encode()):08x}"
+
+    def note_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_again: bool = False) -> None:
+        """Takes what the model is called with; again, where keyword arguments came later."""
+        if is_again:
+            del self._trace.called_with[-1:]
+        if len(self._trace.called_with) < MAX_CALLS:
+            with self._session.clock.leave_out():
+                self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
+
+    def read_gradients(self, optimizer: Optimizer) -> None:
+        """Before an optimizer steps: its gradients, and a copy of its parameters."""
+        with self._session.clock.leave_out(), torch.no_grad():
+            held = _list_parameters(optimizer)
+            having = [(place, p.grad) for place, p in enumerate(held) if p.grad is not None]
+            norms = _stack_norms([gradient for _, gradient in having])
+            if norms is not None and (scale := getattr(optimizer, "grad_scale", None)) is not None:
+                norms = norms / scale
+            self._gradients.append(([place for place, _ in having], len(held), norms))
+            self._copies[id(optimizer)] = [part.clone() for part in _sample(held)]
+
+    def read_updates(self, optimizer: Optimizer) -> None:
+        """After the optimizer has stepped: by how much it changed its parameters."""
+        before = self._copies.pop(id(optimizer), None)
+        if before is None:
+            return
+        with self._session.clock.leave_out(), torch.no_grad():
+            now = _sample(_list_parameters(optimizer))
+            are_same = len(now) == len(before)
+            changes = (
+                [after - earlier for after, earlier in zip(now, before, strict=True)] if are_same else []
+            )
+            self._updates.append(_stack_norms(changes))
+
+    def finish(self) -> StepTrace:
+        """The trace, with its numbers read."""
+        self._copies = {}
+        for places, num_parameters, norms in self._gradients:
+            row: list[float | None] = [None] * num_parameters
+            if norms is not None:
+                for place, norm in zip(places, norms.tolist(), strict=True):
+                    row[place] = norm
+            self._trace.gradients.append(row)
+        self._trace.updates = [[] if norms is None else norms.tolist() for norms in self._updates]
+        self._gradients, self._updates = [], []
+        return self._trace
+
+
+def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor | None:
+    """The norm of each tensor, on their device; None without any."""
+    return torch.stack([norm.float() for norm in measure_norms(tensors)]) if tensors else None
+
+
+def _list_parameters(optimizer: Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _sample(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The numbers of each parameter; every so manieth of them where all together are too many to copy."""
+    local = [getattr(parameter, "_local_tensor", parameter).detach() for parameter in parameters]
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in local)
+    stride = -(-num_bytes // MAX_COPIED_BYTES)
+    return local if stride <= 1 else [tensor.reshape(-1)[::stride] for tensor in local]

@@ -1,0 +1,177 @@
+"""Little trainings, changed in one line: the phase that is blamed, end to end."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader, TensorDataset
+
+from harness.baselines.building import TRACED_STEPS, build_trajectory
+from harness.baselines.comparison import Match, compare_trajectories
+from harness.baselines.trajectory import Phase
+from harness.baselines.trajectory_json import read_trajectory, write_trajectory
+from harness.watch.launch import Cost, Logged, RunOptions, build_run
+from harness.watch.observer import Observer
+from harness.watch.options import ObserverOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.baselines.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every line that a test changes."""
+
+    seed: int = 0
+    extra_draw_at: str = ""
+    mean: float = 0.0
+    init_scale: float = 1.0
+    width: int = 16
+    dropout: float = 0.1
+    smoothing: float = 0.0
+    weight: float = 1.0
+    gradient_scale: float = 1.0
+    max_norm: float | None = 0.2
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    warm_up: int = 3
+    is_clamped: bool = False
+    draws_python: bool = False
+    log_draws_at: int = -1
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(config: Config) -> None:
+    torch.manual_seed(config.seed)
+    rows = torch.Generator().manual_seed(7)
+    data = TensorDataset(
+        torch.randn(48, 8, generator=rows) - config.mean, torch.randint(0, 4, (48,), generator=rows)
+    )
+    if config.extra_draw_at == "before the model":
+        torch.rand(1)
+    model = nn.Sequential(
+        nn.Linear(8, config.width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.width, 4)
+    )
+    first: Any = model[0]
+    with torch.no_grad():
+        first.weight.mul_(config.init_scale)
+    if config.gradient_scale != 1.0:
+        first.weight.register_hook(lambda gradient: gradient * config.gradient_scale)
+    if config.extra_draw_at == "after the model":
+        torch.rand(1)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0.01, betas=config.betas, weight_decay=config.weight_decay
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / config.warm_up)
+    )
+    step = 0
+    for _ in range(2):
+        for inputs, targets in DataLoader(data, batch_size=8, shuffle=True):
+            if config.draws_python:
+                random.random()
+            if step == config.log_draws_at:
+                torch.rand(1)
+            loss = config.weight * cross_entropy(model(inputs), targets, label_smoothing=config.smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            if config.max_norm is not None:
+                clip_grad_norm_(model.parameters(), config.max_norm)
+            optimizer.step()
+            scheduler.step()
+            if config.is_clamped:
+                with torch.no_grad():
+                    first.weight.clamp_(-0.1, 0.1)
+            step += 1
+
+
+def record(folder: Path, config: Config) -> Trajectory:
+    with Observer(ObserverOptions(traced_steps=TRACED_STEPS)) as observer:
+        train(config)
+    run = build_run(
+        RunOptions("train()", folder), Logged([], ""), [observer.observation], Cost(1.0, None, None)
+    )
+    return build_trajectory(run, test="test_train")
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    recorded = record(tmp_path_factory.mktemp("run"), Config())
+    torch.set_num_threads(before)
+    return read_trajectory(json.loads(json.dumps(write_trajectory(recorded), allow_nan=False)))
+
+
+def test_the_same_training_matches_its_stored_trajectory(baseline: Trajectory, tmp_path: Path) -> None:
+    random.seed()
+    found = compare_trajectories(baseline, record(tmp_path, Config()))
+    assert (found.match, found.is_exact, found.notes) == (Match.MATCHES, True, ())
+
+
+CHANGES: dict[str, tuple[Config, Phase, int]] = {
+    "seed": (Config(seed=1), Phase.RNG, 0),
+    "extra draw before the model": (Config(extra_draw_at="before the model"), Phase.RNG, 0),
+    "extra draw after the model": (Config(extra_draw_at="after the model"), Phase.RNG, 0),
+    "extra draw in step 4": (Config(log_draws_at=4), Phase.RNG, 4),
+    "normalisation": (Config(mean=0.5), Phase.DATA, 0),
+    "initialisation": (Config(init_scale=2.0), Phase.INITIALISATION, 0),
+    "wider layer": (Config(width=20), Phase.INITIALISATION, 0),
+    "dropout": (Config(dropout=0.2), Phase.FORWARD, 0),
+    "label smoothing": (Config(smoothing=0.1), Phase.LOSS, 0),
+    "weight of the loss": (Config(weight=2.0), Phase.LOSS, 0),
+    "gradient of a layer": (Config(gradient_scale=2.0), Phase.GRADIENTS, 0),
+    "clipping": (Config(max_norm=0.1), Phase.CLIPPING, 0),
+    "no clipping": (Config(max_norm=None), Phase.CLIPPING, 0),
+    "betas": (Config(betas=(0.9, 0.9)), Phase.OPTIMIZER, 0),
+    "weight decay": (Config(weight_decay=0.1), Phase.OPTIMIZER, 0),
+    "clamped weights": (Config(is_clamped=True), Phase.OPTIMIZER, 1),
+    "warm-up": (Config(warm_up=4), Phase.SCHEDULE, 0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("is_seeded", [True, False])
+def test_a_change_of_one_line_is_blamed_on_its_phase(
+    name: str, is_seeded: bool, baseline: Trajectory, tmp_path: Path
+) -> None:
+    config, phase, step = CHANGES[name]
+    if not is_seeded:
+        # Nothing is drawn from it: in another state in every process, it must not be blamed.
+        random.seed()
+    found = compare_trajectories(baseline, record(tmp_path, config)).divergence
+    assert found is not None
+    assert (found.phase, found.step) == (phase, step), found
+
+
+@pytest.mark.parametrize(
+    "name", ["dropout", "label smoothing", "betas", "weight decay", "warm-up", "clipping"]
+)
+def test_it_is_found_on_another_kind_of_machine_too(name: str, baseline: Trajectory, tmp_path: Path) -> None:
+    config, phase, _ = CHANGES[name]
+    elsewhere = replace(
+        baseline, numerics_class="elsewhere", machine={**baseline.machine, "cpu": "Other CPU"}
+    )
+    assert compare_trajectories(elsewhere, record(tmp_path, Config())).match is Match.MATCHES
+    found = compare_trajectories(elsewhere, record(tmp_path, config))
+    assert not found.is_exact
+    assert found.divergence is not None
+    assert found.divergence.phase is phase, found.divergence

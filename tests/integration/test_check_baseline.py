@@ -1,0 +1,216 @@
+"""`harness check --baseline`: a command against its stored trajectory, and `git bisect` with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAIN = """
+import sys
+import torch
+from torch import nn
+
+RATE = 0.1
+STEPS = 8
+{extra}
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+x = torch.randn(32, 4)
+y = x.sum(1, keepdim=True)
+optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
+for step in range(STEPS):
+    loss = nn.functional.mse_loss(net(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+HARNESS = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+COMMAND = ["--", sys.executable, "train.py"]
+
+
+def write(folder: Path, extra: str = "") -> None:
+    (folder / "train.py").write_text(TRAIN.format(extra=extra))
+
+
+def check(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HARNESS, "check", *options, *COMMAND], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def accept(folder: Path, *options: str, reason: str = "initial") -> subprocess.CompletedProcess[str]:
+    return check(folder, "--baseline", "smoke", "--accept-baselines", "--reason", reason, *options)
+
+
+@pytest.fixture(scope="module")
+def accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the training is accepted as it is; to be copied."""
+    folder = tmp_path_factory.mktemp("accepted")
+    write(folder)
+    assert accept(folder).returncode == 0
+    return folder
+
+
+def test_a_command_is_accepted_matches_and_diverges(tmp_path: Path) -> None:
+    write(tmp_path)
+    missing = check(tmp_path, "--baseline", "smoke", "--json", "out.json")
+    assert missing.returncode == 1
+    assert "smoke has no baseline in any numerics class; observed 8 steps" in missing.stdout
+    assert 'Next: harness check --baseline smoke --accept-baselines --reason "initial" -- ' in missing.stdout
+    assert json.loads((tmp_path / "out.json").read_text())["trajectory"]["verdict"] == "missing baseline"
+
+    accepted = accept(tmp_path)
+    assert accepted.returncode == 0, accepted.stderr
+    assert "accepted: smoke: 8 steps, final loss " in accepted.stdout
+
+    same = check(tmp_path, "--baseline", "smoke", "--json", "out.json")
+    assert same.returncode == 0, same.stdout
+    assert "smoke matches its baseline in 8 steps, to the last digit." in same.stdout
+    assert json.loads((tmp_path / "out.json").read_text())["trajectory"]["is_exact"]
+
+    write(tmp_path, "RATE = 0.11")
+    diverged = check(tmp_path, "--baseline", "smoke", "--json", "out.json")
+    assert diverged.returncode == 1
+    assert "First difference: schedule at step 0: " in diverged.stdout
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert (document["outcome"], document["trajectory"]["divergence"]["phase"]) == ("failed", "schedule")
+    assert document["message"].startswith("smoke leaves its baseline at step 0: ")
+    assert (
+        accept(tmp_path, reason="larger")
+        .stdout.rstrip()
+        .splitlines()[-1]
+        .startswith("accepted: smoke: final loss ")
+    )
+
+
+def test_the_baseline_alone_decides_under_bisect(tmp_path: Path) -> None:
+    write(tmp_path, "RATE = 0.0")
+    refused = accept(tmp_path)
+    assert refused.returncode == 1
+    assert "smoke has " in refused.stdout
+    assert "so it is not accepted as a baseline" in refused.stdout
+    assert accept(tmp_path, "--accept-with-findings").returncode == 1, "its findings are still findings"
+    assert check(tmp_path, "--baseline", "smoke").returncode == 1
+    bisected = check(tmp_path, "--baseline", "smoke", "--bisect")
+    assert bisected.returncode == 0, bisected.stdout
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "told"),
+    [
+        ("RATE = 0.2", 1, "leaves its baseline"),
+        ("STEPS = 6", 1, "number of steps (8 -> 6)"),
+        ("sys.exit('out of cheese')", 125, "git bisect passes over it (exit code 125)"),
+        ("STEPS = 0", 125, "git bisect passes over it (exit code 125)"),
+    ],
+)
+def test_exit_codes_are_those_that_bisect_wants(
+    accepted: Path, tmp_path: Path, extra: str, code: int, told: str
+) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    write(tmp_path, extra)
+    done = check(tmp_path, "--baseline", "smoke", "--bisect")
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--bisect"],
+        ["--baseline", "gone", "--bisect"],
+        ["--baseline", "smoke", "--bisect", "--baselines", "HEAD:nowhere"],
+        ["--baseline", "smoke", "--bisect", "--no-such-option"],
+        ["--baseline", "smoke", "--bisect", "--max-steps", "x"],
+        ["--baseline", "smoke", "--bisect", "--accept-baselines", "--reason", "x"],
+        ["--baseline", "smoke", "--bisect", "--select", "X9"],
+    ],
+)
+def test_misuse_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", *options, *COMMAND]) == 128
+    assert "steps in" not in capsys.readouterr().out, "nothing is trained before"
+
+
+def test_a_damaged_baseline_ends_the_search(accepted: Path, tmp_path: Path) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.glob("baselines/trajectories/*/*.json")
+    path.write_text("")
+    assert check(tmp_path, "--baseline", "smoke", "--bisect").returncode == 128
+    assert check(tmp_path, "--baseline", "smoke").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--exact"], "--exact needs a baseline.\nNext: --exact --baseline NAME"),
+        (["--accept-baselines", "--reason", "x"], "--accept-baselines needs a baseline."),
+        (["--baseline", " "], "--baseline has no name."),
+        (["--baseline", "a", "--exact", "--tolerance"], "--exact and --tolerance exclude each other."),
+        (["--baseline", "a", "--accept-baselines"], "--accept-baselines needs a reason"),
+        (["--baseline", "a", "--reason", "x"], "--reason belongs to --accept-baselines"),
+        (
+            ["--baseline", "a", "--accept-with-findings"],
+            "--accept-with-findings belongs to --accept-baselines",
+        ),
+        (["--baseline", "a", "--watch", "light"], "--watch is light.\nNext: leave out --watch."),
+        (
+            ["--baseline", "a", "--accept-baselines", "--reason", "x", "--baselines", "HEAD:b"],
+            "baselines HEAD:b can't be read from git",
+        ),
+    ],
+)
+def test_misuse_is_told_before_anything_is_trained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", *options, *COMMAND]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_git_bisect_finds_the_commit_that_changed_training(accepted: Path, tmp_path: Path) -> None:
+    """Thirty commits: most change nothing, some can't run, and one halves the learning rate."""
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    git("init", "--quiet", "--initial-branch", "main")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    commits = []
+    for number in range(30):
+        rate = "" if number < 17 else "RATE = 0.05"
+        crash = "raise SystemExit('does not run')" if number in (14, 22) else ""
+        write(tmp_path, f"{rate}\n{crash}\n# change {number}")
+        if number == 20:  # the baselines of later commits are others, and must not be asked
+            for path in tmp_path.glob("baselines/trajectories/*/*.json"):
+                path.write_text("later")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", f"change {number}")
+        commits.append(git("rev-parse", "HEAD"))
+    git("tag", "good", commits[0])
+    git("bisect", "start", "HEAD", "good")
+    words = ["check", "--bisect", "--baseline", "smoke", "--baselines", "good:baselines", *COMMAND]
+    told = git("bisect", "run", *HARNESS, *words)
+    assert f"{commits[17]} is the first bad commit" in told

@@ -1,0 +1,161 @@
+"""The trajectory of a run, from its record."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.baselines.building import (
+    MAX_TENSOR_FINGERPRINTS,
+    STEPS_BY_TENSOR,
+    build_trajectory,
+    number_again,
+)
+from harness.errors import ObservationError
+from harness.record.deep import DeepObservation, ModuleObservation
+from harness.record.numerics import derive_numerics_class, describe_machine
+from harness.record.observation import (
+    ClippingCall,
+    OptimizerGroup,
+    OptimizerObservation,
+    RunObservation,
+    StepObservation,
+)
+from harness.record.run import Step
+from harness.record.trace import StepTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.record.run import TrainingRun
+
+
+def observe(num_steps: int = 3, num_tensors: int = 2, **changes: Any) -> RunObservation:
+    names = [f"layer.{index}" for index in range(num_tensors)]
+    steps = [
+        StepObservation(
+            step,
+            loss=3.0 - step,
+            optimizers=[0],
+            learning_rates=[[0.1]],
+            batch_shapes=[[(8, 4)], [(8, 4)]],
+            num_micro_batches=2,
+            trace=StepTrace(
+                generators={"torch": "aa"},
+                given="bb",
+                called_with=["cc", "dd"],
+                gradients=[[3.0, None, *[0.0] * (num_tensors - 2)]],
+                updates=[[4.0, 3.0, *[0.0] * (num_tensors - 2)]],
+            ),
+        )
+        for step in range(num_steps)
+    ]
+    made = RunObservation(
+        steps=steps, optimizers=[OptimizerObservation("SGD", [OptimizerGroup({"lr": 0.1}, names, 10)])]
+    )
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def build(make_run: Callable[..., TrainingRun], observed: RunObservation, **changes: Any) -> Any:
+    steps = [Step(step.step, {} if step.loss is None else {"loss": step.loss}) for step in observed.steps]
+    return build_trajectory(make_run(steps=steps, observed=observed, **changes), test="it")
+
+
+def test_a_point_holds_the_numbers_of_its_step(make_run: Callable[..., TrainingRun]) -> None:
+    (point, *_) = build(make_run, observe()).points
+    assert (point.loss, point.learning_rates, point.shapes) == (3.0, (0.1,), "2 of 8x4")
+    assert (point.grad_norm, point.clipped_norm, point.update_norm) == (3.0, 3.0, 5.0)
+    assert point.gradients[1] == "--"
+    assert point.batch.startswith("bb ")
+    assert len(point.updates) == 2
+
+
+def test_what_the_program_was_told_by_clipping_is_the_norm_before_it(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    observed = observe()
+    observed.steps[0].clipping, observed.steps[0].grad_norm = [ClippingCall("norm", 3.0)], 9.0
+    observed.steps[1].clipping = [ClippingCall("value", 3.0)]
+    points = build(make_run, observed).points
+    assert [(point.grad_norm, point.clipped_norm) for point in points] == [
+        (9.0, 3.0),
+        (None, 3.0),
+        (3.0, 3.0),
+    ]
+
+
+def test_tensors_are_told_apart_in_the_first_steps_alone(make_run: Callable[..., TrainingRun]) -> None:
+    points = build(make_run, observe(STEPS_BY_TENSOR + 1)).points
+    assert [len(point.gradients) for point in points] == [2] * STEPS_BY_TENSOR + [1]
+    assert points[-1].gradients[0].startswith("=")
+    num_tensors = MAX_TENSOR_FINGERPRINTS // 2
+    points = build(make_run, observe(3, num_tensors)).points
+    assert [len(point.gradients) for point in points] == [num_tensors] * 2 + [1]
+
+
+def test_norms_that_differ_in_the_last_bit_have_other_fingerprints(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    one, other = observe(), observe()
+    assert other.steps[0].trace is not None
+    other.steps[0].trace.gradients = [[math.nextafter(3.0, 4.0), None]]
+    before, after = (build(make_run, observed).points[0].gradients for observed in (one, other))
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+    other.steps[0].trace.gradients = [[math.nan, None]]
+    assert build(make_run, other).points[0].gradients[0] == "!!"
+
+
+def test_tensors_that_no_model_owns_are_told_apart(make_run: Callable[..., TrainingRun]) -> None:
+    optimizers = [OptimizerObservation("SGD", [OptimizerGroup({}, ["?0.0"], 1)]) for _ in range(2)]
+    assert build(make_run, observe(optimizers=optimizers)).parameters == (("?0",), ("?1",))
+
+
+def test_modules_of_several_models_that_are_called_alike_are_told_apart(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    modules = [ModuleObservation("Linear", "Linear", output=mark) for mark in ("aa", "bb")]
+    (deep,) = build(make_run, observe(deep_steps=[DeepObservation(0, modules=modules)])).deep
+    assert deep.outputs == {"Linear": "aa", "Linear (2)": "bb"}
+    assert number_again(["a", "b", "a", "a"]) == ["a", "b", "a (2)", "a (3)"]
+
+
+def test_a_run_that_was_not_watched_has_the_losses_that_it_logged(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    found = build_trajectory(make_run([3.0, 2.0]), test="it")
+    assert found.losses == [(0, 3.0), (1, 2.0)]
+    assert (found.settings, found.deep, found.num_ranks) == ({}, (), 1)
+
+
+def test_a_run_without_a_loss_is_an_error(make_run: Callable[..., TrainingRun]) -> None:
+    observed = observe()
+    for step in observed.steps:
+        step.loss = None
+    with pytest.raises(ObservationError, match="has no step with a loss.*\nNext: "):
+        build(make_run, observed, loss_name=None)
+
+
+def test_runs_repeat_on_a_cpu_and_on_a_gpu_where_that_was_asked_for(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    assert build(make_run, observe()).is_deterministic
+    assert not build(make_run, observe(), device="cuda").is_deterministic
+    strict = observe(numerics={"precision": {"deterministic algorithms": "true"}})
+    assert build(make_run, strict, device="cuda").is_deterministic
+
+
+def test_a_numerics_class_is_told_by_all_that_the_last_digits_depend_on() -> None:
+    numerics = {"torch": "2.13.0+cpu", "capability": "AVX512", "threads": "1", "build": "0a", "gpu": "H100"}
+    machine = describe_machine(numerics, cpu="Fast CPU", device="cpu")
+    assert "gpu" not in machine
+    name = derive_numerics_class(machine)
+    assert name.startswith("cpu-fast-cpu-avx512-torch2.13.0-1t-")
+    assert derive_numerics_class(dict(reversed(machine.items()))) == name
+    for changed in ({"build": "0b"}, {"threads": "2"}, {"MKL_CBWR": "AVX2"}, {"cpu": "Other"}):
+        assert derive_numerics_class({**machine, **changed}) != name
+    assert describe_machine(numerics, cpu="Fast CPU", device="cuda")["gpu"] == "H100"

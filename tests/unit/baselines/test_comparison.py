@@ -1,0 +1,96 @@
+"""When two trajectories match, differ, or can't be compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from unittest.mock import patch
+
+import pytest
+
+from harness.baselines import divergence
+from harness.baselines.comparison import Match, compare_trajectories
+from harness.baselines.differences import list_differences
+from harness.baselines.trajectory import Phase
+from harness.errors import ObservationError
+from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on
+
+BASELINE = make_trajectory()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"device": "cuda"}, "trained on cpu, this run on cuda"),
+        ({"num_ranks": 2}, "trained by 1 ranks, this run by 2"),
+    ],
+)
+def test_other_devices_and_ranks_are_not_comparable(change: dict[str, object], reason: str) -> None:
+    found = compare_trajectories(BASELINE, replace(BASELINE, **change))  # type: ignore[arg-type]
+    assert (found.match, found.divergence) == (Match.NOT_COMPARABLE, None)
+    assert reason in found.reason
+
+
+def test_another_torch_that_draws_other_numbers_is_not_comparable() -> None:
+    newer = replace(BASELINE, numerics_class="two", machine={"torch": "2.14.0", "cpu": "Fast CPU"})
+    drawn = alter_tensors(move_on(newer), "0.weight", contents="other", weight_norm=1.65)
+    found = compare_trajectories(BASELINE, drawn)
+    assert found.match is Match.NOT_COMPARABLE
+    assert "torch 2.13.0 and 2.14.0 may draw other random numbers" in found.reason
+    same_torch = replace(drawn, machine={"torch": "2.13.0", "cpu": "Old CPU"})
+    assert compare_trajectories(BASELINE, same_torch).match is Match.DIVERGED
+    later = alter(move_on(newer, 3), 3, loss=lambda loss: loss * 1.5)
+    assert compare_trajectories(BASELINE, later).match is Match.DIVERGED
+
+
+def test_a_loss_that_is_missing_is_an_error_and_no_difference() -> None:
+    with pytest.raises(ObservationError, match=r"has a loss in step 3 \(2.187\).*\nNext: "):
+        compare_trajectories(BASELINE, alter(BASELINE, 3, loss=None))
+
+
+def test_baselines_without_a_loss_or_a_step_are_an_error() -> None:
+    for empty in (alter(BASELINE, loss=None), replace(BASELINE, points=())):
+        with pytest.raises(ObservationError, match="nothing could be compared"):
+            compare_trajectories(empty, BASELINE)
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_nan_equals_nothing_not_even_nan(is_exact: bool) -> None:
+    broken = alter(BASELINE, 5, loss=math.nan)
+    found = compare_trajectories(broken, broken, is_exact=is_exact)
+    assert found.match is Match.DIVERGED
+    assert found.divergence is not None
+    assert (found.divergence.step, found.divergence.item) == (5, "loss")
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+@pytest.mark.parametrize("num_steps", [5, 11])
+def test_another_number_of_steps_is_a_difference(num_steps: int, is_exact: bool) -> None:
+    found = compare_trajectories(BASELINE, make_trajectory(num_steps), is_exact=is_exact)
+    assert found.match is Match.DIVERGED
+    assert found.divergence is not None
+    assert (found.divergence.item, found.divergence.change) == ("number of steps", f"8 -> {num_steps}")
+    assert found.divergence.step == min(num_steps, 8)
+    assert found.divergence.identical == (f"all of the {min(num_steps, 8)} steps that both have",)
+
+
+def test_a_difference_before_the_end_comes_before_the_number_of_steps() -> None:
+    found = compare_trajectories(BASELINE, move_on(make_trajectory(5), 2))
+    assert found.divergence is not None
+    assert (found.divergence.phase, found.divergence.step) == (Phase.FORWARD, 2)
+
+
+def test_every_step_is_listed_twice_at_most() -> None:
+    calls: list[int] = []
+
+    def count(pair, *rest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+        calls.append(pair.index)
+        return list_differences(pair, *rest)
+
+    baseline = make_trajectory(64)
+    observed = alter(move_on(baseline, 63), generators=lambda state: {**state, "torch": "other"})
+    with patch.object(divergence, "list_differences", count):
+        found = compare_trajectories(baseline, observed)
+    assert found.divergence is not None
+    assert (found.divergence.phase, found.divergence.step) == (Phase.RNG, 0)
+    assert len(calls) <= 2 * 64
