@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +45,21 @@ QUESTIONS = frozenset(
 )
 """Operations that only ask about a tensor, or give it another face: which of them show depends on who asks."""
 FOREIGN = ("profiler", "prim")
+DISPATCH = ("torch/_dynamo/eval_frame.py", "torch/_compile.py")
+"""Files of torch whose frames stand between an operation and the mode that it is dispatched to."""
+WATCHER = str(Path(__file__).parent)
+
+
+def is_called_by_watcher() -> bool:
+    """Whether the watcher itself calls the operation that is being dispatched.
+
+    Only a call of its own is: between the program's calls, which go through it, and their operations there are
+    frames of torch.
+    """
+    frame = sys._getframe(2)  # noqa: SLF001  the documented way to the stack
+    while frame.f_back is not None and frame.f_code.co_filename.endswith(DISPATCH):
+        frame = frame.f_back
+    return frame.f_code.co_filename.startswith(WATCHER)
 
 
 class StepCounter(TorchDispatchMode):
@@ -78,7 +95,8 @@ class StepCounter(TorchDispatchMode):
         """Runs an operation, and counts it."""
         kwargs = kwargs or {}
         name = getattr(func, "_schema", None) and func._schema.name  # noqa: SLF001  the operation's only full name
-        if not name or name.partition("::")[2] in QUESTIONS or name.startswith(FOREIGN):
+        is_ours = self._clock.is_left_out or is_called_by_watcher()
+        if is_ours or not name or name.partition("::")[2] in QUESTIONS or name.startswith(FOREIGN):
             return func(*args, **kwargs)
         self._note_storages(tree_leaves((args, kwargs)), is_new=False)
         result = func(*args, **kwargs)
