@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -36,12 +38,17 @@ class Extra(torch.autograd.Function):
 
 
 def train(
-    *, num_copies: int = 0, extra_bytes: int = 0, width: int = 32, num_steps: int = 6
+    *,
+    num_copies: int = 0,
+    extra_bytes: int = 0,
+    width: int = 32,
+    num_steps: int = 6,
+    options: ObserverOptions = OPTIONS,
 ) -> RunObservation:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 1))
     optimizer = torch.optim.AdamW(model.parameters())
-    with Observer(OPTIONS) as observer:
+    with Observer(options) as observer:
         for _ in range(num_steps):
             kept = torch.empty(extra_bytes, dtype=torch.uint8) if extra_bytes else None
             loss = Extra.apply(model(torch.ones(4, 8)), num_copies).square().mean()
@@ -65,6 +72,15 @@ def test_counts_repeat_and_counted_steps_are_not_timed() -> None:
     assert [step.step for step in run.steps if step.time_s is None] == [2, 4]
     assert {"forward", "backward", "optimizer"} <= set(run.counted_steps[0].ops)
     assert tell_counters(summarize(), summarize()) == []
+
+
+@pytest.mark.parametrize("depth", [Depth.NORMS, Depth.DEEP])
+@pytest.mark.parametrize("traced_steps", [0, 64])
+def test_what_the_watcher_does_is_not_counted(depth: Depth, traced_steps: int) -> None:
+    closely = dataclasses.replace(OPTIONS, depth=depth, traced_steps=traced_steps)
+    counted = summarize_counts(train(options=closely).counted_steps)
+    assert counted is not None
+    assert tell_counters(summarize(), counted) == []
 
 
 def test_flops_are_those_of_torchs_own_counter() -> None:
