@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def train(
     return observer.observation
 
 
-def summarize(**changes: int) -> CountedStep:
+def summarize(**changes: Any) -> CountedStep:
     counted = summarize_counts(train(**changes).counted_steps)
     assert counted is not None
     return counted
