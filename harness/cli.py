@@ -1,4 +1,4 @@
-"""The command line: `harness check` watches and judges a training command, `harness rules` explains the rules."""
+"""The command line: `harness check` judges a training command, `harness trend` a history; `harness rules` explains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.commands import check, rules
+from harness.commands import check, rules, trend
 from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
 
@@ -72,4 +72,5 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_parser(commands)
     rules.add_parser(commands)
+    trend.add_parser(commands)
     return parser

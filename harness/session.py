@@ -31,6 +31,7 @@ class HarnessSession:
         self._num_not_observed = 0
         self._written: Path | None = None
         self._problem: str | None = None
+        self._tracked: tuple[bool, str] | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes in one phase of one test, from this process or from a worker."""
@@ -59,6 +60,8 @@ class HarnessSession:
         from harness.report.markdown import render_markdown  # noqa: PLC0415
 
         document = build_session(self._tests, version=find_version(), created_at=clock.now_utc())
+        # Workers compete for the processor, which whoever reads the times must know.
+        document["num_workers"] = self._config.getoption("numprocesses", default=None) or 0
         # Messages may quote file names that are no text; the report shows such a character by its number.
         markdown = render_markdown(document).encode(errors="backslashreplace")
         folder = self._config.rootpath / self._config.stash[SETTINGS]["report"]
@@ -72,6 +75,22 @@ class HarnessSession:
                     file.write(markdown)
         except OSError as error:
             self._problem = f"the report could not be written: {error}"
+        self._track(document, folder)
+
+    def _track(self, document: dict[str, Any], report: Path) -> None:
+        settings = self._config.stash[SETTINGS]
+        if not settings["track"]:
+            return
+        from harness.tracking.session import track_session  # noqa: PLC0415  late
+
+        self._tracked = track_session(
+            document,
+            report,
+            root=self._config.rootpath,
+            uri=settings["tracking_uri"],
+            source=settings.source("tracking_uri"),
+            reason=settings["reason"],
+        )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Shows the table of runs and what a reader should know although nothing failed."""
@@ -100,6 +119,9 @@ class HarnessSession:
             terminalreporter.write_line(f"runner class: {', '.join(classes)}")
         if self._written is not None:
             terminalreporter.write_line(f"report: {os.path.relpath(self._written)}/session.json, summary.md")
+        if self._tracked is not None:
+            is_good, told = self._tracked
+            terminalreporter.write_line(told, yellow=not is_good)
         if self._problem is not None:
             terminalreporter.write_line(self._problem, red=True)
 
