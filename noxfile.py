@@ -111,13 +111,13 @@ def detection(session: nox.Session) -> None:
 @nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest allowed version of every direct dependency."""
-    session.install("-c", MINIMUMS, "-e", ".[frames,reference]", "--group", "test")
+    session.install("-c", MINIMUMS, "-e", ".[frames,mlflow,reference]", "--group", "test")
     session.run("pytest", "--ignore=tests/docs", *session.posargs)
 
 
 def install(session: nox.Session, *extra: str) -> None:
     """Installs the project as it stands, with its extras, at the versions CI pins."""
-    session.install("-c", CONSTRAINTS, "-e", ".[frames,reference]", *extra)
+    session.install("-c", CONSTRAINTS, "-e", ".[frames,mlflow,reference]", *extra)
 
 
 def smoke(session: nox.Session, *arguments: str) -> None:
