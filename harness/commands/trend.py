@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import subprocess
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ USAGE = """harness trend [TEST] [--metric NAME] [--runner-class NAME] [--json]
        harness trend pin NAME --reason WHY   the present pools become the release NAME"""
 GIT_TIMEOUT_S = 30.0
 NUM_SHOWN = 8
+WIDTH = 110
 
 
 def add_parser(commands: Any) -> None:
@@ -97,8 +99,14 @@ def _judge(options: argparse.Namespace, root: Path) -> int:
     say("\n".join(align([HEADER, *build_trend_rows(histories)])))
     for history in histories:
         say("")
-        say("\n".join(tell_history(history)))
+        say("\n".join(wrap(line) for line in tell_history(history)))
     return code
+
+
+def wrap(line: str) -> str:
+    """A line of at most 110 columns: what goes on is indented by two more."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _choose(launches: list[TrackedLaunch], options: argparse.Namespace) -> list[TrackedLaunch]:
@@ -193,7 +201,7 @@ def _find_former(
     ended = [
         (history[-1].date, other)
         for (name, measured, other), history in nights.items()
-        if (name, measured) == (test, metric) and other != runner_class and history[-1].date <= first
+        if (name, measured) == (test, metric) and other != runner_class and history[-1].date < first
     ]
     return (max(ended)[1], max(ended)[0]) if ended else None
 
