@@ -3,7 +3,7 @@
 Histories are made from the real launches under `baselines/`. The launches of a night are successive ones of a stored
 pool (so that their order and their tails are the measured ones); to them comes what a night has in common: a series
 whose nights are correlated by 0.5, with the measured tails, of the same variance. Both are scaled to a standard
-deviation of `--cv` together for one launch. Every history has 20 nights of anchor. Flat ones go on for 100 nights;
+deviation of `--cv` together for one launch. Every history has 30 nights of anchor. Flat ones go on for 100 nights;
 creeping ones stay flat for 10 nights more, and then get slower by 1 % of the start every night.
 
 With `--otava PYTHON`, an interpreter that has apache-otava (`nox -s creep` makes one), it judges the same histories.
@@ -120,7 +120,7 @@ def alarm_of_last_night(tolerance: float) -> Callable[[Sequence[Night]], int]:
 
 
 def alarm_of_window(nights: Sequence[Night]) -> int:
-    """A gate that compares each night with the 20 before it, by the prediction interval of our own gate."""
+    """A gate that compares each night with the 30 before it, by the prediction interval of our own gate."""
     for i in range(ANCHOR_NIGHTS, len(nights)):
         window = [night.value for night in nights[i - ANCHOR_NIGHTS : i]]
         if (
@@ -188,7 +188,7 @@ def main() -> None:
             "`harness trend`: pinned anchor, CUSUM": alarm_of_trend,
             "last night, 2 %": alarm_of_last_night(0.02),
             "last night, 5 %": alarm_of_last_night(0.05),
-            "rolling window of 20 nights": alarm_of_window,
+            "rolling window of 30 nights": alarm_of_window,
         }
         print(f"\n{num_launches} launches a night, CV {options.cv:.1%}, creep {options.creep:.1%} a night:\n")
         print(

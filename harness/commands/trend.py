@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
         "sqlite:///mlflow.db in its root",
     )
     add("--baselines", default="baselines", metavar="DIR", help="folder of the stored baselines")
-    add("--anchor-nights", type=int, default=20, metavar="N", help="nights of the anchor; default: 20")
+    add("--anchor-nights", type=int, default=30, metavar="N", help="nights of the anchor; default: 30")
     add("--allow-too-few", action="store_true", help="exit with 0 while histories are too short to be judged")
     add("--reason", default="", metavar="WHY", help="why a release is pinned, or launches are added")
     add("--json", action="store_true", help="print the facts as one JSON document")
@@ -84,7 +84,7 @@ def _judge(options: argparse.Namespace, root: Path) -> int:
     if options.anchor_nights < MIN_ANCHOR_NIGHTS:
         raise UsageError(
             f"--anchor-nights {options.anchor_nights} must be at least {MIN_ANCHOR_NIGHTS}: fewer say too little "
-            "of the noise between nights.\nNext: leave it out, which takes 20."
+            "of the noise between nights.\nNext: leave it out, which takes 30."
         )
     launches = _choose(open_history(options, root).read(), options)
     histories = _judge_all(launches, options, root)
@@ -106,7 +106,9 @@ def _judge(options: argparse.Namespace, root: Path) -> int:
 def wrap(line: str) -> str:
     """A line of at most 110 columns: what goes on is indented by two more."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _choose(launches: list[TrackedLaunch], options: argparse.Namespace) -> list[TrackedLaunch]:
