@@ -44,7 +44,7 @@ THRESHOLD, THRESHOLD_PER_ANCHOR, THRESHOLD_PER_LOG = 3.0, 22.0, 0.45
 Set where 2 % of flat histories of 100 nights alarm, with the measured noise: `python benchmarks/creep.py`.
 """
 
-COMMON_SHARE, THRESHOLD_PER_COMMON = 0.75, 4.0
+COMMON_SHARE, THRESHOLD_PER_COMMON = 0.75, 6.0
 """From three quarters on, the share of the noise that a night's launches have in common raises the threshold.
 
 More launches average out what is each launch's own; what is left is the night's, and follows from night to night: a

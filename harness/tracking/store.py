@@ -138,7 +138,7 @@ class History:
             if experiment is None:
                 return []
             launches = [_read(run) for run in _search(client, experiment)]
-        return sorted(launches, key=lambda launch: launch.recorded_at)
+        return sorted(launches, key=lambda launch: (launch.recorded_at, launch.test))
 
     def _find_experiment(self, client: Any, *, is_made: bool) -> Any:
         found = client.get_experiment_by_name(self._place.experiment)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib.util
+import json
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 
-from harness.tracking.store import History, find_place
-
-if TYPE_CHECKING:
-    from harness.tracking.launches import TrackedLaunch
+NEEDS_MLFLOW = pytest.mark.skipif(
+    importlib.util.find_spec("mlflow") is None, reason="the extra mlflow is not installed"
+)
 
 TESTS = """
 import pytest
@@ -41,29 +44,41 @@ def _tracking(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def read_history(project: pytest.Pytester, file: str = "mlflow.db") -> list[TrackedLaunch]:
-    return History(find_place(project.path, f"sqlite:///{file}")).read()
+READ = """
+import json
+from dataclasses import asdict
+from pathlib import Path
+from harness.tracking.store import History, find_place
+print(json.dumps([asdict(launch) for launch in History(find_place(Path.cwd(), "sqlite:///mlflow.db")).read()]))
+"""
 
 
+def read_history(project: pytest.Pytester) -> list[dict[str, Any]]:
+    """The launches of the project's history, read by another process: pytester unloads what is imported here."""
+    done = subprocess.run([sys.executable, "-c", READ], cwd=project.path, check=True, capture_output=True)
+    launches: list[dict[str, Any]] = json.loads(done.stdout)
+    return launches
+
+
+@NEEDS_MLFLOW
 def test_a_session_is_tracked_with_workers_or_without_and_what_broke_is_left_out(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("mlflow", reason="the extra mlflow is not installed", exc_type=ImportError)
     project.makepyfile(test_it=TESTS)
     monkeypatch.setenv("GITHUB_RUN_ID", "7")
     alone = project.runpytest_subprocess("--harness-track")
     alone.assert_outcomes(passed=2, failed=2)
     alone.stdout.fnmatch_lines([f"tracked: 2 launches in mlflow.db, experiment {project.path.name}"])
     launches = read_history(project)
-    assert [launch.test for launch in launches] == ["test_it.py::test_good", "test_it.py::test_slow"]
-    assert {launch.values["step_time_s"] for launch in launches} == {0.1}
-    assert {(launch.ci, bool(launch.version)) for launch in launches} == {("GITHUB_RUN_ID=7", True)}
+    assert [launch["test"] for launch in launches] == ["test_it.py::test_good", "test_it.py::test_slow"]
+    assert {launch["values"]["step_time_s"] for launch in launches} == {0.1}
+    assert {(launch["ci"], bool(launch["version"])) for launch in launches} == {("GITHUB_RUN_ID=7", True)}
     assert (project.path / "mlruns" / project.path.name).is_dir()
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     workers = project.runpytest_subprocess("--harness-track", "-n", "2", "-k", "good")
     workers.stdout.fnmatch_lines(["tracked: 1 launches in mlflow.db, *"])
-    assert "step_time_s" not in read_history(project)[-1].values
+    assert "step_time_s" not in read_history(project)[-1]["values"]
 
 
 def test_nothing_is_tracked_unless_asked_for(project: pytest.Pytester) -> None:
@@ -73,8 +88,8 @@ def test_nothing_is_tracked_unless_asked_for(project: pytest.Pytester) -> None:
     assert not (project.path / "mlflow.db").exists()
 
 
+@NEEDS_MLFLOW
 def test_a_server_that_is_away_is_a_line_in_the_summary_and_fails_nothing(project: pytest.Pytester) -> None:
-    pytest.importorskip("mlflow", reason="the extra mlflow is not installed", exc_type=ImportError)
     project.makepyfile(test_it=TESTS)
     result = project.runpytest_subprocess(
         "-k", "good", "--harness-track", "--harness-tracking-uri=http://127.0.0.1:9"
