@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from otava.analysis import compute_change_points  # type: ignore[import-not-found]  it lives in its own environment
+from otava.analysis import compute_change_points
 
 
 def find_alarm(values: list[float], start: int) -> int | None:

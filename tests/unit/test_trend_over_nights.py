@@ -199,7 +199,8 @@ def test_the_cusum_adds_what_exceeds_the_allowance_and_is_held() -> None:
 def test_the_onset_of_a_clean_step_and_a_clean_creep_is_exact() -> None:
     flat = [0.0] * 5
     clean_step = find_onset([*flat, 1.0, 1.0, 1.0], level=0.0, noise=0.01, num_anchor=20)
-    assert (clean_step.shape, clean_step.index, clean_step.change) == (Shape.STEP, 5, pytest.approx(1.0))
+    assert (clean_step.shape, clean_step.index) == (Shape.STEP, 5)
+    assert clean_step.change == pytest.approx(1.0)
     clean_creep = find_onset([*flat, 0.1, 0.2, 0.3, 0.4], level=0.0, noise=0.01, num_anchor=20)
     assert (clean_creep.shape, clean_creep.index) == (Shape.CREEP, 5)
     assert clean_creep.per_night == pytest.approx(0.1)
