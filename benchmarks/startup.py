@@ -1,7 +1,7 @@
 """What the plugin adds to the start of pytest: `pytest --collect-only` with and without it, in fresh processes.
 
     python benchmarks/startup.py
-    python benchmarks/startup.py --pairs 30 --out startup.json
+    python benchmarks/startup.py --pairs 100 --plugins "this plugin" --out startup.json
 
 Each pair collects one test that is no training, in turn with the plugin first and without it first, in the same
 environment; the figure is the median over the pairs of the difference, of wall clock and of processor time, with
@@ -89,6 +89,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=30, help="pairs of starts per figure")
+    parser.add_argument("--plugins", nargs="+", default=list(PLUGINS), choices=list(PLUGINS), metavar="NAME")
     parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -101,7 +102,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         (folder / "test_it.py").write_text("def test_it():\n    pass\n", encoding="utf-8")
-        for plugin in PLUGINS:
+        for plugin in options.plugins:
             found = compare(folder, plugin, options.pairs)
             figures.append(found)
             spreads = [
