@@ -1,18 +1,17 @@
-"""Lists the parameters and buffers of a model, in their own order, in a fifth of the time torch takes for it."""
+"""Lists the parameters and buffers of a model, in their own order, in a third of the time torch takes for it."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import torch
 
-TABLES = {"_parameters": ("parameters", "named_parameters"), "_buffers": ("buffers", "named_buffers")}
-WALKS = ("modules", "named_modules", "_named_members")
+TABLES = {"_parameters": "parameters", "_buffers": "buffers"}
+WALKS = (*TABLES.values(), "named_parameters", "named_buffers", "modules", "named_modules", "_named_members")
 
 
 def list_parameters(root: nn.Module) -> list[torch.Tensor]:
@@ -25,28 +24,28 @@ def list_buffers(root: nn.Module) -> list[torch.Tensor]:
     return _list_members(root, "_buffers")
 
 
-def has_parameter(root: nn.Module) -> bool:
-    """Whether there is a parameter at all."""
-    return next(root.parameters(), None) is not None
-
-
 def _list_members(root: nn.Module, table: str) -> list[torch.Tensor]:
-    kind = type(root)
-    if any(getattr(kind, name, None) is not getattr(nn.Module, name) for name in (*TABLES[table], *WALKS)):
-        return list(getattr(root, TABLES[table][0])())
+    if not _walks_plainly(type(root)):  # type: ignore[arg-type]
+        return list(getattr(root, TABLES[table])())
     found: dict[int, torch.Tensor] = {}
-    for module in _walk(root, set()):
-        for member in vars(module)[table].values():
-            if member is not None:
-                found.setdefault(id(member), member)
+    seen: set[nn.Module] = set()
+    waiting = [root]
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        attributes = module.__dict__
+        if members := attributes[table]:
+            for member in members.values():
+                if member is not None:
+                    found.setdefault(id(member), member)
+        if parts := attributes["_modules"]:
+            waiting += [part for part in reversed(parts.values()) if part is not None]
     return list(found.values())
 
 
-def _walk(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
-    waiting = [module]
-    while waiting:
-        module = waiting.pop()
-        if id(module) not in seen:
-            seen.add(id(module))
-            yield module
-            waiting += [part for part in reversed(vars(module)["_modules"].values()) if part is not None]
+@functools.lru_cache(maxsize=512)
+def _walks_plainly(kind: type[nn.Module]) -> bool:
+    """Whether a class leaves it to `nn.Module` what its members are."""
+    return all(getattr(kind, name, None) is getattr(nn.Module, name) for name in WALKS)
