@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from harness.budgets.onset import Onset
 
 ANCHOR_NIGHTS = 30
-"""Nights of the anchor: a month until the first verdict, and enough to know level and noise by.
-
-With 20, a creep of 1 % a night at a noise of 1 % is found within five nights in 55 to 62 of 100 histories, and
-quiet launches that share their night's noise alarm in 3 of 100 flat ones.
-"""
+"""Nights of the anchor: a month until the first verdict, and enough to know level and noise by."""
 
 MIN_ANCHOR_NIGHTS = 10
 """A shorter anchor says too little of the noise between nights; the threshold it needs would see nothing."""
@@ -34,14 +30,14 @@ ALLOWANCE = 2.0
 """What the CUSUM takes off each night, in standard deviations.
 
 Half of the change it is made for (Page, Lucas). The usual 0.5 is for an anchor known exactly: with the mean of 30
-nights, whose own error returns every night, 28 % of flat histories of 100 nights would pass a threshold of 8.
+nights, whose own error returns every night, 25 to 47 % of flat histories of 100 nights pass the usual threshold of 8.
 A creep is caught all the same, since the anchor does not follow it: each night lies further off.
 """
 
 THRESHOLD, THRESHOLD_PER_ANCHOR, THRESHOLD_PER_LOG = 3.0, 22.0, 0.45
 """The alarm's threshold `(3 + 22 / K) * (1 + 0.45 ln n)` for K anchor nights and n histories judged together.
 
-Set where 2 % of flat histories of 100 nights alarm, with the measured noise: `python benchmarks/creep.py`.
+Set where 2 % of flat histories of 100 nights alarm, with the noise measured between launches and an assumed one between nights: `python benchmarks/creep.py`.
 """
 
 COMMON_SHARE, THRESHOLD_PER_COMMON = 0.75, 6.0
