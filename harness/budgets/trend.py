@@ -37,7 +37,8 @@ A creep is caught all the same, since the anchor does not follow it: each night 
 THRESHOLD, THRESHOLD_PER_ANCHOR, THRESHOLD_PER_LOG = 3.0, 22.0, 0.45
 """The alarm's threshold `(3 + 22 / K) * (1 + 0.45 ln n)` for K anchor nights and n histories judged together.
 
-Set where 2 % of flat histories of 100 nights alarm, with the noise measured between launches and an assumed one between nights: `python benchmarks/creep.py`.
+Set where 2 % of flat histories of 100 nights alarm, with the noise measured between launches and an assumed one
+between nights: `python -m benchmarks.creep`.
 """
 
 COMMON_SHARE, THRESHOLD_PER_COMMON = 0.75, 6.0
