@@ -19,7 +19,14 @@ from harness.baselines.trajectory import (
     TracePoint,
     Trajectory,
 )
-from harness.baselines.trajectory_json import TENSOR_SIGNS, WHOLE_MARK, round_to_single, shorten
+from harness.baselines.trajectory_json import (
+    NO_GRADIENT,
+    NOT_FINITE,
+    TENSOR_SIGNS,
+    WHOLE_MARK,
+    round_to_single,
+    shorten,
+)
 from harness.errors import ObservationError
 from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.watched import train_together
@@ -39,7 +46,6 @@ MAX_TENSOR_FINGERPRINTS = 2048
 """Tensors are told apart in the first steps, and only so many of all; then a step has one fingerprint."""
 MAX_DEEP_STEPS = 2
 MAX_MODULES = 64
-NO_GRADIENT, NOT_FINITE = "--", "!!"
 
 
 def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:

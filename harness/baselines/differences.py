@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.ruler import is_same_rate, measure_distance
 from harness.baselines.trajectory import DeepPoint, Phase
+from harness.baselines.trajectory_json import NOT_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -352,9 +353,6 @@ def _list_differing(pair: Pair, kind: str) -> tuple[str, ...]:
     )
     # In another order the same tensors have the same fingerprints.
     return found or (() if set(names[0]) == set(names[1]) else ("*",))
-
-
-NOT_FINITE = "!!"
 
 
 def _compare_rates(pair: Pair) -> Iterator[Difference]:

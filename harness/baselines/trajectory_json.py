@@ -146,6 +146,8 @@ def _read_points(values: list[dict[str, Any]]) -> tuple[TracePoint, ...]:
 WHOLE_MARK = "="
 """Before a fingerprint of all tensors together; those of single tensors have two signs each."""
 TENSOR_SIGNS = 2
+NO_GRADIENT, NOT_FINITE = "--", "!!"
+"""In the place of the fingerprint of a tensor."""
 
 
 def split_fingerprints(text: str) -> tuple[str, ...]:

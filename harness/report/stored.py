@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.report.columns import align_columns
 from harness.report.moves import METRICS, list_moves, pick_curve
 from harness.report.trajectory import SHORT_COMMIT, tell_provenance
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 LIST_HEADER = ("test", "kind", "class", "size", "accepted", "commit", "reason")
 MOVES_HEADER = ("number", "first differs", "steps that differ", "largest", "last", "")
-GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def list_baselines(rows: Sequence[Row]) -> list[str]:
         (row.test, row.kind, row.of_class, row.size, row.accepted, row.commit, row.reason)
         for row in sorted(rows, key=lambda row: (row.test, row.kind, row.of_class))
     ]
-    return align([LIST_HEADER, *cells])
+    return align_columns([LIST_HEADER, *cells])
 
 
 def show_trajectory(trajectory: Trajectory) -> list[str]:
@@ -100,7 +100,7 @@ def show_trajectory(trajectory: Trajectory) -> list[str]:
         (str(point.step), *(_show(curves[metric].get(point.step)) for metric in seen))
         for point in trajectory.points
     ]
-    lines += align(table, is_right=range(len(seen) + 1))
+    lines += align_columns(table, is_right=range(len(seen) + 1))
     for phase, settings in trajectory.settings.items():
         lines += ["", f"{phase}:", *(f"  {name}: {value}" for name, value in settings.items())]
     return lines
@@ -123,7 +123,7 @@ def show_moves(baseline: Trajectory, observed: Trajectory) -> list[str]:
                 move.change,
             )
         )
-    return align(rows, is_right=(1, 2, 3))
+    return align_columns(rows, is_right=(1, 2, 3))
 
 
 def tell_comparison(comparison: TrajectoryComparison, names: tuple[str, str]) -> list[str]:
@@ -139,20 +139,6 @@ def tell_comparison(comparison: TrajectoryComparison, names: tuple[str, str]) ->
         )
         lines += [f"Likely: {cause}" for cause in divergence.causes]
     return lines + [f"note: {note}" for note in comparison.notes]
-
-
-def align(rows: Sequence[Sequence[str]], is_right: Sequence[int] = ()) -> list[str]:
-    """Rows as lines of text, with columns of one width; some stand to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        (" " * GAP)
-        .join(
-            cell.rjust(width) if column in is_right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        .rstrip()
-        for row in rows
-    ]
 
 
 def _shorten_commit(commit: str | None, *, is_dirty: bool) -> str:

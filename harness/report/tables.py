@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME, THROUGHPUT
+from harness.report.columns import GAP, align_columns
 from harness.report.curve import draw_sparkline
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ FAILING_VERDICTS = ("limit exceeded", "missing baseline", "diverged", "regressed
 ACCEPTING_VERDICTS = ("accepted", "unchanged")
 MAX_WIDTH = 120
 """Characters of a line in the logs of CI before it is wrapped or cut."""
-MIN_NAME, MIN_VERDICT, GAP = 24, 24, 2
+MIN_NAME, MIN_VERDICT = 24, 24
+NUMBERS = (1, 3, 4, 5)
 NOTED_VERDICTS = ("inconclusive", "not comparable", "accepted", "improved")
 
 
@@ -128,13 +130,7 @@ def align(rows: Sequence[tuple[str, ...]], width: int = MAX_WIDTH) -> list[str]:
         excess = sum(widths) + GAP * (len(widths) - 1) - width
         widths[column] = max(min(least, widths[column]), widths[column] - max(0, excess))
     rows = [(_cut_middle(row[0], widths[0]), *row[1:-1], _cut_end(row[-1], widths[-1])) for row in rows]
-    return [
-        "  ".join(
-            cell.rjust(width) if column in (1, 3, 4, 5) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return align_columns(rows, is_right=NUMBERS)
 
 
 def _cut_middle(text: str, width: int) -> str:

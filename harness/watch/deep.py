@@ -25,7 +25,7 @@ from harness.watch.fingerprints import (
     fingerprint_whole,
 )
 from harness.watch.flow import GradientFlow
-from harness.watch.gradients import read_norms
+from harness.watch.gradients import list_parameters, read_norms
 from harness.watch.graph import find_grown_shape
 from harness.watch.inputs import measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
@@ -34,7 +34,7 @@ from harness.watch.origin import find_steep_operations
 from harness.watch.passes import PassHooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch.optim import Optimizer
     from torch.utils.hooks import RemovableHandle
@@ -75,7 +75,7 @@ class DeepStep:
 
     def open(self, optimizers: list[Optimizer]) -> None:
         """Puts the hooks in, and remembers the gradients there are, to tell stale ones from fresh ones."""
-        for parameter in (*self.flow.list_model_parameters(), *_list_parameters(optimizers)):
+        for parameter in (*self.flow.list_model_parameters(), *list_parameters(optimizers)):
             if (gradient := parameter.grad) is not None:
                 # Not held: a program that sets its gradients to None is to have their memory back.
                 self._before[id(parameter)] = (TensorWeakRef(gradient), gradient._version)  # noqa: SLF001
@@ -143,16 +143,16 @@ class DeepStep:
         for tensor in tensors if isinstance(tensors, (list, tuple)) else (tensors,):
             if isinstance(tensor, torch.Tensor) and len(self.record.backwards) < MAX_BACKWARDS:
                 self.record.backwards.append(_describe_backward(tensor))
-        self.flow.note_before_backward((*self.flow.list_known_parameters(), *_list_parameters(optimizers)))
+        self.flow.note_before_backward((*self.flow.list_known_parameters(), *list_parameters(optimizers)))
 
     def note_backward_end(self, optimizers: list[Optimizer]) -> None:
         """After a backward: what gradients there are."""
-        self.flow.note_after_backward((*self.flow.list_known_parameters(), *_list_parameters(optimizers)))
+        self.flow.note_after_backward((*self.flow.list_known_parameters(), *list_parameters(optimizers)))
 
     def read_gradients(self, optimizer: Optimizer) -> None:
         """Before the optimizer steps: gradients, weights and fingerprints of its parameters."""
         norms = self.flow.note_step(self._was_called, self._is_stale)
-        held = _list_parameters([optimizer])
+        held = list_parameters([optimizer])
         scale = getattr(optimizer, "grad_scale", None)
         divisor = 1.0 if scale is None else float(scale)
         gradients = {
@@ -190,7 +190,7 @@ class DeepStep:
 
     def read_updates(self, optimizer: Optimizer) -> None:
         """After the optimizer has stepped: by how much it changed each parameter."""
-        held = [parameter for parameter in _list_parameters([optimizer]) if id(parameter) in self._copies]
+        held = [parameter for parameter in list_parameters([optimizer]) if id(parameter) in self._copies]
         if not held:
             return
         copies = [self._copies.pop(id(parameter)) for parameter in held]
@@ -247,7 +247,7 @@ class DeepStep:
         record.grad_norm = math.sqrt(sum(norm * norm for norm in norms)) if norms else None
         record.loss_functions = self.loss_functions.finish()
         stepped = set(self._parameters)
-        held = stepped | {id(parameter) for parameter in _list_parameters(optimizers)}
+        held = stepped | {id(parameter) for parameter in list_parameters(optimizers)}
         self.flow.describe(record, stepped, held, names)
         self._modules, self._copies, self._before, self._inputs = {}, {}, {}, []
         self._latest_output = None
@@ -359,15 +359,6 @@ def _measure_share(parameter: torch.Tensor, change: torch.Tensor, stride: int) -
     has_gradient = _local(parameter.grad).reshape(-1)[::stride] != 0
     num = int(has_gradient.sum())
     return int(((change != 0) & has_gradient).sum()) / num if num else None
-
-
-def _list_parameters(optimizers: Iterable[Optimizer]) -> list[torch.Tensor]:
-    return [
-        parameter
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    ]
 
 
 def _list_inputs(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> list[torch.Tensor]:

@@ -13,7 +13,7 @@ from harness.record.observation import ClippingCall
 from harness.watch.loss import find_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from harness.watch.readings import Reading
     from harness.watch.session import Session
@@ -144,6 +144,16 @@ def _list_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tupl
     if not isinstance(given, types.GeneratorType) or not (listed := list(given)):
         return args, kwargs
     return ((listed, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": listed})
+
+
+def list_parameters(optimizers: Iterable[torch.optim.Optimizer]) -> list[torch.Tensor]:
+    """The parameters of optimizers, in the order of their groups."""
+    return [
+        parameter
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]
 
 
 def list_gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from harness.record.trace import StepTrace
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators
-from harness.watch.gradients import measure_norms
+from harness.watch.gradients import list_parameters, measure_norms
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -23,7 +23,7 @@ MAX_CALLS = 64
 class TracedStep:
     """The trace of the step that is open; none of the time it takes counts as the program's.
 
-    Norms stay on their device until the step is finished, so that a GPU is not waited for.
+    Norms stay on their device until the step is finished; reading them there waits for a GPU.
     """
 
     def __init__(self, session: Session) -> None:
@@ -60,7 +60,7 @@ class TracedStep:
     def read_gradients(self, optimizer: Optimizer) -> None:
         """Before an optimizer steps: its gradients, and a copy of its parameters."""
         with self._session.clock.leave_out(), torch.no_grad():
-            held = _list_parameters(optimizer)
+            held = list_parameters([optimizer])
             having = [(place, p.grad) for place, p in enumerate(held) if p.grad is not None]
             norms = _stack_norms([gradient for _, gradient in having])
             if norms is not None and (scale := getattr(optimizer, "grad_scale", None)) is not None:
@@ -74,7 +74,7 @@ class TracedStep:
         if before is None:
             return
         with self._session.clock.leave_out(), torch.no_grad():
-            now = _sample(_list_parameters(optimizer))
+            now = _sample(list_parameters([optimizer]))
             are_same = len(now) == len(before)
             changes = (
                 [after - earlier for after, earlier in zip(now, before, strict=True)] if are_same else []
@@ -98,10 +98,6 @@ class TracedStep:
 def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor | None:
     """The norm of each tensor, on their device; None without any."""
     return torch.stack([norm.float() for norm in measure_norms(tensors)]) if tensors else None
-
-
-def _list_parameters(optimizer: Optimizer) -> list[torch.Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _sample(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
