@@ -175,11 +175,11 @@ def _join(rows: Iterable[Iterable[float | None]]) -> float | None:
 
 
 def _fingerprint(rows: Iterable[Iterable[float | None]], *, has_tensors: bool) -> tuple[str, ...]:
-    """Two signs for the bits of every norm, or eight for all of them."""
+    """Two signs for the bits of every norm, or eight for all of them, in whatever order an optimizer holds them."""
     norms = [norm for row in rows for norm in row]
     if has_tensors or not norms:
         return tuple(_fingerprint_norm(norm) for norm in norms)
-    return (f"{WHOLE_MARK}{zlib.crc32(repr(norms).encode()):08x}",)
+    return (f"{WHOLE_MARK}{zlib.crc32(repr(sorted(map(repr, norms))).encode()):08x}",)
 
 
 def _fingerprint_norm(norm: float | None) -> str:

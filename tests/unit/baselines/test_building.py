@@ -13,6 +13,7 @@ from harness.baselines.building import (
     build_trajectory,
     number_again,
 )
+from harness.baselines.comparison import Match, compare_trajectories
 from harness.errors import ObservationError
 from harness.record.deep import DeepObservation, ModuleObservation
 from harness.record.numerics import derive_numerics_class, describe_machine
@@ -95,6 +96,20 @@ def test_tensors_are_told_apart_in_the_first_steps_alone(make_run: Callable[...,
     num_tensors = MAX_TENSOR_FINGERPRINTS // 2
     points = build(make_run, observe(3, num_tensors)).points
     assert [len(point.gradients) for point in points] == [num_tensors] * 2 + [1]
+
+
+def test_parameters_in_another_order_are_no_divergence(make_run: Callable[..., TrainingRun]) -> None:
+    trajectories = []
+    for order in (1, -1):
+        observed = observe(STEPS_BY_TENSOR + 2)
+        names = observed.optimizers[0].groups[0].parameters
+        names[:] = names[::order]
+        for step in observed.steps:
+            assert step.trace is not None
+            step.trace.gradients = [step.trace.gradients[0][::order]]
+            step.trace.updates = [step.trace.updates[0][::order]]
+        trajectories.append(build(make_run, observed))
+    assert compare_trajectories(*trajectories, is_exact=True).match is Match.MATCHES
 
 
 def test_norms_that_differ_in_the_last_bit_have_other_fingerprints(
