@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -16,7 +17,7 @@ from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
@@ -51,11 +52,10 @@ def _main(own: list[str], command: list[str]) -> int:
             is_error=True,
         )
         return EXIT_NOT_OBSERVED
-    # A SIGTERM unwinds like Ctrl-C, so that the program we run is ended with us.
-    signal.signal(signal.SIGTERM, _leave)
     options.words = command
     try:
-        return _run(options)
+        with _leaving_on_sigterm():
+            return _run(options)
     except BrokenPipeError:
         # Whoever read our output has seen enough; what is still in the buffer must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,6 +65,16 @@ def _main(own: list[str], command: list[str]) -> int:
     except HarnessError as error:
         say(f"harness: {error}", is_error=True)
         return tell_bisect_exit(error) if getattr(options, "bisect", False) else EXIT_NOT_OBSERVED
+
+
+@contextlib.contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Has a SIGTERM unwind like Ctrl-C, so that the program we run is ended with us; afterwards all is as before."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _run(options: argparse.Namespace) -> int:
