@@ -213,6 +213,7 @@ for step in range(int(sys.argv[1])):
     optimizer.step()
     time.sleep(0.01 * dist.get_rank())
 dist.barrier()
+del model, optimizer, loss
 dist.destroy_process_group()
 """
 
@@ -289,6 +290,8 @@ for step in range(4):
     losses.append(loss.item())
 with open(f"losses{dist.get_rank()}.json", "w") as file:
     json.dump(losses, file)
+# A model that outlives its process group now and then aborts the process at its end, watched or not.
+del model, layer, optimizer, loss
 dist.destroy_process_group()
 """
 
