@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from harness.record.structure import CopyObservation, LoadObservation
 from harness.watch.compilation import is_tracing
+from harness.watch.members import list_parameters
 from harness.watch.modules import clean_name, unwrap
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class CopyWatch:
             trained: The models that trained in it.
             measure_update: Norm of the step's update of parameters, by their identities.
         """
-        held = {id(parameter) for module in trained for parameter in module.parameters()}
+        held = {id(parameter) for module in trained for parameter in list_parameters(module)}
         for module in trained:
             model = _describe_model(module, held)
             if not model.parameters:
@@ -90,7 +91,7 @@ class CopyWatch:
             model.sample = _sample(model.parameters)
             before = self._models.get(model.kind)
             model.has_moved = before is not None and _differ(before, model.sample)
-            model.update = measure_update([id(parameter) for parameter in module.parameters()])
+            model.update = measure_update([id(parameter) for parameter in list_parameters(module)])
             for name, place, holder in self._list_candidates(model, trained):
                 tensors = _read_tensors(holder, model)
                 if tensors is not None:
@@ -123,7 +124,7 @@ class CopyWatch:
         if (
             isinstance(holder, nn.Module)
             and not is_same
-            and any(id(p) in model.held for p in holder.parameters())
+            and any(id(p) in model.held for p in list_parameters(holder))
         ):
             return
         if known is None:
@@ -219,7 +220,7 @@ def _read_tensors(holder: object, model: _Model) -> list[torch.Tensor] | None:
     if holder is model.module:
         return model.parameters
     if isinstance(holder, nn.Module):
-        tensors = list(holder.parameters())
+        tensors = list_parameters(holder)
     elif len(holder) < len(model.parameters) or len(holder) > MAX_ENTRIES:  # type: ignore[arg-type]
         return None
     elif isinstance(holder, dict):

@@ -9,6 +9,7 @@ import torch
 
 from harness.record.deep import UnheldParameter
 from harness.watch.gradients import read_norms
+from harness.watch.members import list_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,7 +41,7 @@ class GradientFlow:
 
     def list_model_parameters(self) -> list[torch.Tensor]:
         """Every parameter of the models seen so far, in their order."""
-        found = {id(p): p for model in self._find_models() for p in model.parameters()}
+        found = {id(p): p for model in self._find_models() for p in list_parameters(model)}
         return list(found.values())
 
     def list_known_parameters(self) -> list[torch.Tensor]:
@@ -71,7 +72,7 @@ class GradientFlow:
         if self._models:
             return {}
         self._models = [model for model in self._find_models() if is_called(model)]
-        parameters = {id(p): p for model in self._models for p in model.parameters()}
+        parameters = {id(p): p for model in self._models for p in list_parameters(model)}
         norms = self._read(parameters.values())
         self._at_step = {
             identity: (parameter, norms.get(identity), is_stale(parameter))
@@ -119,7 +120,7 @@ class GradientFlow:
         record.grad_norms_after_backward = [_join(norms, stepped) for norms in self._after]
         is_held, is_training = {}, {}
         for model in self._models:
-            members = [id(parameter) for parameter in model.parameters()]
+            members = [id(parameter) for parameter in list_parameters(model)]
             is_held.update(dict.fromkeys(members, not held.isdisjoint(members)))
             is_training.update(dict.fromkeys(members, model.training))
         record.unheld = [

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from harness.watch.members import list_buffers, list_parameters
 from harness.watch.passes import count_bytes
 
 MAX_MODEL_BYTES = 32 * 2**20
@@ -45,7 +46,6 @@ COPYING = (
     "__reduce__",
     "__reduce_ex__",
     "__getstate__",
-    "__setstate__",
     "__new__",
 )
 """With what a class says how it is to be copied."""
@@ -55,7 +55,7 @@ def find_obstacle_to_copy(module: nn.Module) -> str | None:
     """Why a model can't be copied and called without harm; None when it can."""
     if (obstacle := find_obstacle_to_call(module)) is not None:
         return obstacle
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = [*list_parameters(module), *list_buffers(module)]
     if any(type(tensor) not in {torch.Tensor, nn.Parameter} or tensor.is_meta for tensor in tensors):
         return "its parameters are of a class of their own"
     if count_bytes(tensors) > MAX_MODEL_BYTES:
@@ -127,7 +127,7 @@ def copy_model(module: nn.Module) -> nn.Module:
         for name in SHARED:
             if (holder := vars(part).get(name)) is not None:
                 memo[id(holder)] = holder
-    for parameter in module.parameters():
+    for parameter in list_parameters(module):
         if id(parameter) not in memo:
             # Copied by hand, as copy.deepcopy would copy gradients too.
             memo[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
@@ -154,7 +154,10 @@ def _copy_part(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             state[name] = type(value)()
         else:
             state[name] = copy.deepcopy(value, memo)
-    vars(made).update(state)
+    if kind.__setstate__ is nn.Module.__setstate__:
+        vars(made).update(state)
+    else:
+        made.__setstate__(state)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -168,7 +171,7 @@ def _is_copied_plainly(kind: type[nn.Module]) -> bool:
 
 def bring_up_to_date(model: nn.Module, module: nn.Module) -> bool:
     """Gives an earlier copy of a model its present values; False where the model is no longer built that way."""
-    copies, tensors = ([*part.parameters(), *part.buffers()] for part in (model, module))
+    copies, tensors = ([*list_parameters(part), *list_buffers(part)] for part in (model, module))
     if [tensor.shape for tensor in copies] != [tensor.shape for tensor in tensors]:
         return False
     if copies:

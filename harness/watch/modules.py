@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from harness.record.observation import EvaluationObservation
 from harness.watch.compilation import count_frames, is_capturing, is_tracing
 from harness.watch.data import BatchSize
+from harness.watch.members import list_parameters
 from harness.watch.timing import FORWARD, OTHER
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class ModuleHooks:
         self._num_frames_before = 0
         self.on_give_way: list[Callable[[], None]] = []
         self._names: dict[int, str] = {}
+        self._named: list[tuple[int, list[int]]] = []
         self._trained: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._num_evaluations: dict[int, list[int]] = {}
         self._batch_of: tuple[int, int] | None = None
@@ -87,7 +89,7 @@ class ModuleHooks:
 
     def list_parameters(self) -> list[torch.Tensor]:
         """Every parameter of the outermost modules, each once."""
-        found = {id(p): p for root in self.find_roots() for p in root.parameters()}
+        found = {id(p): p for root in self.find_roots() for p in list_parameters(root)}
         return list(found.values())
 
     def name_parameters(self) -> dict[int, str]:
@@ -99,8 +101,13 @@ class ModuleHooks:
             return self._names
         owners: list[tuple[str, nn.Module]] = []
         seen: set[int] = set()
-        for root in self.find_roots():
-            members = {id(parameter) for parameter in root.parameters()}
+        roots = [(root, [*map(id, list_parameters(root))]) for root in self.find_roots()]
+        named = [(id(root), members) for root, members in roots]
+        if named == self._named:
+            return self._names
+        self._named = named
+        for root, identities in roots:
+            members = set(identities)
             if members <= seen:
                 continue
             seen |= members
@@ -122,7 +129,7 @@ class ModuleHooks:
         return {
             names[id(parameter)]: parameter.numel()
             for root in self.find_roots()
-            for parameter in root.parameters()
+            for parameter in list_parameters(root)
             if parameter.requires_grad
         }
 

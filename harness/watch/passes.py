@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from harness.record.structure import PassObservation
+from harness.watch.members import list_parameters
 from harness.watch.next_tokens import TargetNote, find_token_input
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class PassHooks:
             module = reference()
             if module is None:
                 continue
-            found.num_trained = sum(id(parameter) in held for parameter in module.parameters())
+            found.num_trained = sum(id(parameter) in held for parameter in list_parameters(module))
             if found.got_gradient and found.num_trained:
                 trained[id(module)] = (found.num_trained, module)
         passes = [found for _, found in self._passes.values()]

@@ -22,6 +22,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from harness import clock
 from harness.record.structure import ProbeObservation
 from harness.watch.draws import Draws
+from harness.watch.members import list_buffers, list_parameters
 from harness.watch.model_copy import (
     bring_up_to_date,
     copy_model,
@@ -290,7 +291,7 @@ def _list_changes(num_samples: int) -> list[tuple[tuple[int, ...], Callable[[tor
 
 def _list_versions(model: nn.Module) -> list[int]:
     """How often each tensor of a model has been written to."""
-    return [tensor._version for tensor in (*model.parameters(), *model.buffers())]  # noqa: SLF001  no public name
+    return [tensor._version for tensor in (*list_parameters(model), *list_buffers(model))]  # noqa: SLF001  no public name
 
 
 def _list_plain(model: nn.Module) -> list[object]:

@@ -52,11 +52,12 @@ def note_reach(found: LossFunctionObservation, targets: torch.Tensor) -> None:
     found.share_out_of_reach = share or None
 
 
-def _is_never_shifted(rows: torch.Tensor, tokens: torch.Tensor, ignore_index: int | None) -> bool:
-    """Whether the first rows alone tell that no shift fits: without a dozen operations for each."""
+def _list_likely_shifts(rows: torch.Tensor, tokens: torch.Tensor, ignore_index: int | None) -> list[int]:
+    """The shifts that the first rows do not rule out, which takes a dozen operations each to tell for sure."""
     ignored = -1 if ignore_index is None else ignore_index
     num_rows = max(1, NUM_FIRST // max(tokens.shape[1], 1))
     given, wanted = (part[:num_rows, :NUM_FIRST].tolist() for part in (tokens, rows))
+    likely = []
     for shift in SHIFTS:
         most = (1.0 - SHARE_OF_MATCHES) * tokens.numel() + tokens.shape[0] * abs(shift)
         num_others = sum(
@@ -65,8 +66,8 @@ def _is_never_shifted(rows: torch.Tensor, tokens: torch.Tensor, ignore_index: in
             for before, after in zip(inputs[max(shift, 0) :], targets[max(-shift, 0) :], strict=False)
         )
         if num_others <= most:
-            return False
-    return True
+            likely.append(shift)
+    return likely
 
 
 def note_shift(found: LossFunctionObservation, targets: torch.Tensor, inputs: Sequence[torch.Tensor]) -> None:
@@ -74,10 +75,8 @@ def note_shift(found: LossFunctionObservation, targets: torch.Tensor, inputs: Se
     shifts = [
         shift
         for tokens in inputs
-        if _is_tokens(tokens)
-        and targets.numel() == tokens.numel()
-        and not _is_never_shifted(targets.reshape(tokens.shape), tokens, found.ignore_index)
-        for shift in SHIFTS
+        if _is_tokens(tokens) and targets.numel() == tokens.numel()
+        for shift in _list_likely_shifts(targets.reshape(tokens.shape), tokens, found.ignore_index)
         if _is_shifted(targets.reshape(tokens.shape), tokens, shift, found.ignore_index)
     ]
     # Where several fit, as in a sequence of one token only, the usual one does.
