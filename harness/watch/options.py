@@ -20,7 +20,7 @@ class Depth(StrEnum):
     """Light, the order and a fingerprint of every batch, and in depth on the sampled steps."""
 
 
-DEEP_STEPS = (0, 1, 10, 50, 100, 200, 500, 1000)
+DEEP_STEPS = (0, 1, 10, 50, 200, 500, 1000)
 MAX_KEPT_STEPS = 20_000
 
 
