@@ -48,11 +48,12 @@ class GradientHooks:
             return None
         scale = getattr(optimizer, "grad_scale", None)
         try:
+            # Those of a gradient with a graph of its own get one too, which goes with them.
+            norms = measure_norms(gradients)
+            if scale is None and norms[0].is_cpu:
+                return math.hypot(*[norm.item() for norm in norms])
             with torch.no_grad():
-                norms = torch.stack(measure_norms(gradients))
-                if scale is None and norms.is_cpu:
-                    return math.hypot(*norms.tolist())
-                norm = torch.linalg.vector_norm(norms)
+                norm = torch.linalg.vector_norm(torch.stack(norms))
                 if scale is not None:
                     norm = norm / scale
         except (RuntimeError, NotImplementedError) as error:
