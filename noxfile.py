@@ -14,6 +14,11 @@ CONSTRAINTS = "constraints/ci.txt"
 MINIMUMS = "constraints/minimums.txt"
 REPORT = "harness-report"
 DEFAULT_LAUNCHES = 20
+# Steps of the small training without evaluations between them, in a folder of each process's own.
+REFERENCE_STEPS = (
+    *("python", "-m", "reference_model", "--device", "cpu", "--batch_size", "16", "--max_steps", "2000"),
+    *("--eval_every", "100000", "--checkpoint_every", "100000", "--out", "{out}"),
+)
 
 
 @nox.session
@@ -91,6 +96,22 @@ def refresh_baselines(session: nox.Session) -> None:
         smoke(
             session, "-m", "smoke_training and budget and not gpu", "--accept-baselines", "--reason", reason
         )
+
+
+@nox.session
+def ab(session: nox.Session) -> None:
+    """Compare the step time of the reference model with that of a base revision, in turns on one core.
+
+    Arguments after -- go to harness ab: --base origin/main by default; after a further -- another program.
+    """
+    install(session)
+    words = list(session.posargs)
+    own, program = (
+        (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    )
+    if "--base" not in own:
+        own = ["--base", "origin/main", *own]
+    session.run("harness", "ab", *own, "--", *(program or REFERENCE_STEPS))
 
 
 @nox.session

@@ -315,7 +315,8 @@ def _build_request(item: pytest.Item, number: int, folder: Path) -> BaselineRequ
 def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTraining:
     """Runs a training and returns its record: a called function, or `.command([...])` for a script."""
     from harness.baselines.building import TRACED_STEPS  # noqa: PLC0415  late, so that pytest starts without it
-    from harness.markers import TrainingRequest  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.budgets.metrics import COUNTED_STEPS  # noqa: PLC0415
+    from harness.markers import TrainingRequest  # noqa: PLC0415
     from harness.watch.launch import RunOptions  # noqa: PLC0415
     from harness.watch.options import build_observer_options  # noqa: PLC0415
     from harness.watch.recorder import Recorder  # noqa: PLC0415
@@ -329,6 +330,14 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
     state = item.stash.setdefault(STATE, unseen)
     training = state.training
     _choose_rules(item)  # a mistake in them is told before anything is trained
+    watch = build_observer_options(
+        settings["watch"],
+        max_steps=training.max_steps,
+        max_seconds=training.max_seconds,
+        traced_steps=TRACED_STEPS if state.is_traced else 0,
+    )
+    if watch is not None and state.budget is not None and state.budget.counts_operations:
+        watch = dataclasses.replace(watch, counted_steps=COUNTED_STEPS)
     options = RunOptions(
         name=item.nodeid,
         run_dir=tmp_path,
@@ -337,11 +346,6 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
         device=getattr(request, "param", "cpu"),
         seed=training.seed,
         threads=settings["threads"],
-        watch=build_observer_options(
-            settings["watch"],
-            max_steps=training.max_steps,
-            max_seconds=training.max_seconds,
-            traced_steps=TRACED_STEPS if state.is_traced else 0,
-        ),
+        watch=watch,
     )
     return SmokeTraining(item, options, Recorder())

@@ -27,10 +27,10 @@ MARKERS = {
     "is a glob of the metrics file under the run directory; loss names the metric that is the training loss; "
     "baseline=True compares each run with the test's stored trajectory; "
     "select, ignore={code: reason}, severity and bounds choose the rules it is judged by.",
-    "budget": "budget(wall_clock_s, step_time_s, min_throughput, peak_memory_mb, max_final_loss, wall_clock, "
-    "step_time, throughput, peak_memory, final_loss): what the test's training may cost. The first five are "
-    "absolute limits; the others tolerances against the stored baseline, 0.05 being 5 %. wall_clock_s also "
-    "ends a test that hangs.",
+    "budget": "budget(wall_clock_s, step_time_s, min_throughput, peak_memory_mb, max_final_loss, max_flops, "
+    "max_num_ops, tensor_memory_mb, wall_clock, step_time, throughput, peak_memory, final_loss, flops, num_ops, "
+    "tensor_memory): what the test's training may cost. Those of the first eight are absolute limits; the others "
+    "tolerances against the stored baseline, 0.05 being 5 %. wall_clock_s also ends a test that hangs.",
     "gpu": "gpu(count=1, memory_gb=0, name=''): needs GPUs with that memory in GiB and that text in their "
     "names; skipped without, failed with --harness-require-gpu.",
     "profile_capture": "profile_capture(wait=1, warmup=1, active=3, max_mb=50, keep=5): profiles a few "

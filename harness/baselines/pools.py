@@ -7,7 +7,7 @@ so that its tools can read it; the launches themselves stand beside it under `ha
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.baselines.files import RESTORE, locked, name_file, read_json, write_json
@@ -33,6 +33,7 @@ class Launch:
         commit: Commit of the work tree; None outside git.
         is_dirty: Whether tracked files differed from that commit.
         reason: Why the person or job that accepted it did so.
+        counted: The operations of a step, as a JSON object; kept of the newest launch.
     """
 
     values: dict[str, float]
@@ -40,6 +41,7 @@ class Launch:
     commit: str | None
     is_dirty: bool | None
     reason: str
+    counted: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Pool:
     def values(self, metric: str) -> list[float]:
         """The measurements of one metric, of the launches that have it."""
         return [launch.values[metric] for launch in self.launches if metric in launch.values]
+
+    @property
+    def counted(self) -> dict[str, Any] | None:
+        """The operations of a step of the newest launch that has them, as a JSON object."""
+        return next((launch.counted for launch in reversed(self.launches) if launch.counted), None)
 
 
 class PoolStore:
@@ -99,7 +106,10 @@ class PoolStore:
         path = self.path(test, runner_class)
         with locked(path):
             before = None if anew else self.read(test, runner_class)
-            launches = (*(before.launches if before else ()), launch)[-MAX_LAUNCHES:]
+            earlier = before.launches if before else ()
+            if launch.counted is not None:
+                earlier = tuple(replace(old, counted=None) for old in earlier)
+            launches = (*earlier, launch)[-MAX_LAUNCHES:]
             pool = Pool(test=test, runner_class=runner_class, launches=launches)
             write_json(path, _build_document(pool, environment))
         return pool
@@ -131,6 +141,13 @@ def _read_launch(document: Any) -> Launch:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{metric} is {value!r}")
     return Launch(**document)
+
+
+def _describe_launch(launch: Launch) -> dict[str, Any]:
+    described = asdict(launch)
+    if launch.counted is None:
+        del described["counted"]
+    return described
 
 
 def _build_document(pool: Pool, environment: Environment) -> dict[str, Any]:
@@ -171,6 +188,6 @@ def _build_document(pool: Pool, environment: Environment) -> dict[str, Any]:
             "schema_version": SCHEMA_VERSION,
             "test": pool.test,
             "runner_class": pool.runner_class,
-            "launches": [asdict(launch) for launch in pool.launches],
+            "launches": [_describe_launch(launch) for launch in pool.launches],
         },
     }

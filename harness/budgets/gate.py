@@ -34,6 +34,7 @@ class Verdict(StrEnum):
     REGRESSED = "regressed"
     IMPROVED = "improved"
     INCONCLUSIVE = "inconclusive"
+    NOT_STEADY = "not steady"
     NOT_COMPARABLE = "not comparable"
     MISSING_BASELINE = "missing baseline"
     EXCEEDED = "limit exceeded"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import clock
 from harness.baselines.pools import Launch
+from harness.budgets.counters import tell_counters
 from harness.budgets.gate import (
     ALPHA,
     MIN_LAUNCHES,
@@ -17,8 +18,9 @@ from harness.budgets.gate import (
     compare_quality,
     compare_with_pool,
 )
-from harness.budgets.metrics import METRICS, Scope, explain_unmeasured, measure
+from harness.budgets.metrics import METRICS, Scope, explain_unmeasured, find_counted, measure
 from harness.errors import BaselineError, ObservationError
+from harness.record.counters import CountedStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,6 +131,7 @@ class Judge:
                 self._excuse(result, run)
                 for result in _compare_all(values, pool, budget, unit, self.runner_class)
             ]
+            compared = _explain_by_counters(compared, run, pool)
         else:
             compared = self._judge_without_pool(test, values, budget, unit)
         if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
@@ -211,6 +214,7 @@ class Judge:
             commit=run.environment.commit,
             is_dirty=run.environment.is_dirty,
             reason=reason,
+            counted=None if (counted := find_counted(run)) is None else asdict(counted),
         )
         pool = self.store.extend(test, launch, run.environment, self.runner_class, anew=bool(moved))
         path = self.store.path(test, self.runner_class)
@@ -273,7 +277,7 @@ def _compare_all(
                 BudgetResult(metric.name, Verdict.MISSING_BASELINE, observed, None, None, message, advice)
             )
             continue
-        if metric.scope is Scope.ANY:
+        if metric.scope is Scope.ANY or metric.is_counted:
             comparison = compare_quality(observed, earlier, tolerance=tolerance)
         elif min(earlier) <= 0:
             raise BaselineError(
@@ -286,6 +290,20 @@ def _compare_all(
             )
         results.append(_tell(metric, observed, comparison, tolerance, budget, unit, runner_class))
     return results
+
+
+def _explain_by_counters(results: list[BudgetResult], run: TrainingRun, pool: Pool) -> list[BudgetResult]:
+    """The results, the first that moved with what changed in the operations of a step since the newest launch."""
+    counted = find_counted(run)
+    moved = next((one for one in results if one.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)), None)
+    if counted is None or pool.counted is None or moved is None:
+        return results
+    changes = tell_counters(CountedStep.from_json(pool.counted), counted)
+    told = f"Operations of a step: {'; '.join(changes) or 'unchanged'}."
+    return [
+        replace(result, message=f"{result.message}\n{told}") if result is moved else result
+        for result in results
+    ]
 
 
 def _tell(

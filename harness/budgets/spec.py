@@ -30,6 +30,11 @@ class Budget:
     source: str
 
     @property
+    def counts_operations(self) -> bool:
+        """Whether any of it is about what a step does, which has to be counted."""
+        return any(metric.is_counted for metric in (*self.limits, *self.tolerances))
+
+    @property
     def wall_clock_limit_s(self) -> float | None:
         """The absolute wall-clock limit in seconds; None when there is none."""
         return self.limits.get(WALL_CLOCK)

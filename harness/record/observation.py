@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from harness.record.counters import CountedStep
 from harness.record.deep import DeepObservation
 from harness.record.saved import SavedModelObservation
 from harness.record.structure import CopyObservation, LoadObservation, ProbeObservation
@@ -427,6 +428,7 @@ class RunObservation:
     Attributes:
         steps: In order; with more than the limit kept, the middle is left out and `not_seen` says so.
         deep_steps: What was seen in depth on sampled steps.
+        counted_steps: The operations of the steps that were counted.
         idle_optimizers: Those that were built while the run was watched, and never stepped.
         autocast: How often autocast was entered, by device and type, such as "cpu bfloat16".
         copies: Copies of trained models that deep steps found.
@@ -461,6 +463,7 @@ class RunObservation:
     torch: str = ""
     steps: list[StepObservation] = field(default_factory=list)
     deep_steps: list[DeepObservation] = field(default_factory=list)
+    counted_steps: list[CountedStep] = field(default_factory=list)
     optimizers: list[OptimizerObservation] = field(default_factory=list)
     idle_optimizers: list[OptimizerObservation] = field(default_factory=list)
     schedulers: list[SchedulerObservation] = field(default_factory=list)
@@ -541,6 +544,7 @@ class RunObservation:
 
 
 RUN_PARTS: dict[str, Any] = {
+    "counted_steps": CountedStep,
     "optimizers": OptimizerObservation,
     "idle_optimizers": OptimizerObservation,
     "schedulers": SchedulerObservation,

@@ -130,7 +130,7 @@ def _explain_failed(
         )
     else:
         message = (
-            f"{shown} {_explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s"
+            f"{shown} {explain_exit(outcome.exit_code)} after {outcome.cost.wall_clock_s:.1f} s"
             f"{tell_progress(seen)}.\n{_tell_output(outcome)}\n"
             "Next: run the command by hand; the training could not be judged."
         )
@@ -272,7 +272,8 @@ def _build_environment(extra: Mapping[str, str] | None, threads: int | None) -> 
     return environment
 
 
-def _explain_exit(code: int) -> str:
+def explain_exit(code: int) -> str:
+    """How a child ended, in words to put behind its name."""
     if code >= 0:
         return f"exited with code {code}"
     names = {member.value: member.name for member in signal.Signals}

@@ -16,6 +16,7 @@ from harness.watch.autocast import AutocastHooks
 from harness.watch.by_hand import UpdatesByHand
 from harness.watch.checkpoints import CheckpointHooks
 from harness.watch.compilation import count_graphs, note_compilation
+from harness.watch.contention import OwnClock
 from harness.watch.data import DataHooks
 from harness.watch.deep import DeepStep
 from harness.watch.gradients import GradientHooks
@@ -33,6 +34,7 @@ from harness.watch.schedule import ScheduleHooks
 from harness.watch.session import Session
 from harness.watch.structure import StructureWatch
 from harness.watch.trace import TracedStep
+from harness.watch.turns import STOP_REASON
 from harness.watch.updates import OptimizerHooks
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from harness.record.deep import DeepObservation
+    from harness.watch.counters import StepCounter
     from harness.watch.steps import OpenStep
+    from harness.watch.turns import TurnTaker
 
 
 # The system takes 5 microseconds to count a process's pages.
@@ -77,6 +81,7 @@ class Observer:
         self, options: ObserverOptions | None = None, *, sink: Sink | None = None, folder: Path | None = None
     ) -> None:
         self.options = options or ObserverOptions()
+        self._turns: TurnTaker | None = None
         self._sink = sink
         self._session = session = Session(self.options, self._emit, is_prompt=sink is not None)
         self._limit = StepLimit(self.options, self, folder)
@@ -106,6 +111,9 @@ class Observer:
         self._deep: DeepStep | None = None
         self._syncs: HostSyncs | None = None
         self._deep_steps = frozenset(self.options.deep_steps if self.options.depth is Depth.DEEP else ())
+        self._counted_steps = frozenset(self.options.counted_steps)
+        self._deep_steps -= self._counted_steps
+        self._counter: StepCounter | None = None
         self._graphs_before = (0, 0)
         self._started_s = 0.0
         self._is_open = False
@@ -115,6 +123,14 @@ class Observer:
     def observation(self) -> RunObservation:
         """What has been seen; complete after exit."""
         return self._session.run
+
+    def take_turns(self, turns: TurnTaker) -> None:
+        """Makes the program wait after its steps while another one has its turn.
+
+        Its times are then its own: what it waits for a processor that others have is no one's time.
+        """
+        self._turns = turns
+        self._session.clock.read_s = OwnClock().read_s
 
     def __enter__(self) -> Self:
         session = self._session
@@ -189,6 +205,9 @@ class Observer:
             self._deep.close()
         if self._syncs is not None:
             self._syncs.close()
+        if self._counter is not None and self._counter.close():
+            # Of a step that did not end.
+            self._counter = None
         self._modules.remove()
         self._optimizers.remove()
         if self._by_hand is not None:
@@ -223,6 +242,8 @@ class Observer:
             number % RESIDENT_EVERY == 0
             or self._deep is not None
             or self._syncs is not None
+            or self._counter is not None
+            or number + 1 in self._counted_steps
             or number + 1 == self._next_look
             or number + 1 in self._deep_steps
         ):
@@ -230,6 +251,12 @@ class Observer:
         self._trace(number + 1)
         if self.options.max_steps is not None or self.options.max_seconds is not None:
             self._limit.check(session.ledger.num_steps)
+        if self._turns is not None:
+            if session.attempt("turns", self._turns.wait, number + 1):
+                self._limit.reason = STOP_REASON
+            session.clock.skip()
+            if self._limit.reason is not None:
+                self._limit.check(session.ledger.num_steps)
 
     def _trace(self, number: int) -> None:
         if number < self.options.traced_steps:
@@ -240,6 +267,7 @@ class Observer:
             self._deep.give_way()
 
     def _turn_over(self, row: OpenStep) -> None:
+        self._close_counter(row.number)
         if row.number % RESIDENT_EVERY == 0:
             row.rss_bytes = self._resident.read_bytes()
         if self._syncs is not None:
@@ -271,8 +299,35 @@ class Observer:
             self._open_deep()
         elif was_deep and self._session.clock.device is not None:
             self._count_host_syncs()
+        self._open_counter(row.number + 1)
         # What the watcher did between two steps is no one's time.
         self._session.clock.skip()
+
+    def _open_counter(self, number: int) -> None:
+        """Counts the operations of the step that begins, where that was asked for; it is then not timed."""
+        if number not in self._counted_steps or self._counter is not None:
+            return
+        from harness.watch.counters import StepCounter  # noqa: PLC0415  for those that count
+
+        row = self._session.ledger.open
+        row.is_partly_timed = True
+        self._counter = StepCounter(number, self._session.clock)
+        self._counter.open()
+
+    def _close_counter(self, number: int) -> None:
+        counter = self._counter
+        if counter is None:
+            return
+        is_closed = counter.close()
+        if is_closed:
+            self._counter = None
+        if is_closed and counter.counted.step == number:
+            self._session.run.counted_steps.append(counter.counted)
+            return
+        # Below a mode of the program's own it stays until that is left; nothing else is counted meanwhile.
+        self._session.add_blind_spot(
+            "operations: the program has a mode of its own open at the end of a step, so they were not counted"
+        )
 
     def _count_host_syncs(self) -> None:
         """Counts those of the step that begins, which is not watched in depth but is not timed either."""

@@ -36,6 +36,8 @@ class ObserverOptions:
     """Optimizer steps after which the program is ended; None lets it run to its own end."""
     max_seconds: float | None = None
     """Seconds from the first step's end on, after which the program is ended; None sets no limit."""
+    counted_steps: tuple[int, ...] = ()
+    """Steps, from 1, of which the operations are counted; they are not timed, and none of them is deep."""
     max_kept_steps: int = MAX_KEPT_STEPS
     """Steps kept in memory; beyond, the middle of the run is dropped."""
     traced_steps: int = 0
@@ -51,13 +53,16 @@ class ObserverOptions:
 
     def to_json(self) -> dict[str, Any]:
         """The options as a JSON object."""
-        return asdict(self) | {"depth": str(self.depth), "deep_steps": list(self.deep_steps)}
+        lists = {"deep_steps": list(self.deep_steps), "counted_steps": list(self.counted_steps)}
+        return asdict(self) | {"depth": str(self.depth)} | lists
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The options that `to_json` wrote."""
-        deep_steps = tuple(int(step) for step in value["deep_steps"])
-        return cls(**{**value, "depth": Depth(value["depth"]), "deep_steps": deep_steps})
+        lists = {
+            name: tuple(int(step) for step in value.get(name, ())) for name in ("deep_steps", "counted_steps")
+        }
+        return cls(**{**value, "depth": Depth(value["depth"]), **lists})
 
 
 OFF = "off"

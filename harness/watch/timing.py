@@ -21,10 +21,14 @@ class PhaseClock:
     """Gives every stretch of time to the phase that was current; standing still until the first switch.
 
     Attributes:
+        read_s: The clock itself: seconds, of which only differences mean anything.
+        is_left_out: Whether what goes on is the watcher's, and no one's time.
         device: Notes the same switches where a GPU has them; None on the CPU.
     """
 
     def __init__(self) -> None:
+        self.read_s = clock.monotonic_s
+        self.is_left_out = False
         self.current = OTHER
         self._times_s = [0.0] * len(PHASES)
         self._last_s: float | None = None
@@ -37,7 +41,7 @@ class PhaseClock:
 
     def switch(self, phase: int) -> int:
         """Ends the current phase now and begins another; returns the one that ended."""
-        now_s = clock.monotonic_s()
+        now_s = self.read_s()
         ended = self.current
         if self._last_s is not None:
             self._times_s[ended] += now_s - self._last_s
@@ -61,19 +65,20 @@ class PhaseClock:
     @contextlib.contextmanager
     def leave_out(self) -> Iterator[None]:
         """Gives the time spent inside to no phase, and all before it to the one that is running."""
-        start_s = clock.monotonic_s()
+        start_s, was_left_out, self.is_left_out = self.read_s(), self.is_left_out, True
         if self.device is not None:
             self.device.note(NO_PHASE)
         try:
             yield
         finally:
+            self.is_left_out = was_left_out
             if self.device is not None:
                 self.device.note(self.current)
             if self._last_s is not None:
-                self._last_s += clock.monotonic_s() - start_s
+                self._last_s += self.read_s() - start_s
 
     def skip(self) -> None:
         """Gives the stretch that is running to no phase; the current one begins anew."""
-        self._last_s = clock.monotonic_s()
+        self._last_s = self.read_s()
         if self.device is not None:
             self.device.skip()

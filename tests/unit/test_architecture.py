@@ -21,7 +21,10 @@ FLOORS = (
     ("probes", "budgets", "profiling"),
     ("report",),
     ("assertions",),
-    ("__init__", "plugin", "settings", "fixtures", "session", "project", "commands", "cli", "__main__"),
+    (
+        *("__init__", "plugin", "settings", "fixtures", "session", "project", "commands", "cli", "__main__"),
+        *("worktrees", "versions", "side_by_side"),
+    ),
 )
 """From the ground up. Rooms of one floor know nothing of each other, but for the top floor."""
 

@@ -19,6 +19,7 @@ from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
 from harness.watch.own_frames import strip_own_frames
 from harness.watch.record_file import RecordFile
+from harness.watch.turns import TurnTaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +37,13 @@ class HardExit(Exception):  # noqa: N818  it is no error of the harness, only it
 class WatchedProcess:
     """The observer of a process, and the ways in which the process can end."""
 
-    def __init__(self, folder: Path, options: ObserverOptions) -> None:
+    def __init__(self, folder: Path, options: ObserverOptions, turns: Path | None = None) -> None:
         self._process = os.getpid()
         self._file = RecordFile(folder)
         self._observer = Observer(options, sink=self._file, folder=folder)
+        self._turns = None if turns is None else TurnTaker(turns, folder)
+        if self._turns is not None:
+            self._observer.take_turns(self._turns)
         self._error: BaseException | None = None
         self._excepthook = sys.excepthook
         self._exit: Callable[[int], NoReturn] = os._exit
@@ -61,6 +65,8 @@ class WatchedProcess:
             sys.excepthook = self._excepthook
         if os._exit == self._leave:
             os._exit = self._exit  # type: ignore[assignment]
+        if self._turns is not None:
+            self._turns.close()
         self._observer.__exit__(None if self._error is None else type(self._error), self._error, None)
         self._file.close()
         if self._observer.observation.outcome is Outcome.STOPPED:
@@ -107,7 +113,8 @@ def start() -> None:
     if is_launcher():
         return
     settings = json.loads(os.environ[VARIABLE])
-    WatchedProcess(Path(settings["folder"]), ObserverOptions.from_json(settings["options"])).start()
+    turns = Path(settings["turns"]) if "turns" in settings else None
+    WatchedProcess(Path(settings["folder"]), ObserverOptions.from_json(settings["options"]), turns).start()
 
 
 def is_launcher() -> bool:

@@ -93,7 +93,9 @@ def load_package() -> bool:
     if "harness" in sys.modules:
         return PACKAGE in getattr(sys.modules["harness"], "__path__", [])
     spec = importlib.machinery.PathFinder.find_spec("harness")
-    if spec is not None and PACKAGE not in (spec.submodule_search_locations or []):
+    places = [] if spec is None else (spec.submodule_search_locations or [])
+    # Another copy of this package, as in a checkout of this project, gives way to ours.
+    if spec is not None and PACKAGE not in places and not any(map(is_copy, places)):
         sys.stderr.write(
             f"harness: this process is not watched: it has a module named harness, {spec.origin}\n"
         )
@@ -109,6 +111,11 @@ def load_package() -> bool:
     sys.modules["harness"] = module
     spec.loader.exec_module(module)
     return True
+
+
+def is_copy(package: str) -> bool:
+    """Whether a package's folder holds a file like this one."""
+    return os.path.isfile(HERE.replace(PACKAGE, package, 1) + "/sitecustomize.py")  # noqa: PTH113
 
 
 def run_users_own() -> None:

@@ -1,0 +1,292 @@
+"""`harness ab` on a little repository: equal programs, a slow phase, and all the ways in which nothing is compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.worktrees import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = """
+import torch
+
+def spin(seconds):
+    import time
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+TRAIN = """
+import sys
+import torch
+from tiny.model import Model, spin
+
+torch.manual_seed(0)
+model = Model()
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
+    x = torch.randn(512, 256)
+    loss = model(x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+BRIEF = ("--allowance", "1", "--max-steps", "40")
+"""As few pairs as there may be, of as few steps as tell."""
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(
+        ["git", "-C", str(folder), *identity, *words], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A repository with one commit; after the test, no work tree may be left."""
+    project = tmp_path / "project"
+    (project / "src" / "tiny").mkdir(parents=True)
+    (project / "src" / "tiny" / "__init__.py").write_text("")
+    (project / "src" / "tiny" / "model.py").write_text(PACKAGE)
+    (project / "train.py").write_text(TRAIN)
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", "project")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message=first")
+    git(project, "tag", "first")
+    yield project
+    assert len(git(project, "worktree", "list").splitlines()) == 1
+    assert not (project / ".git" / "worktrees").exists() or not any(
+        (project / ".git" / "worktrees").iterdir()
+    )
+
+
+def build_command(*options: str, words: tuple[str, ...] = (sys.executable, "train.py")) -> list[str]:
+    own = [*("ab", "--base", "first", "--json", "../ab.json"), *options, "--", *words]
+    return [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", *own]
+
+
+def compare(
+    folder: Path,
+    *options: str,
+    words: tuple[str, ...] = (sys.executable, "train.py"),
+    env: dict[str, str] | None = None,
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    done = subprocess.run(
+        build_command(*options, words=words),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+    document = folder.parent / "ab.json"
+    return done, json.loads(document.read_text()) if document.exists() else {}
+
+
+def change(project: Path, path: str, before: str, after: str) -> None:
+    text = (project / path).read_text()
+    assert before in text
+    (project / path).write_text(text.replace(before, after))
+
+
+def find_leftovers() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+
+
+def test_equal_programs_pass_and_a_dirty_head_is_said(project: Path) -> None:
+    before = find_leftovers()
+    (project / "notes.txt").write_text("not committed")
+    done, document = compare(project, "--tolerance", "1", *BRIEF)
+    assert done.returncode == 0, done.stderr
+    assert "with 1 file that is not committed" in done.stdout
+    assert "losses: the same to the last bit" in done.stdout
+    assert "neither program loaded one" in done.stdout
+    assert document["outcome"] in ("pass", "inconclusive")
+    assert document["num_pairs"] == 4
+    assert find_leftovers() <= before
+
+
+def test_a_slow_phase_is_found_and_named(project: Path) -> None:
+    # In the package: the tree's own must be found, wherever another copy may be installed.
+    change(project, "src/tiny/model.py", "return self.layers(x)", "spin(0.02)\n        return self.layers(x)")
+    done, document = compare(project, *BRIEF)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert document["outcome"] == "regressed"
+    assert [phase["phase"] for phase in document["phases"] if phase["is_named"]] == ["forward"]
+    assert "; slower: forward " in done.stdout
+    assert document["loaded_changes"] == ["src/tiny/model.py"]
+    assert f"Next: git diff {git(project, 'rev-parse', 'first').strip()} -- src/tiny/model.py" in done.stdout
+    assert document["has_equal_losses"]
+
+
+def test_two_revisions_are_compared_and_the_work_tree_is_left_alone(project: Path) -> None:
+    change(project, "train.py", "optimizer.step()", "optimizer.step()\n    spin(0.02)")
+    git(project, "commit", "--quiet", "--all", "--message=slow")
+    (project / "train.py").write_text("raise SystemExit(3)")
+    done, document = compare(project, "--head", "main", *BRIEF)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert document["outcome"] == "regressed"
+    assert [phase["phase"] for phase in document["phases"] if phase["is_named"]] == ["other"]
+
+
+def test_a_script_named_by_an_absolute_path_is_refused(project: Path) -> None:
+    change(project, "train.py", "lr=1e-3", "lr=1e-4")
+    done, document = compare(project, words=(sys.executable, str(project / "train.py")))
+    assert done.returncode == 2, done.stdout
+    assert "both programs ran the same code" in done.stderr
+    assert f"__main__: {project / 'train.py'}, of train.py" in done.stderr
+    assert document["outcome"] == "not observed"
+
+
+def test_a_package_that_only_the_work_tree_offers_is_refused(project: Path) -> None:
+    git(project, "mv", "src", "python")
+    git(project, "commit", "--quiet", "--message=moved")
+    git(project, "tag", "--force", "first")
+    change(project, "python/tiny/model.py", "torch.nn.ReLU()", "torch.nn.GELU()")
+    # As an editable install does, which names the folder of the work tree.
+    site = project.parent / "site"
+    site.mkdir()
+    (site / "usercustomize.py").write_text(f"import sys; sys.path.append({str(project / 'python')!r})")
+    change(project, "train.py", "import sys\n", f"import sys\nsys.path.append({str(project / 'python')!r})\n")
+    git(project, "commit", "--quiet", "--message=path", "train.py")
+    git(project, "tag", "--force", "first")
+    done, _ = compare(project)
+    assert done.returncode == 2, done.stdout
+    assert "tiny.model: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (
+            "loss.backward()",
+            "assert step < 9, 'out of cheese'; loss.backward()",
+            "AssertionError: out of cheese",
+        ),
+        ("    optimizer.step()\n", "", "trained no step that could be seen"),
+        ("2000", "4", "too few steps to compare"),
+        (
+            "optimizer.step()\n",
+            "optimizer.step()\n    if step == 9: __import__('time').sleep(600)\n",
+            "ended no step for 30 s",
+        ),
+    ],
+    ids=["crash", "no step", "too few steps", "hang"],
+)
+def test_a_head_that_does_not_train_is_told_and_nothing_is_left(
+    project: Path, before: str, after: str, told: str
+) -> None:
+    leftovers = find_leftovers()
+    change(project, "train.py", before, after)
+    done, document = compare(project, "--timeout", "30", "--max-steps", "40")
+    assert done.returncode == 2, done.stdout
+    assert told in done.stderr
+    assert "head" in done.stderr
+    assert document["outcome"] == "not observed"
+    assert find_leftovers() <= leftovers
+
+
+def test_unlike_numbers_of_steps_are_said(project: Path) -> None:
+    change(project, "train.py", "2000", "30")
+    git(project, "commit", "--quiet", "--all", "--message=thirty")
+    git(project, "tag", "--force", "first")
+    change(project, "train.py", "30", "40")
+    done, _ = compare(project, "--tolerance", "1", "--allowance", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note: base trains 30 steps and head " in done.stdout
+
+
+def test_what_git_does_not_hold_is_prepared(project: Path) -> None:
+    change(project, "train.py", "import sys\n", "import sys\nopen('data.txt').read()\n")
+    (project / ".gitignore").write_text("data.txt\n")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message=data")
+    git(project, "tag", "--force", "first")
+    (project / "data.txt").write_text("data")
+    done, _ = compare(project)
+    assert done.returncode == 2
+    assert "--prepare CMD can bring them" in done.stderr
+    prepare = 'cp "$HARNESS_AB_ROOT/data.txt" .'
+    done, _ = compare(project, "--tolerance", "1", *BRIEF, "--prepare", prepare)
+    assert done.returncode == 0, done.stderr
+    done, _ = compare(project, "--prepare", "echo no such tool; exit 3")
+    assert done.returncode == 2
+    assert "exited with code 3 in base.\nno such tool" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_neither_processes_nor_work_trees(
+    project: Path, number: signal.Signals
+) -> None:
+    leftovers = find_leftovers()
+    change(
+        project,
+        "train.py",
+        "torch.manual_seed(0)",
+        "print(__import__('os').getpid(), file=open('../pid', 'w'))",
+    )
+    process = subprocess.Popen(build_command(), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    started = project.parent / "pid"
+    while not (started.exists() and started.read_text().strip()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode not in (0, 1)
+    assert find_leftovers() <= leftovers
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
+def test_what_a_killed_comparison_left_is_taken_away_by_the_next(project: Path) -> None:
+    orphan = Path(tempfile.mkdtemp(prefix=f"{PREFIX}4194303-"))
+    git(project, "worktree", "add", "--quiet", "--detach", str(orphan / "base"))
+    done, _ = compare(project, "--prepare", "exit 3")
+    assert done.returncode == 2
+    assert not orphan.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--base", "no-such-branch"), "is no revision"),
+        (("--tolerance", "5"), "is no share from 0 to 1"),
+        (("--threads", "0"), "must be above 0"),
+    ],
+)
+def test_misuse_is_told(project: Path, options: tuple[str, ...], told: str) -> None:
+    done, _ = compare(project, *options)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_outside_of_a_repository_it_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    done, _ = compare(folder, env={"GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    assert done.returncode == 2
+    assert "lies in no git work tree" in done.stderr
