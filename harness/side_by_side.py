@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 ALLOWANCE_S = 120.0
 COUNTED_STEPS = (3, 4, 5)
-COUNTING_PLAN = TurnPlan(turn_s=0.0, measured_s=0.0, min_steps=1)
-"""Turns of a pair of processes whose operations are counted: those by which others choose their length, and one."""
+"""Steps of the first pair of processes whose operations are counted; they are not timed."""
 OUT = "{out}"
 """In a program's words: an empty folder of its own for each process, gone after the comparison."""
 HASH_SEED = "PYTHONHASHSEED"
@@ -64,9 +63,9 @@ class ArmSummary:
         peak_memory_bytes: Peak resident set, or on CUDA peak allocated bytes; median.
         num_samples: Samples of a step; median. None where they are not seen.
         num_tokens: The same of tokens.
-        losses: Losses of the steps of the first process.
-        counted: Operations of a step, of a process of their own; None where they could not be counted.
-        repeats_itself: Whether every process had the same losses.
+        losses: Losses of the steps of the first process in which none was counted.
+        counted: Operations of a step, of the first process; None where they could not be counted.
+        repeats_itself: Whether every process in which none was counted had the same losses.
     """
 
     num_steps: int
@@ -129,15 +128,13 @@ def compare_programs(
         UsageError: A program can't be started.
     """
     start_s = clock.monotonic_s()
-    tell("counting the operations of a few steps")
-    counting = replace(options, plan=COUNTING_PLAN)
-    counted = _run_pair(base, head, counting, number=0, counted_steps=COUNTED_STEPS)
-    check(counted)
-    first_s = clock.monotonic_s()
     records: list[PairRecord] = []
     pairs: list[LaunchPair] = []
     while True:
-        record = _run_pair(base, head, options, number=len(records))
+        counted_steps = () if records else COUNTED_STEPS
+        record = _run_pair(base, head, options, number=len(records), counted_steps=counted_steps)
+        if not records:
+            check(record)
         pair = build_launch_pair(record.base.observation.steps, record.head.observation.steps, record.turns)
         if pair is None:
             raise ObservationError(_explain_too_few(record))
@@ -149,14 +146,11 @@ def compare_programs(
             continue
         # What the next look takes must fit into the time.
         num_next = next((look for look in LOOKS if look > len(pairs)), len(pairs))
-        next_s = first_s - start_s + (clock.monotonic_s() - first_s) / len(pairs) * num_next
+        next_s = (clock.monotonic_s() - start_s) / len(pairs) * num_next
         verdict = judge_pairs(pairs, tolerance=options.tolerance, is_last=next_s > options.allowance_s)
         if len(pairs) in LOOKS and verdict.is_final:
             break
-    sides = [
-        _summarize([getattr(record, name) for record in records], getattr(counted, name).observation)
-        for name in ("base", "head")
-    ]
+    sides = [_summarize([getattr(record, name) for record in records]) for name in ("base", "head")]
     return Comparison(
         verdict=verdict,
         base=sides[0],
@@ -198,9 +192,10 @@ def _run_pair(
         )
 
 
-def _summarize(records: Sequence[ArmRecord], counted: RunObservation) -> ArmSummary:
-    seen = [record.observation for record in records]
+def _summarize(records: Sequence[ArmRecord]) -> ArmSummary:
+    counted, *seen = [record.observation for record in records]
     steps = [step for run in seen for step in run.steps]
+    # A compiled program runs counted steps otherwise, and may round otherwise in them.
     losses = [[step.loss for step in run.steps] for run in seen]
     shortest = min(map(len, losses))
     peaks = [

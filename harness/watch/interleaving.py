@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from harness.watch.arms import ArmRecord, Program
     from harness.watch.options import ObserverOptions
 
-NUM_TRIAL_STEPS = 5
-"""Steps by which the length of the turns is chosen; the first of a program are no measure."""
+NUM_TRIAL_STEPS = 8
+"""Steps by which the length of the turns is chosen: the quickest, as the first are slow and some may be counted."""
 
 
 @dataclass(frozen=True, slots=True)
