@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
         "--allowance",
         type=float,
         metavar="S",
-        help="start no pair of processes that would end after S seconds; four are run in any case; default: 120",
+        help="start no pair of processes that would end after S seconds; three are run in any case; default: 60",
     )
     add(
         "--timeout",

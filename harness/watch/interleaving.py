@@ -32,7 +32,7 @@ class TurnPlan:
 
     turn_s: float = 0.02
     """Least length of a turn in seconds: what is lost to cold caches at its start is small beside it."""
-    measured_s: float = 1.5
+    measured_s: float = 2.0
     """Time each program runs in all its turns."""
     min_steps: int = 24
     """Least number of steps compared, however long they take."""

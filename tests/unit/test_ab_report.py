@@ -83,7 +83,7 @@ def test_every_verdict_has_words_of_its_own(kind: Verdict, begin: str) -> None:
 
 
 def test_the_document_holds_what_json_can_hold() -> None:
-    verdict = judge_pairs([PAIR] * 4, tolerance=0.02)
+    verdict = judge_pairs([PAIR] * 3, tolerance=0.02)
     facts = json.loads(json.dumps(describe_comparison(make_told(verdict, head_commit="abc"))))
     assert facts["outcome"] == "regressed"
     assert facts["head"]["commit"] == "abc"
