@@ -266,11 +266,16 @@ class Arm:
         code = self._tree.exit_code
         if code == 0 and self.num_steps:
             return
-        what = explain_exit(code) if code else "ended well, but trained no step that could be seen"
-        after = f" after {self.num_steps} steps" if self.num_steps and code else ""
+        if not code:
+            raise ObservationError(
+                f"{self.program} ended well, but trained no step that could be seen.\n{self._tell_output()}\n"
+                f"Next: harness check -- {shlex.join(self.program.words)}"
+            )
+        after = f" after {self.num_steps} steps" if self.num_steps else ""
         raise ObservationError(
-            f"{self.program} {what}{after}.\n{self._tell_output()}\nNext: run it by hand in {self.program.cwd}; "
-            "files that git ignores (data, builds) are not in a fresh checkout: --prepare CMD can bring them."
+            f"{self.program} {explain_exit(code)}{after}.\n{self._tell_output()}\n"
+            f"Next: run {self.program.name} by hand; in a fresh checkout (git worktree add) files that git ignores "
+            "(data, builds) are missing: --prepare CMD can bring them."
         )
 
     def _explain_hang(self) -> str:
