@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import clock
-from harness.budgets.ab import LOOKS, judge_pairs
+from harness.budgets.ab import LOOKS, estimate, judge_pairs
 from harness.budgets.launch_pair import MIN_STEPS, build_launch_pair
+from harness.budgets.metrics import PEAK_MEMORY, THROUGHPUT
 from harness.errors import ObservationError
 from harness.record.counters import summarize_counts
 from harness.watch.interleaving import TurnPlan, run_pair
@@ -19,7 +21,7 @@ from harness.watch.options import Depth, ObserverOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.budgets.ab import PairedVerdict
+    from harness.budgets.ab import PairedVerdict, Ratio
     from harness.budgets.launch_pair import LaunchPair
     from harness.record.counters import CountedStep
     from harness.record.observation import RunObservation
@@ -32,6 +34,7 @@ COUNTED_STEPS = (3, 4, 5)
 OUT = "{out}"
 """In a program's words: an empty folder of its own for each process, gone after the comparison."""
 HASH_SEED = "PYTHONHASHSEED"
+FIRST_STEP = "first_step_s"
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 """Has glibc keep the memory that a step frees for the next one, where the environment does not say otherwise.
 
@@ -93,6 +96,7 @@ class Comparison:
         verdict: The verdict and its numbers.
         base: What the base showed.
         head: What the head showed.
+        ratios: Changes of what is not judged, by the names of metrics: throughput, peak memory, time to first step.
         pairs: One a pair of processes, in the order they ran.
         wall_clock_s: What the comparison took.
         notes: What a reader should know.
@@ -101,6 +105,7 @@ class Comparison:
     verdict: PairedVerdict
     base: ArmSummary
     head: ArmSummary
+    ratios: dict[str, Ratio]
     pairs: list[LaunchPair]
     wall_clock_s: float
     notes: list[str]
@@ -160,6 +165,7 @@ def compare_programs(
         verdict=verdict,
         base=sides[0],
         head=sides[1],
+        ratios=_compare_beside(*sides, records, pairs),
         pairs=pairs,
         wall_clock_s=clock.monotonic_s() - start_s,
         notes=_list_notes(*sides),
@@ -203,9 +209,7 @@ def _summarize(records: Sequence[ArmRecord]) -> ArmSummary:
     # A compiled program runs counted steps otherwise, and may round otherwise in them.
     losses = [[step.loss for step in run.steps] for run in seen]
     shortest = min(map(len, losses))
-    peaks = [
-        peak for record in records if (peak := record.observation.cuda_peak_bytes or record.peak_memory_bytes)
-    ]
+    peaks = [peak for record in records if (peak := _find_peak(record)) is not None]
     return ArmSummary(
         num_steps=max(map(len, losses)),
         ended_itself=any(record.ended_itself for record in records),
@@ -217,6 +221,24 @@ def _summarize(records: Sequence[ArmRecord]) -> ArmSummary:
         counted=summarize_counts(counted.counted_steps),
         repeats_itself=all(series[:shortest] == losses[0][:shortest] for series in losses),
     )
+
+
+def _find_peak(record: ArmRecord) -> int | None:
+    return record.observation.cuda_peak_bytes or record.peak_memory_bytes or None
+
+
+def _compare_beside(
+    base: ArmSummary, head: ArmSummary, records: Sequence[PairRecord], pairs: Sequence[LaunchPair]
+) -> dict[str, Ratio]:
+    logs = {FIRST_STEP: [math.log(record.head.first_step_s / record.base.first_step_s) for record in records]}
+    peaks = [(_find_peak(record.base), _find_peak(record.head)) for record in records]
+    if known := [(theirs, ours) for theirs, ours in peaks if theirs and ours]:
+        logs[PEAK_MEMORY.name] = [math.log(ours / theirs) for theirs, ours in known]
+    for theirs, ours in ((base.num_samples, head.num_samples), (base.num_tokens, head.num_tokens)):
+        # Tokens, where both are seen.
+        if theirs and ours:
+            logs[THROUGHPUT.name] = [math.log(ours / theirs) - pair.log_ratio for pair in pairs]
+    return {name: estimate(values) for name, values in logs.items() if len(values) > 1}
 
 
 def _find_median(values: Sequence[int | None]) -> float | None:

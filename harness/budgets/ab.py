@@ -51,6 +51,8 @@ class PhaseChange:
         base_s: The base's time for it.
         head_s: The head's.
         growth: By how much it made the step longer, as a share of the base's step.
+        low: The least that this may be, with 95 % confidence.
+        high: The most.
         p_value: One-sided, that it grew at all, corrected for the number of phases.
         is_named: Whether it is told to be what made the step slower.
     """
@@ -59,6 +61,8 @@ class PhaseChange:
     base_s: float
     head_s: float
     growth: float
+    low: float
+    high: float
     p_value: float
     is_named: bool
 
@@ -168,16 +172,21 @@ def find_p_value(values: Sequence[float], bound: float) -> float:
 
 
 def estimate(logs: Sequence[float]) -> Ratio:
-    """The geometric mean of ratios with its 95 % interval, by Student's distribution.
+    """The geometric mean of ratios with its 95 % interval."""
+    return Ratio(*map(math.expm1, find_interval(logs)))
+
+
+def find_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of values, and the ends of its 95 % interval by Student's distribution.
 
     No bootstrap: resampling three to twelve pairs gives intervals that are too narrow.
     """
     from scipy import special  # noqa: PLC0415  imported late
 
-    mean = statistics.fmean(logs)
-    error = statistics.stdev(logs) / math.sqrt(len(logs))
-    half = float(special.stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2)) * error
-    return Ratio(math.expm1(mean), math.expm1(mean - half), math.expm1(mean + half))
+    mean = statistics.fmean(values)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
+    return mean, mean - half, mean + half
 
 
 def _compare_phases(pairs: Sequence[LaunchPair]) -> tuple[PhaseChange, ...]:
@@ -187,10 +196,10 @@ def _compare_phases(pairs: Sequence[LaunchPair]) -> tuple[PhaseChange, ...]:
     total = statistics.fmean(pair.log_ratio for pair in pairs)
     changes = []
     for phase in names:
-        growth = statistics.fmean(growths[phase])
+        growth, low, high = find_interval(growths[phase])
         base_s, head_s = (statistics.fmean(pair.phases_s[phase][arm] for pair in pairs) for arm in (0, 1))
         is_named = values[phase] < NAMING_ALPHA and growth >= MIN_PART * math.expm1(max(total, 0.0))
-        changes.append(PhaseChange(phase, base_s, head_s, growth, values[phase], is_named))
+        changes.append(PhaseChange(phase, base_s, head_s, growth, low, high, values[phase], is_named))
     return tuple(changes)
 
 

@@ -139,6 +139,7 @@ def _gather(comparison: Comparison, revisions: Revisions) -> Told:
         verdict=comparison.verdict,
         base=_name_side(revisions.base_name, comparison.base),
         head=_name_side(revisions.head_name, comparison.head),
+        ratios=comparison.ratios,
         pairs=comparison.pairs,
         wall_clock_s=comparison.wall_clock_s,
         has_equal_losses=comparison.has_equal_losses,
