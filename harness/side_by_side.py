@@ -201,6 +201,8 @@ def _run_pair(
             ),
             timeout_s=options.timeout_s,
             num_threads=options.num_threads,
+            # Were there a gain in being the first, both would have it in turn.
+            is_head_first=number % 2 == 1,
         )
 
 
