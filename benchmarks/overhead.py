@@ -199,7 +199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=200, help=f"steps per run, a multiple of {STEPS_PER_TURN}")
+    parser.add_argument(
+        "--steps", type=int, default=200, help=f"steps per run, a multiple of {STEPS_PER_TURN}"
+    )
     parser.add_argument("--rounds", type=int, default=24, help="runs per figure")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
