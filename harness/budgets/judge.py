@@ -190,6 +190,8 @@ class Judge:
                     f"{self.runner_class}, baselines are there for {', '.join(others)}."
                 )
                 advice = f"to judge it here, {_accept_command(test, 'new runner class')}"
+                if metric.is_time:
+                    advice += "; without a baseline: harness ab --base origin/main -- COMMAND"
                 results.append(
                     BudgetResult(metric.name, Verdict.NOT_COMPARABLE, observed, None, None, message, advice)
                 )
