@@ -256,11 +256,21 @@ def main() -> None:
     planned = [] if options.table else plan_trials(options.trials, options.slower, options.tolerance, done)
     # As Ctrl-C does, so that a comparison takes its processes with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        make_trials(planned, setup, options.out)
+    except KeyboardInterrupt:
+        print("stopped: --resume goes on with the trial that was under way", file=sys.stderr)
+    print_table(read_trials(options.out, setup))
+
+
+def make_trials(planned: list[tuple[float, float, str]], setup: dict[str, Any], out: Path) -> None:
+    """Makes trials and appends each as it ends."""
+    program = setup["program"]
     turns = measure_turns(program) if any(slower for slower, *_ in planned) else 0.0
     for number, (slower, tolerance, phase) in enumerate(planned, 1):
-        how = ComparisonOptions(tolerance=tolerance, allowance_s=options.allowance)
+        how = ComparisonOptions(tolerance=tolerance, allowance_s=setup["allowance_s"])
         row = {"setup": setup, **run_trial(program, how, slower=slower, phase=phase, turns=turns)}
-        append_trial(options.out, row)
+        append_trial(out, row)
         told = f"{slower:.0%} slower in {phase}" if slower else "equal"
         print(
             f"{number} of {len(planned)}: {told}, tolerance {tolerance:.0%}: {row['verdict']} "
@@ -268,7 +278,6 @@ def main() -> None:
             file=sys.stderr,
             flush=True,
         )
-    print_table(read_trials(options.out, setup))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, command = (
         (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     )
-    return _main_for_bisect(own, command) if "--bisect" in own else _main(own, command)
+    if "--bisect" in own:
+        return _main_for_bisect(own, command)
+    try:
+        return _main(own, command)
+    except Exception:  # noqa: BLE001  a fault of the harness is no finding, for which Python's own 1 stands
+        traceback.print_exc()
+        say("harness: this is a fault of the harness.\nNext: report it with these lines.", is_error=True)
+        return EXIT_NOT_OBSERVED
 
 
 def _main_for_bisect(own: list[str], command: list[str]) -> int:

@@ -10,6 +10,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -38,6 +39,9 @@ ENDING_S = 10.0
 """Time that a program which was told to end may take for it before it is made to."""
 TAIL_LINES, TAIL_BYTES = 30, 20_000
 MAX_MESSAGE = 256
+MAX_ADDRESS_BYTES = 100
+"""Systems take 104 to 108 bytes for the path of a socket."""
+SHORT_FOLDER = "/tmp"  # noqa: S108  for a folder of a random name in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Arm:
 
     def __enter__(self) -> Self:
         """Starts the process; it stops after its first step."""
-        address = self._folder / "turns"
+        address = self._find_address()
         self._listener = self._exits.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         self._listener.bind(str(address))
         self._listener.listen()
@@ -142,6 +146,20 @@ class Arm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exits.close()
+
+    def _find_address(self) -> Path:
+        address = self._folder / "turns"
+        if len(os.fsencode(address)) <= MAX_ADDRESS_BYTES:
+            return address
+        # Where TMPDIR is deep, as on clusters.
+        try:
+            short = tempfile.TemporaryDirectory(prefix="harness-ab-turns-", dir=SHORT_FOLDER)
+        except OSError as error:
+            raise UsageError(
+                f"{self._folder} is too long for the path of a socket, and {SHORT_FOLDER} can't be used: {error}.\n"
+                "Next: set TMPDIR to a shorter path."
+            ) from error
+        return Path(self._exits.enter_context(short)) / "turns"
 
     def run_until(self, step: int) -> bool:
         """Lets the program run until a step has ended; False when it came to its own end before.

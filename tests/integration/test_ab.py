@@ -221,6 +221,15 @@ def test_the_allocator_keeps_memory_where_the_user_says_nothing(project: Path, g
     assert f"Its last words: keeps {given or 2**30}\n" in done.stderr
 
 
+def test_a_deep_folder_for_temporary_files_is_no_obstacle(project: Path) -> None:
+    deep = project.parent / ("deep" * 25)
+    deep.mkdir()
+    done, _ = compare(project, words=(sys.executable, "-c", "print('came here')"), env={"TMPDIR": str(deep)})
+    assert done.returncode == 2
+    assert "Its last words: came here\n" in done.stderr
+    assert not any(deep.iterdir())
+
+
 def test_unlike_numbers_of_steps_are_said(project: Path) -> None:
     change(project, "train.py", "2000", "30")
     git(project, "commit", "--quiet", "--all", "--message=thirty")

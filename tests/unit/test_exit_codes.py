@@ -1,0 +1,24 @@
+"""The exit codes of the command line: 1 stands for a finding and for nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from harness.cli import main
+from harness.commands.output import EXIT_NOT_OBSERVED
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_a_fault_of_the_harness_is_no_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_options: object) -> NoReturn:
+        raise OSError("out of cheese")
+
+    monkeypatch.setattr("harness.commands.ab.run_ab", fail)
+    assert main(["ab", "--base", "main", "--", "python", "train.py"]) == EXIT_NOT_OBSERVED
+    told = capsys.readouterr().err
+    assert "OSError: out of cheese" in told
+    assert "this is a fault of the harness" in told
