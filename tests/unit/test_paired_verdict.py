@@ -41,7 +41,7 @@ def make_pair(
     )
 
 
-MAX_PAIRS = 7
+MAX_PAIRS = 6
 """What fits into the default allowance on an idle machine."""
 
 
