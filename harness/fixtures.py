@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from harness.budgets.judge import BudgetResult
+    from harness.budgets.results import BudgetResult
     from harness.budgets.spec import Budget
     from harness.markers import GpuRequest, TrainingRequest
     from harness.profiling.capture import Capture

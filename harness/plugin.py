@@ -14,7 +14,6 @@ from harness.settings import Settings, add_options
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.budgets.judge import BudgetResult
 
 __all__ = ["smoke_training"]
 
@@ -238,6 +237,7 @@ def _store_accepted(state: TestState) -> None:
 
 def _judge(item: pytest.Item, state: TestState) -> None:
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.budgets.gate import find_failing  # noqa: PLC0415
     from harness.budgets.judge import Judge  # noqa: PLC0415
 
     settings = item.config.stash[SETTINGS]
@@ -258,7 +258,9 @@ def _judge(item: pytest.Item, state: TestState) -> None:
     assert state.budget is not None  # noqa: S101  the caller checked it
     try:
         names = [item.nodeid, *(f"{item.nodeid}#{number + 2}" for number in range(len(state.runs) - 1))]
-        state.results += judge.judge_all(dict(zip(names, state.runs, strict=True)), state.budget)
+        state.results += judge.judge_all(
+            {name: [run] for name, run in zip(names, state.runs, strict=True)}, state.budget
+        )
     except HarnessError as error:
         problem = str(error)
     else:
@@ -266,21 +268,13 @@ def _judge(item: pytest.Item, state: TestState) -> None:
     if problem:  # out of the except block, so that the message is told once and not as a chain
         state.is_not_observed = True
         pytest.fail(problem, pytrace=False)
-    failed = [result for result in state.results if _fails(result, settings)]
+    failing = find_failing(
+        fails_inconclusive=settings["inconclusive"] == "fail", requires_baseline=settings["require_baseline"]
+    )
+    failed = [result for result in state.results if result.verdict in failing]
     if failed:
         advice = dict.fromkeys(f"Next: {result.advice}" for result in failed if result.advice)
         pytest.fail("\n".join([*(result.message for result in failed), *advice]), pytrace=False)
-
-
-def _fails(result: BudgetResult, settings: Settings) -> bool:
-    from harness.budgets.gate import Verdict  # noqa: PLC0415  late
-
-    failing: set[Verdict] = {Verdict.REGRESSED, Verdict.EXCEEDED, Verdict.MISSING_BASELINE}
-    if settings["require_baseline"]:
-        failing.add(Verdict.NOT_COMPARABLE)
-    if settings["inconclusive"] == "fail":
-        failing.add(Verdict.INCONCLUSIVE)
-    return result.verdict in failing
 
 
 def _merge_marker(item: pytest.Item, name: str) -> dict[str, Any] | None:

@@ -23,16 +23,23 @@ class Budget:
         limits: Absolute bounds by metric, in the metric's own unit; they hold on every machine.
         tolerances: Allowed change against the stored baseline by metric: 0.05 is 5 %.
         source: Where the values were set, for messages.
+        place: Where they can be changed, for advice.
     """
 
     limits: dict[Metric, float]
     tolerances: dict[Metric, float]
     source: str
+    place: str = "on the marker"
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """What has to be measured, each once."""
+        return list(dict.fromkeys((*self.limits, *self.tolerances)))
 
     @property
     def counts_operations(self) -> bool:
         """Whether any of it is about what a step does, which has to be counted."""
-        return any(metric.is_counted for metric in (*self.limits, *self.tolerances))
+        return any(metric.is_counted for metric in self.metrics)
 
     @property
     def wall_clock_limit_s(self) -> float | None:

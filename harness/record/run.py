@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.record.artifacts import find_artifacts
+from harness.record.warm_up import find_steady_steps
 from harness.selection import RuleSelection
 
 if TYPE_CHECKING:
@@ -20,14 +21,12 @@ if TYPE_CHECKING:
     from harness.record.log_files import LogFile
     from harness.record.observation import RunObservation
     from harness.record.request import BaselineRequest
+    from harness.record.warm_up import SteadySteps
 
 LOSS_NAMES = ("loss", "train/loss", "train_loss", "training_loss")
 STEP_TIME_NAMES = ("time/step_s", "step_time_s", "step_time")
 NUM_SAMPLES_NAMES = ("num_samples", "samples")
 NUM_TOKENS_NAMES = ("num_tokens", "tokens")
-
-WARM_UP_SHARE = 0.2
-MIN_STEADY_STEPS = 3
 
 
 @dataclass(slots=True)
@@ -128,14 +127,17 @@ class TrainingRun:
         return watched or _select(self.logged, name)
 
     @property
+    def steady_steps(self) -> SteadySteps:
+        """The step times after the warm-up, and whether they are steady."""
+        return find_steady_steps([step.time_s for step in self.steps if step.time_s is not None])
+
+    @property
     def step_time_s(self) -> float | None:
         """Median seconds per step after warm-up; None when fewer than three steady steps were timed.
 
-        The first fifth of the timed steps, and never less than one, counts as warm-up.
+        Warm-up lasts as long as steps are slower than the later ones, and for a fifth of the timed steps at least.
         """
-        times = [step.time_s for step in self.steps if step.time_s is not None]
-        steady = times[max(1, round(len(times) * WARM_UP_SHARE)) :]
-        return statistics.median(steady) if len(steady) >= MIN_STEADY_STEPS else None
+        return self.steady_steps.step_time_s
 
     @property
     def throughput(self) -> float | None:
