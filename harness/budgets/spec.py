@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.arguments import check_names, check_number
+from harness.baselines.pools import MAX_LAUNCHES
+from harness.budgets.launches import LaunchPlan
 from harness.budgets.metrics import METRICS, WALL_CLOCK, Metric
 from harness.errors import UsageError
 
@@ -45,6 +47,27 @@ class Budget:
     def wall_clock_limit_s(self) -> float | None:
         """The absolute wall-clock limit in seconds; None when there is none."""
         return self.limits.get(WALL_CLOCK)
+
+
+def parse_launches(arguments: Mapping[str, Any], *, source: str) -> tuple[dict[str, Any], LaunchPlan | None]:
+    """Takes `launches` and `allowance_s` out of the arguments; None where a single launch is judged.
+
+    Raises:
+        UsageError: A value is not a number in its range.
+    """
+    bounds = dict(arguments)
+    most = bounds.pop("launches", 1)
+    allowance_s = bounds.pop("allowance_s", None)
+    check_number("launches", most, source=source, least=1, most=MAX_LAUNCHES, whole=True)
+    if allowance_s is not None:
+        check_number("allowance_s", allowance_s, source=source, least=0)
+        if most == 1:
+            raise UsageError(
+                f"{source}: allowance_s is the time for further launches, and there is one.\n"
+                "Next: launches=5, allowance_s=120."
+            )
+    plan = LaunchPlan(most) if allowance_s is None else LaunchPlan(most, allowance_s)
+    return bounds, plan if most > 1 else None
 
 
 def parse_budget(arguments: Mapping[str, Any], *, source: str) -> Budget:

@@ -161,5 +161,51 @@ def test_a_negative_loss_is_worse_when_it_is_larger() -> None:
 
 
 def test_a_loss_without_a_pool_is_refused() -> None:
-    with pytest.raises(ValueError, match="a comparison needs launches and a pool"):
+    with pytest.raises(ValueError, match="a comparison needs a pool"):
         compare_quality(1.0, [], tolerance=0.1)
+
+
+def test_several_launches_see_what_one_does_not() -> None:
+    def judge_launches(number: int) -> Verdict:
+        return compare_with_pool([1.035] * number, POOL, tolerance=0.02, is_lower_better=True).verdict
+
+    assert judge_launches(1) is Verdict.INCONCLUSIVE
+    assert judge_launches(5) is Verdict.REGRESSED
+
+
+def test_launches_that_differ_more_than_the_pool_widen_the_noise() -> None:
+    even = compare_with_pool([1.06, 1.06, 1.06], POOL, tolerance=0.02, is_lower_better=True)
+    uneven = compare_with_pool([0.9, 1.06, 1.22], POOL, tolerance=0.02, is_lower_better=True)
+    assert even.verdict is Verdict.REGRESSED
+    assert uneven.verdict is Verdict.INCONCLUSIVE
+    assert uneven.noise > 3 * even.noise
+
+
+@pytest.mark.parametrize(
+    ("observed", "before", "last"), [(1.0, "pass", "pass"), (1.045, "inconclusive", "pass")]
+)
+def test_before_the_last_look_only_what_is_shown_to_be_within_passes(
+    observed: float, before: str, last: str
+) -> None:
+    verdicts = [
+        compare_with_pool([observed], POOL, tolerance=0.05, is_lower_better=True, is_last=is_last).verdict
+        for is_last in (False, True)
+    ]
+    assert verdicts == [before, last]
+
+
+def test_looks_at_unchanged_launches_keep_the_error_rate() -> None:
+    looks = (1, 2, 3, 5, 8)
+    regressed = 0
+    for seed in range(1500):
+        generator = random.Random(seed)
+        pool = [math.exp(generator.gauss(0, 0.02)) for _ in range(20)]
+        ours = [math.exp(generator.gauss(0, 0.02)) for _ in range(looks[-1])]
+        regressed += any(
+            compare_with_pool(
+                ours[:look], pool, tolerance=0.0, is_lower_better=True, alpha=0.05 / len(looks), is_last=False
+            ).verdict
+            is Verdict.REGRESSED
+            for look in looks
+        )
+    assert 15 <= regressed <= 75

@@ -11,6 +11,7 @@ from harness.budgets.gate import Verdict
 from harness.budgets.judge import Judge
 from harness.budgets.spec import Budget, parse_budget
 from harness.errors import BaselineError, ObservationError
+from harness.record.run import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -241,3 +242,37 @@ def test_the_runs_of_a_test_are_accepted_together_or_not_at_all(store: PoolStore
     assert [result.verdict for result in accepted].count(Verdict.ACCEPTED) == 2
     assert store.read(TEST, CLASS) is not None
     assert store.read(f"{TEST}#2", CLASS) is not None
+
+
+def test_the_tolerances_of_a_session_share_one_error_rate(
+    store: PoolStore, fill: Callable[..., None], make_run: MakeRun
+) -> None:
+    for value in (9.0, 9.2, 8.8, 9.1, 8.9, 9.0):
+        fill(1, wall_clock_s=value)
+    run = make_run(wall_clock_s=10.2)
+    alone = Judge(store, CLASS).judge(TEST, [run], make_budget(wall_clock=0.05))
+    among_many = Judge(store, CLASS, num_session_tolerances=1000).judge(
+        TEST, [run], make_budget(wall_clock=0.05)
+    )
+    assert [result.verdict for result in alone] == [Verdict.REGRESSED]
+    assert [result.verdict for result in among_many] == [Verdict.INCONCLUSIVE]
+
+
+def test_several_launches_are_accepted_one_by_one(store: PoolStore, make_run: MakeRun) -> None:
+    runs = [make_run(wall_clock_s=value) for value in (9.0, 10.0, 11.0)]
+    (result,) = Judge(store, CLASS, reason="r").judge(TEST, runs, make_budget(wall_clock=0.1))
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.values("wall_clock_s") == [9.0, 10.0, 11.0]
+    assert "accepted as launches 1 to 3 of" in result.message
+
+
+def test_a_step_time_that_moves_along_the_run_is_not_steady(
+    judge: Judge, fill: Callable[..., None], make_run: MakeRun
+) -> None:
+    fill(6, step_time_s=0.02, wall_clock_s=10.0)
+    steps = [Step(number, {"loss": 1.0}, time_s=0.01 + 0.0005 * number) for number in range(40)]
+    results = judge.judge(TEST, [make_run(steps=steps)], make_budget(step_time=0.5, wall_clock=0.5))
+    assert verdicts(results) == {"step_time_s": Verdict.NOT_STEADY, "wall_clock_s": Verdict.PASS}
+    assert "not steady" in results[0].message
+    assert "along the run; train more steps" in results[0].advice
