@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+HARNESS = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
 PROGRAM = """
 import os, sys, torch
 torch.manual_seed(0)
@@ -35,17 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def budget(folder: Path, *words: str, extra: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "harness",
-        "budget",
-        *words,
-        "--",
-        sys.executable,
-        "train.py",
-        str(extra),
-    ]
+    command = [*HARNESS, "budget", *words, "--", sys.executable, "train.py", str(extra)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=200)
 
 
