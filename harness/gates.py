@@ -45,9 +45,10 @@ class RunBudget:
         __tracebackhide__ = True
         from harness.budgets.spec import parse_budget  # noqa: PLC0415  late
 
-        state = self._item.stash[STATE]
-        number = next((index for index, known in enumerate(state.runs) if known is run), None)
-        if number is None:
+        state = self._item.stash.get(STATE, None)
+        runs = [] if state is None else state.runs
+        number = next((index for index, known in enumerate(runs) if known is run), None)
+        if state is None or number is None:
             raise UsageError(
                 f"budget({run!r}) is given no run of {self._item.nodeid}.\n"
                 "Next: run = smoke_training(train, config), then budget(run, wall_clock_s=60)."

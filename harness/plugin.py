@@ -109,7 +109,7 @@ def read_state(item: pytest.Item) -> TestState | None:
         UsageError: A marker's argument is unknown or can't be used.
     """
     found = {name: _merge_marker(item, name) for name in MARKERS}
-    uses_fixture = {"smoke_training", "budget"} & {*getattr(item, "fixturenames", ())}
+    uses_fixture = "smoke_training" in getattr(item, "fixturenames", ())
     if not uses_fixture and all(arguments is None for arguments in found.values()):
         return None
     from harness.budgets.spec import parse_budget, parse_launches  # noqa: PLC0415  late, so that pytest starts without
@@ -117,19 +117,19 @@ def read_state(item: pytest.Item) -> TestState | None:
     from harness.profiling.schedule import parse_schedule  # noqa: PLC0415
     from harness.project import FILE, read_budget_defaults  # noqa: PLC0415
 
-    source = f"@pytest.mark.{{}} on {item.nodeid}"
+    source = {name: f"@pytest.mark.{name} on {item.nodeid}" for name in MARKERS}
     bounds, gpu, schedule = found["budget"], found["gpu"], found["profile_capture"]
     launches = None
     if bounds is not None:
         bounds, launches = parse_launches(
-            read_budget_defaults(item.config.rootpath / FILE) | bounds, source=source.format("budget")
+            read_budget_defaults(item.config.rootpath / FILE) | bounds, source=source["budget"]
         )
     if bounds is not None and schedule is not None:
         raise UsageError(
             f"{item.nodeid} has both a budget and a profile_capture, but a profiled run is never the timed one.\n"
             "Next: put the capture on a test of its own."
         )
-    training = parse_training(found["smoke_training"] or {}, source=source.format("smoke_training"))
+    training = parse_training(found["smoke_training"] or {}, source=source["smoke_training"])
     if training.has_baseline and schedule is not None:
         raise UsageError(
             f"{item.nodeid} has both baseline=True and a profile_capture, but a profiled run is watched lightly.\n"
@@ -138,12 +138,10 @@ def read_state(item: pytest.Item) -> TestState | None:
     return TestState(
         training=training,
         is_traced=training.has_baseline or calls_comparison(item),
-        gpu=None if gpu is None else parse_gpu(gpu, source=source.format("gpu")),
-        budget=None if bounds is None else parse_budget(bounds, source=source.format("budget")),
+        gpu=None if gpu is None else parse_gpu(gpu, source=source["gpu"]),
+        budget=None if bounds is None else parse_budget(bounds, source=source["budget"]),
         launches=launches,
-        schedule=None
-        if schedule is None
-        else parse_schedule(schedule, source=source.format("profile_capture")),
+        schedule=None if schedule is None else parse_schedule(schedule, source=source["profile_capture"]),
     )
 
 

@@ -136,15 +136,18 @@ def compare_with_pool(
     )
 
 
-def compare_quality(observed: float, pool: Sequence[float], *, tolerance: float) -> Comparison:
-    """Judges a loss, which depends on seed and code and not on the machine's speed: by tolerance alone.
+def compare_quality(
+    observed: float, pool: Sequence[float], *, tolerance: float, is_lower_better: bool = True
+) -> Comparison:
+    """Judges a loss or a score, which depends on seed and code and not on the machine's speed: by tolerance alone.
 
     A value that is not finite is regressed, whatever the pool says.
 
     Args:
-        observed: The loss of this run; lower is better.
+        observed: The loss of this run.
         pool: Losses of earlier launches, on any machine.
         tolerance: Allowed change as a share of the baseline's size.
+        is_lower_better: False for a score.
 
     Raises:
         ValueError: The pool is empty.
@@ -153,7 +156,7 @@ def compare_quality(observed: float, pool: Sequence[float], *, tolerance: float)
         raise ValueError("a comparison needs a pool")
     baseline = statistics.fmean(pool)
     change = (observed - baseline) / (abs(baseline) or 1.0)
-    worse = change if math.isfinite(observed) else math.inf
+    worse = (change if is_lower_better else -change) if math.isfinite(observed) else math.inf
     allowed = tolerance + ROUNDING
     verdict = Verdict.REGRESSED if worse > allowed else Verdict.IMPROVED if worse < -allowed else Verdict.PASS
     return Comparison(verdict, baseline, change, noise=0.0, num_launches=len(pool))

@@ -13,15 +13,14 @@ from harness.baselines.pools import Launch
 from harness.budgets.counters import tell_counters
 from harness.budgets.gate import ALPHA, Verdict, compare_quality, compare_with_pool
 from harness.budgets.metrics import (
-    METRICS,
     STEP_TIME,
     THROUGHPUT,
     Scope,
-    explain_unmeasured,
     find_counted,
     measure,
 )
 from harness.budgets.results import BudgetResult, judge_limit, refuse_non_finite, tell_comparison
+from harness.budgets.unmeasured import explain_unmeasured
 from harness.errors import BaselineError, ObservationError
 from harness.record.counters import CountedStep
 
@@ -124,14 +123,14 @@ class Judge:
         pool = self.store.read(test, self.runner_class)
         if pool is not None:
             compared = [
-                self._excuse(_doubt(result, runs), runs)
+                self._excuse(_doubt(result, runs), runs, budget)
                 for result in self._compare_all(values, pool, budget, unit, is_last=is_last)
             ]
             compared = _explain_by_counters(compared, runs[-1], pool)
         else:
             compared = self._judge_without_pool(test, values, budget, unit)
         if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
-            return results + self._accept(test, runs, compared, self.reason)
+            return results + self._accept(test, runs, budget, compared, self.reason)
         return results + compared
 
     def _compare_all(
@@ -162,7 +161,9 @@ class Judge:
                 )
                 continue
             if metric.scope is Scope.ANY or metric.is_counted:
-                comparison = compare_quality(mean, earlier, tolerance=tolerance)
+                comparison = compare_quality(
+                    mean, earlier, tolerance=tolerance, is_lower_better=metric.is_lower_better
+                )
             elif min(earlier) <= 0:
                 raise BaselineError(
                     f"the baseline of {pool.test} on {self.runner_class} holds a {metric.name} of "
@@ -182,15 +183,12 @@ class Judge:
             )
         return results
 
-    def _excuse(self, result: BudgetResult, runs: Sequence[TrainingRun]) -> BudgetResult:
+    def _excuse(self, result: BudgetResult, runs: Sequence[TrainingRun], budget: Budget) -> BudgetResult:
         """A regressed time is inconclusive when others had the processor meanwhile."""
         waiting_share = statistics.median(run.waiting_share for run in runs)
         is_busy = waiting_share > MAX_WAITING_SHARE
-        if (
-            result.verdict is not Verdict.REGRESSED
-            or not _is_time(result)
-            or not (is_busy or self.is_crowded)
-        ):
+        is_time = result.metric in {metric.name for metric in budget.metrics if metric.is_time}
+        if result.verdict is not Verdict.REGRESSED or not is_time or not (is_busy or self.is_crowded):
             return result
         advice = "other tests ran beside it; judge times without pytest-xdist (-n 0)."
         if is_busy:
@@ -216,7 +214,12 @@ class Judge:
                     metric.name, Verdict.MISSING_BASELINE, observed, None, None, message, advice
                 )
             elif elsewhere is not None:
-                comparison = compare_quality(observed, elsewhere.values(metric.name), tolerance=tolerance)
+                comparison = compare_quality(
+                    observed,
+                    elsewhere.values(metric.name),
+                    tolerance=tolerance,
+                    is_lower_better=metric.is_lower_better,
+                )
                 result = tell_comparison(
                     metric, observed, comparison, tolerance, budget, unit, elsewhere.runner_class
                 )
@@ -242,13 +245,22 @@ class Judge:
         return max(pools, key=lambda pool: pool.launches[-1].recorded_at, default=None)
 
     def _accept(
-        self, test: str, runs: Sequence[TrainingRun], compared: list[BudgetResult], reason: str
+        self,
+        test: str,
+        runs: Sequence[TrainingRun],
+        budget: Budget,
+        compared: list[BudgetResult],
+        reason: str,
     ) -> list[BudgetResult]:
         moved = [result for result in compared if result.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)]
         for number, run in enumerate(runs):
             counted = find_counted(run)
             launch = Launch(
-                values={name: value for name, value in measure(run).items() if math.isfinite(value)},
+                values={
+                    name: value
+                    for name, value in measure(run, budget.metrics).items()
+                    if math.isfinite(value)
+                },
                 recorded_at=clock.now_utc(),
                 commit=run.environment.commit,
                 is_dirty=run.environment.is_dirty,
@@ -279,7 +291,7 @@ class Judge:
 
 
 def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, float]]:
-    measured = [measure(run) for run in runs]
+    measured = [measure(run, budget.metrics) for run in runs]
     for metric in budget.metrics:
         for run, found in zip(runs, measured, strict=True):
             if metric.name not in found:
@@ -288,10 +300,6 @@ def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, 
                     f"{explain_unmeasured(run, metric)}"
                 )
     return measured
-
-
-def _is_time(result: BudgetResult) -> bool:
-    return result.metric in {metric.name for metric in METRICS if metric.is_time}
 
 
 def _doubt(result: BudgetResult, runs: Sequence[TrainingRun]) -> BudgetResult:

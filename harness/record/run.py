@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.record.artifacts import find_artifacts
-from harness.record.warm_up import find_steady_steps
+from harness.record.warm_up import MIN_STEADY_STEPS, find_steady_steps
 from harness.selection import RuleSelection
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class TrainingRun:
             where the platform does not tell.
         waiting_s: Seconds of the wall clock in which the program was ready to run and had no processor,
             because others had it; None where the platform does not tell.
+        first_step_s: Seconds from its start to the end of the first step: start-up, and compilation. None where no
+            step was watched.
         environment: Machine and library versions.
         logged: Steps that the program logged itself; empty when it logs none.
         logged_source: Where those came from.
@@ -90,6 +92,7 @@ class TrainingRun:
     peak_memory_bytes: int | None
     environment: Environment
     waiting_s: float | None = None
+    first_step_s: float | None = None
     logged: list[Step] = field(default_factory=list)
     logged_source: str = ""
     log_files: Sequence[LogFile] = ()
@@ -138,6 +141,16 @@ class TrainingRun:
         Warm-up lasts as long as steps are slower than the later ones, and for a fifth of the timed steps at least.
         """
         return self.steady_steps.step_time_s
+
+    @property
+    def phase_times_s(self) -> dict[str, float]:
+        """Median seconds of each phase of a step after the warm-up; empty where no step was watched and timed."""
+        steps = self.observed.steps if self.observed is not None else []
+        timed = [step.phase_times_s for step in steps if step.phase_times_s and step.time_s is not None]
+        kept = timed[self.steady_steps.num_warm_up :]
+        if len(kept) < MIN_STEADY_STEPS:
+            return {}
+        return {phase: statistics.median(times.get(phase, 0.0) for times in kept) for phase in kept[0]}
 
     @property
     def throughput(self) -> float | None:

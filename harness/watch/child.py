@@ -234,7 +234,7 @@ def _run_to_end(
     return ChildOutcome(
         exit_code=tree.exit_code,
         output_tail="\n".join(tail).rstrip(),
-        cost=Cost(wall_clock_s, peak_memory_bytes, waiting_s),
+        cost=Cost(wall_clock_s, peak_memory_bytes, waiting_s, start_s),
         timed_out=not has_ended,
         last_words=find_last_words(tail, errors),
         was_passed_on=not lost.is_set(),

@@ -161,3 +161,18 @@ def test_a_default_that_is_no_table_is_refused(project: pytest.Pytester) -> None
     )
     assert done.ret == 2
     done.stdout.fnmatch_lines(["*budget = 3 is no table.*"])
+
+
+def test_a_fixture_of_that_name_of_the_projects_own_is_left_alone(project: pytest.Pytester) -> None:
+    done = run(
+        project,
+        "@pytest.fixture\ndef budget():\n    return 3\n\ndef test_it(budget):\n    assert budget == 3\n",
+    )
+    done.assert_outcomes(passed=1)
+    done.stdout.no_fnmatch_line("*training summary*")
+
+
+def test_without_a_training_there_is_nothing_to_judge(project: pytest.Pytester) -> None:
+    done = run(project, "def test_it(budget):\n    budget(None, wall_clock_s=60)\n")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*is given no run of test_it.py::test_it.*"])
