@@ -1,14 +1,17 @@
 """How often `harness ab` is wrong: equal programs called regressed, and slowdowns of a known size not found.
 
-    python benchmarks/ab.py --trials 300 --out ab.jsonl
-    python benchmarks/ab.py --trials 20 --slower 0.02 0.05 --out ab.jsonl
-    python benchmarks/ab.py --trials 20 --tolerance 0.02 --out ab.jsonl -- train.py --steps 500
-    python benchmarks/ab.py --trials 0 --out ab.jsonl
+    python -m benchmarks.ab --trials 300 --resume
+    python -m benchmarks.ab --trials 40 --slower 0.02 0.03 0.05 0.1 0.2 --tolerance 0 0.02 --resume
+    python -m benchmarks.ab --trials 20 --out harness-report/ab/mine.jsonl -- train.py --steps 500
+    python -m benchmarks.ab --table
 
 A trial is one comparison as a user gets it, from the first process to the verdict, of a program with itself. With
 `--slower` one of them spins in a phase of every step, for a share of the step that is measured beforehand; the
-phases take turns. Trials are appended to the file, so that they can be made in slices; the last form only prints
-the table. The program is the reference model, or the words after `--`, as they follow `python`.
+phases take turns. The program is the reference model, or the words after `--`, as they follow `python`.
+
+Every trial is appended to the file as it ends. A run that was cut off goes on with `--resume`: what the file holds
+of each kind counts towards `--trials`, where it was made with the same program and the same looks, turns and
+allowance. `--table` only prints what there is.
 """
 
 from __future__ import annotations
@@ -16,17 +19,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scipy import stats
 
+from harness.budgets.ab import ALPHA, LOOKS
 from harness.budgets.gate import Verdict
 from harness.budgets.launch_pair import find_middle_mean
 from harness.errors import HarnessError
@@ -42,6 +48,9 @@ REFERENCE = [
     *("-m", "reference_model", "--device", "cpu", "--max_steps", "2000", "--batch_size", "16"),
     *("--eval_every", "100000", "--checkpoint_every", "100000", "--out", "{out}"),
 ]
+OUT = ROOT / "harness-report" / "ab" / "trials.jsonl"
+"""In a folder that git ignores."""
+MAX_SECONDS = 60
 SPIN_TURNS = 200_000
 NUM_SPINS = 25
 
@@ -83,6 +92,12 @@ def measure_turns(words: list[str]) -> float:
     return statistics.quantiles(steps, n=10)[0] / spin_s * SPIN_TURNS
 
 
+def find_revision() -> str:
+    """The commit of this checkout, and whether it is as committed."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def run_trial(
     words: list[str], options: ComparisonOptions, *, slower: float, phase: str, turns: float
 ) -> dict[str, Any]:
@@ -95,11 +110,18 @@ def run_trial(
         "phase": phase if slower else None,
         "tolerance": options.tolerance,
         "load": os.getloadavg()[0],
+        "turns": round(slower * turns),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": find_revision(),
     }
     try:
         comparison = compare_programs(base, head, options)
     except HarnessError as error:
-        return row | {"verdict": "not observed", "message": str(error)}
+        return row | {
+            "verdict": "not observed",
+            "message": str(error),
+            "seconds": time.perf_counter() - start_s,
+        }
     verdict = comparison.verdict
     return row | {
         "verdict": str(verdict.verdict),
@@ -112,44 +134,100 @@ def run_trial(
     }
 
 
+def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, Any]:
+    """What must be the same for trials to stand in one row of the table."""
+    plan = options.plan
+    return {
+        "program": program,
+        "looks": list(LOOKS),
+        "alpha": ALPHA,
+        "turn_s": plan.turn_s,
+        "measured_s": plan.measured_s,
+        "allowance_s": options.allowance_s,
+    }
+
+
+def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
+    """The file's trials of this setup; says how many others it has."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            # The last line of a run that was cut off.
+            print(f"left out, as it can't be read: {line[:60]!r}", file=sys.stderr)
+    found = [row for row in rows if row["setup"] == setup]
+    if len(found) < len(rows):
+        print(f"left out: {len(rows) - len(found)} trials of other programs or looks", file=sys.stderr)
+    return found
+
+
+def append_trial(path: Path, row: dict[str, Any]) -> None:
+    """Adds a line, after what was there, whole or not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if is_cut else "") + json.dumps(row) + "\n")
+
+
+def plan_trials(
+    num_trials: int, slower: list[float], tolerance: list[float], done: list[dict[str, Any]]
+) -> list[tuple[float, float, str]]:
+    """Slowdown, tolerance and phase of the trials that are still to be made, all kinds in turn."""
+    kinds = [(share, allowed) for share in slower for allowed in tolerance]
+    num_done = Counter((row["slower"], row["tolerance"]) for row in done)
+    return [
+        (*kind, PHASES[trial % len(PHASES)])
+        for trial in range(num_trials)
+        for kind in kinds
+        if trial >= num_done[kind]
+    ]
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Verdicts by slowdown and tolerance, with the interval of the rate of regressed ones."""
     groups: dict[tuple[float, float], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["slower"], row["tolerance"]].append(row)
     head = (
-        "slower by",
-        "tolerance",
-        "trials",
-        "regressed",
-        "95 %",
-        "inconclusive",
-        "phase named",
-        "seconds",
-        "SD of a pair",
+        *("slower by", "tolerance", "trials", "regressed", "95 %", "pass", "inconclusive", "other"),
+        *("phase named", "measured", "pairs", "seconds", f"above {MAX_SECONDS} s", "SD of a pair", "load"),
     )
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     for (slower, tolerance), group in sorted(groups.items()):
-        seen = [row for row in group if "logs" in row]
-        verdicts = Counter(row["verdict"] for row in group)
-        num = verdicts[Verdict.REGRESSED]
-        interval = stats.binomtest(num, len(group)).proportion_ci()
-        regressed = [row for row in seen if row["verdict"] == Verdict.REGRESSED and row["phase"]]
-        named = sum(row["named"] == [row["phase"]] for row in regressed)
-        spread = statistics.median(statistics.stdev(row["logs"]) for row in seen) if seen else float("nan")
-        seconds = statistics.median(row["seconds"] for row in seen) if seen else float("nan")
-        cells = (
-            *(
-                f"{slower:.0%}",
-                f"{tolerance:.0%}",
-                len(group),
-                num,
-                f"{interval.low:.1%} to {interval.high:.1%}",
-            ),
-            *(verdicts[Verdict.INCONCLUSIVE], f"{named} of {len(regressed)}" if regressed else ""),
-            *(f"{seconds:.0f}", f"{spread:.2%}"),
-        )
-        print(f"| {' | '.join(map(str, cells))} |")
+        print(f"| {' | '.join([f'{slower:.0%}', f'{tolerance:.0%}', *describe_group(group)])} |")
+
+
+def describe_group(group: list[dict[str, Any]]) -> list[str]:
+    """The cells of trials of one kind; medians over those that came to a verdict."""
+    verdicts = Counter(row["verdict"] for row in group)
+    num = verdicts[Verdict.REGRESSED]
+    others = len(group) - num - verdicts[Verdict.PASS] - verdicts[Verdict.INCONCLUSIVE]
+    interval = stats.binomtest(num, len(group)).proportion_ci()
+    counts = [
+        *(str(len(group)), str(num), f"{interval.low:.1%} to {interval.high:.1%}"),
+        *(str(verdicts[Verdict.PASS]), str(verdicts[Verdict.INCONCLUSIVE]), str(others)),
+    ]
+    seen = [row for row in group if "logs" in row]
+    if not seen:
+        return [*counts, *[""] * 7]
+    regressed = [row for row in seen if row["verdict"] == Verdict.REGRESSED and row["phase"]]
+    named = sum(row["named"] == [row["phase"]] for row in regressed)
+
+    def find_median(values: list[float]) -> float:
+        return statistics.median(values)
+
+    return [
+        *counts,
+        f"{named} of {len(regressed)}" if regressed else "",
+        f"{find_median([row['change'] for row in seen]):+.1%}",
+        f"{find_median([len(row['logs']) for row in seen]):g}",
+        f"{find_median([row['seconds'] for row in seen]):.0f}",
+        str(sum(row["seconds"] > MAX_SECONDS for row in seen)),
+        f"{find_median([statistics.stdev(row['logs']) for row in seen]):.2%}",
+        f"{find_median([row['load'] for row in seen]):.1f}",
+    ]
 
 
 def main() -> None:
@@ -161,23 +239,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=10, help="comparisons for each slowdown and tolerance")
+    parser.add_argument("--trials", type=int, default=10, help="comparisons of each slowdown and tolerance")
     parser.add_argument("--slower", type=float, nargs="*", default=[0.0], help="shares of a step; 0 is A/A")
     parser.add_argument("--tolerance", type=float, nargs="*", default=[0.02])
     parser.add_argument("--allowance", type=float, default=ComparisonOptions().allowance_s)
-    parser.add_argument("--out", type=Path, default=Path("ab.jsonl"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--resume", action="store_true", help="go on with what the file holds")
+    parser.add_argument("--table", action="store_true", help="make no trial")
     options = parser.parse_args(own)
-    turns = measure_turns(program) if options.trials and any(options.slower) else 0.0
-    for trial in range(options.trials):
-        for slower in options.slower:
-            for tolerance in options.tolerance:
-                how = ComparisonOptions(tolerance=tolerance, allowance_s=options.allowance)
-                phase = PHASES[trial % len(PHASES)]
-                row = run_trial(program, how, slower=slower, phase=phase, turns=turns)
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"program": program, **row}) + "\n")
-                print(json.dumps(row), file=sys.stderr, flush=True)
-    print_table([json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()])
+    setup = describe_setup(program, ComparisonOptions(allowance_s=options.allowance))
+    done = read_trials(options.out, setup)
+    if done and not (options.resume or options.table):
+        parser.error(
+            f"{options.out} holds {len(done)} trials: --resume goes on with them, --out FILE begins anew"
+        )
+    planned = [] if options.table else plan_trials(options.trials, options.slower, options.tolerance, done)
+    # As Ctrl-C does, so that a comparison takes its processes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    turns = measure_turns(program) if any(slower for slower, *_ in planned) else 0.0
+    for number, (slower, tolerance, phase) in enumerate(planned, 1):
+        how = ComparisonOptions(tolerance=tolerance, allowance_s=options.allowance)
+        row = {"setup": setup, **run_trial(program, how, slower=slower, phase=phase, turns=turns)}
+        append_trial(options.out, row)
+        told = f"{slower:.0%} slower in {phase}" if slower else "equal"
+        print(
+            f"{number} of {len(planned)}: {told}, tolerance {tolerance:.0%}: {row['verdict']} "
+            f"{row.get('change', 0):+.1%}, {row['seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+    print_table(read_trials(options.out, setup))
 
 
 if __name__ == "__main__":

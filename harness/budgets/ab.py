@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from harness.budgets.launch_pair import LaunchPair
 
-LOOKS = (4, 6, 8, 12)
-"""Numbers of pairs at which a verdict may be reached, declared before the first is measured."""
+LOOKS = (3, 5, 8, 12)
+"""Numbers of pairs at which a verdict may be reached, declared before the first is measured; so may be the end."""
 ALPHA = 0.01
 """Share of comparisons of equal programs that may be called regressed at tolerance 0, over all looks together."""
 BETA = 0.05
@@ -26,6 +26,8 @@ CONFIDENCE = 0.95
 DRIFT_ALPHA = 0.001
 MIN_DRIFT = 0.02
 """A ratio that moves by less along the run is called steady, however surely it moves."""
+NAMING_ALPHA = 0.05
+"""Share of regressions in which one of the phases that did not grow may be named."""
 MIN_PART = 0.2
 """A phase is named that makes up at least so much of what a step grew by."""
 ROUNDING = 1e-9
@@ -49,6 +51,8 @@ class PhaseChange:
         base_s: The base's time for it.
         head_s: The head's.
         growth: By how much it made the step longer, as a share of the base's step.
+        low: The least that this may be, with 95 % confidence.
+        high: The most.
         p_value: One-sided, that it grew at all, corrected for the number of phases.
         is_named: Whether it is told to be what made the step slower.
     """
@@ -57,6 +61,8 @@ class PhaseChange:
     base_s: float
     head_s: float
     growth: float
+    low: float
+    high: float
     p_value: float
     is_named: bool
 
@@ -93,9 +99,10 @@ def judge_pairs(pairs: Sequence[LaunchPair], *, tolerance: float, is_last: bool 
     inconclusive. Where the ratio itself moves along the run there is no such thing as the ratio: not steady.
 
     Args:
-        pairs: One for every pair of processes, four at least; a verdict is final only at the numbers of `LOOKS`.
+        pairs: One for every pair of processes, three at least; a verdict is final at the numbers of `LOOKS`, or last.
         tolerance: Allowed change as a share; 0.02 is 2 %.
-        is_last: Whether no more pairs will come, although there could be more.
+        is_last: Whether no more pairs will come, although there could be more. The time may decide that, but not
+            what the pairs show: then such a look may use all that earlier ones have left of the error rates.
 
     Raises:
         ValueError: There are fewer pairs than the first look takes.
@@ -126,15 +133,14 @@ def judge_pairs(pairs: Sequence[LaunchPair], *, tolerance: float, is_last: bool 
 
 
 def _decide(logs: Sequence[float], allowed: float, *, is_last: bool) -> tuple[Verdict, bool]:
-    if len(logs) in LOOKS:
-        look = LOOKS.index(len(logs))
-        level = spend(ALPHA)[look]
+    if len(logs) in LOOKS or is_last:
+        level = find_level(ALPHA, len(logs), is_last=is_last)
         if find_p_value(logs, allowed + ROUNDING) < level:
             return Verdict.REGRESSED, True
         if find_p_value([-value for value in logs], allowed + ROUNDING) < level:
             return Verdict.IMPROVED, True
         # Mirrored at the bound: that the mean lies below it.
-        if find_p_value([-value for value in logs], -allowed) < spend(BETA)[look]:
+        if find_p_value([-value for value in logs], -allowed) < find_level(BETA, len(logs), is_last=is_last):
             return Verdict.PASS, True
     if not is_last:
         return Verdict.INCONCLUSIVE, False
@@ -144,10 +150,11 @@ def _decide(logs: Sequence[float], allowed: float, *, is_last: bool) -> tuple[Ve
     return (Verdict.PASS if is_known else Verdict.INCONCLUSIVE), True
 
 
-def spend(alpha: float) -> tuple[float, ...]:
-    """The part of an error rate that each look may use."""
-    spent = [alpha * math.log1p((math.e - 1) * look / LOOKS[-1]) for look in LOOKS]
-    return tuple(now - before for now, before in zip(spent, [0.0, *spent], strict=False))
+def find_level(alpha: float, num_pairs: int, *, is_last: bool) -> float:
+    """The part of an error rate that the look at so many pairs may use; all that is left where it is the last."""
+    before = [look for look in LOOKS if look < num_pairs]
+    spent = [alpha * math.log1p((math.e - 1) * num / LOOKS[-1]) for num in (*before[-1:], num_pairs)]
+    return (alpha if is_last else spent[-1]) - (spent[0] if before else 0.0)
 
 
 def find_p_value(values: Sequence[float], bound: float) -> float:
@@ -165,16 +172,21 @@ def find_p_value(values: Sequence[float], bound: float) -> float:
 
 
 def estimate(logs: Sequence[float]) -> Ratio:
-    """The geometric mean of ratios with its 95 % interval, by Student's distribution.
+    """The geometric mean of ratios with its 95 % interval."""
+    return Ratio(*map(math.expm1, find_interval(logs)))
 
-    No bootstrap: resampling four to twelve pairs gives intervals that are too narrow.
+
+def find_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of values, and the ends of its 95 % interval by Student's distribution.
+
+    No bootstrap: resampling three to twelve pairs gives intervals that are too narrow.
     """
     from scipy import special  # noqa: PLC0415  imported late
 
-    mean = statistics.fmean(logs)
-    error = statistics.stdev(logs) / math.sqrt(len(logs))
-    half = float(special.stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2)) * error
-    return Ratio(math.expm1(mean), math.expm1(mean - half), math.expm1(mean + half))
+    mean = statistics.fmean(values)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
+    return mean, mean - half, mean + half
 
 
 def _compare_phases(pairs: Sequence[LaunchPair]) -> tuple[PhaseChange, ...]:
@@ -184,10 +196,10 @@ def _compare_phases(pairs: Sequence[LaunchPair]) -> tuple[PhaseChange, ...]:
     total = statistics.fmean(pair.log_ratio for pair in pairs)
     changes = []
     for phase in names:
-        growth = statistics.fmean(growths[phase])
+        growth, low, high = find_interval(growths[phase])
         base_s, head_s = (statistics.fmean(pair.phases_s[phase][arm] for pair in pairs) for arm in (0, 1))
-        is_named = values[phase] < ALPHA and growth >= MIN_PART * math.expm1(max(total, 0.0))
-        changes.append(PhaseChange(phase, base_s, head_s, growth, values[phase], is_named))
+        is_named = values[phase] < NAMING_ALPHA and growth >= MIN_PART * math.expm1(max(total, 0.0))
+        changes.append(PhaseChange(phase, base_s, head_s, growth, low, high, values[phase], is_named))
     return tuple(changes)
 
 

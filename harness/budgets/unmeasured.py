@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from harness.budgets.metrics import Metric
     from harness.record.run import TrainingRun
 
-NOT_WATCHED = "no step was watched and timed, or none has this phase.\nNext: leave it out of the budget, or train more steps."
+NOT_WATCHED = (
+    "no step was watched and timed, or none has this phase.\n"
+    "Next: leave it out of the budget, or train more steps."
+)
 NO_GPU = "nothing ran on a GPU that was watched for it.\nNext: leave it out of the budget here."
 REASONS = {
     **dict.fromkeys((FIRST_STEP, *PHASES), NOT_WATCHED),

@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
         "--allowance",
         type=float,
         metavar="S",
-        help="start no pair of processes that would end after S seconds; four are run in any case; default: 120",
+        help="start no pair of processes that would end after S seconds; three are run in any case; default: 60",
     )
     add(
         "--timeout",
@@ -139,6 +139,7 @@ def _gather(comparison: Comparison, revisions: Revisions) -> Told:
         verdict=comparison.verdict,
         base=_name_side(revisions.base_name, comparison.base),
         head=_name_side(revisions.head_name, comparison.head),
+        ratios=comparison.ratios,
         pairs=comparison.pairs,
         wall_clock_s=comparison.wall_clock_s,
         has_equal_losses=comparison.has_equal_losses,

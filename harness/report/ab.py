@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.budgets.counters import tell_counters
 from harness.budgets.gate import Verdict
-from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME
+from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME, THROUGHPUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.budgets.ab import PairedVerdict, PhaseChange, Ratio
     from harness.budgets.launch_pair import LaunchPair
@@ -44,6 +45,7 @@ class Told:
         verdict: The verdict and its numbers.
         base: The base.
         head: The head.
+        ratios: Changes of what is not judged, by the names of metrics.
         pairs: The pairs of processes.
         wall_clock_s: What it took.
         has_equal_losses: Whether both had the same losses to the last bit.
@@ -56,6 +58,7 @@ class Told:
     verdict: PairedVerdict
     base: Side
     head: Side
+    ratios: Mapping[str, Ratio]
     pairs: Sequence[LaunchPair]
     wall_clock_s: float
     has_equal_losses: bool
@@ -96,6 +99,7 @@ def describe_comparison(told: Told) -> dict[str, Any]:
         "tolerance": verdict.tolerance,
         "num_pairs": verdict.num_pairs,
         "drift": verdict.drift,
+        "ratios": {name: asdict(ratio) for name, ratio in told.ratios.items()},
         "phases": [asdict(phase) for phase in verdict.phases],
         "has_equal_losses": told.has_equal_losses,
         "base": asdict(told.base) | {"commit": told.base_commit},
@@ -117,22 +121,29 @@ def _draw_table(told: Told) -> list[str]:
             "step time",
             *map(STEP_TIME.show, (base_s, head_s)),
             f"{verdict.step_time.change:+.1%}",
-            _tell_interval(verdict.step_time),
+            _tell_interval(verdict.step_time.low, verdict.step_time.high),
         )
     )
     for phase in verdict.phases:
         if max(phase.base_s / base_s, phase.head_s / head_s) >= MIN_SHARE:
-            mark = "got slower" if phase.is_named and verdict.verdict is Verdict.REGRESSED else ""
+            is_slower = phase.is_named and verdict.verdict is Verdict.REGRESSED
+            interval = _tell_interval(phase.low, phase.high) + ("; got slower" if is_slower else "")
             of_step = f"{phase.growth:+.1%} of a step"
             rows.append(
-                (f"{GAP}{phase.phase}", *map(STEP_TIME.show, (phase.base_s, phase.head_s)), of_step, mark)
+                (f"{GAP}{phase.phase}", *map(STEP_TIME.show, (phase.base_s, phase.head_s)), of_step, interval)
             )
     base, head = told.base, told.head
+    ratios = told.ratios
     memory: Callable[[float], str] = PEAK_MEMORY.show
-    rows += _build_row("peak memory", base.peak_memory_bytes, head.peak_memory_bytes, memory)
+    rows += _build_throughput(told, base_s, head_s)
+    rows += _build_row(
+        "peak memory", base.peak_memory_bytes, head.peak_memory_bytes, memory, ratios.get(PEAK_MEMORY.name)
+    )
     rows += _build_row("samples a step", base.num_samples, head.num_samples, "{:g}".format)
     rows += _build_row("tokens a step", base.num_tokens, head.num_tokens, "{:g}".format)
-    rows += _build_row("first step after", base.first_step_s, head.first_step_s, STEP_TIME.show)
+    rows += _build_row(
+        "first step after", base.first_step_s, head.first_step_s, STEP_TIME.show, ratios.get("first_step_s")
+    )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return [
         GAP.join(
@@ -142,17 +153,35 @@ def _draw_table(told: Told) -> list[str]:
     ]
 
 
+def _build_throughput(told: Told, base_s: float, head_s: float) -> list[tuple[str, ...]]:
+    """In tokens where both programs show theirs, else in samples."""
+    base, head = told.base, told.head
+    seen = (("tokens/s", base.num_tokens, head.num_tokens), ("samples/s", base.num_samples, head.num_samples))
+    for unit, theirs, ours in seen:
+        if theirs and ours:
+            show = functools.partial(THROUGHPUT.show, unit=unit)
+            ratio = told.ratios.get(THROUGHPUT.name)
+            return _build_row("throughput", theirs / base_s, ours / head_s, show, ratio)
+    return []
+
+
 def _build_row(
-    name: str, base: float | None, head: float | None, show: Callable[[float], str]
+    name: str,
+    base: float | None,
+    head: float | None,
+    show: Callable[[float], str],
+    ratio: Ratio | None = None,
 ) -> list[tuple[str, ...]]:
     if base is None or head is None:
         return []
-    change = f"{head / base - 1:+.1%}" if base and head != base else "equal"
-    return [(name, show(base), show(head), change, "")]
+    change = "equal" if not base or head == base else f"{head / base - 1:+.1%}"
+    if ratio is None:
+        return [(name, show(base), show(head), change, "")]
+    return [(name, show(base), show(head), f"{ratio.change:+.1%}", _tell_interval(ratio.low, ratio.high))]
 
 
-def _tell_interval(ratio: Ratio) -> str:
-    return f"95 %: {ratio.low:+.1%} to {ratio.high:+.1%}"
+def _tell_interval(low: float, high: float) -> str:
+    return f"95 %: {low:+.1%} to {high:+.1%}"
 
 
 def _tell_losses(told: Told) -> str:
@@ -173,7 +202,7 @@ def _tell_operations(told: Told) -> list[str]:
 
 def _tell_verdict(verdict: PairedVerdict) -> str:
     ratio, allowed = verdict.step_time, f"{verdict.tolerance:.1%} allowed"
-    interval, change = _tell_interval(ratio), f"{abs(ratio.change):.1%}"
+    interval, change = _tell_interval(ratio.low, ratio.high), f"{abs(ratio.change):.1%}"
     if verdict.verdict is Verdict.REGRESSED:
         return (
             f"regressed: a step of head takes {change} longer than one of base ({interval}; {allowed})"

@@ -22,7 +22,7 @@ from harness.watch.child import explain_exit, find_last_words
 from harness.watch.contention import read_waiting_s
 from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.processes import ProcessTree, find_descendants
-from harness.watch.turns import STOP
+from harness.watch.turns import OVER, STOP
 from harness.watch.watchdog import guarded
 
 if TYPE_CHECKING:
@@ -185,12 +185,17 @@ class Arm:
             self._say(STOP)
 
     def finish(self) -> ArmRecord:
-        """Waits for the end of the program, and returns what it showed.
+        """Waits until the program has said all, ends it, and returns what it showed.
 
         Raises:
             ObservationError: It left no record of a step.
         """
-        self._tree.wait(ENDING_S)
+        start_s = clock.monotonic_s()
+        while not self._tree.wait(0) and clock.monotonic_s() - start_s < ENDING_S:
+            if self._hear() == OVER:
+                # What is left of it is an interpreter that takes itself apart, for a second and more.
+                self._tree.send(signal.SIGKILL)
+                break
         seen = read_record(self._folder / "record")
         if not seen or not seen[0].steps:
             raise ObservationError(
@@ -261,11 +266,16 @@ class Arm:
         code = self._tree.exit_code
         if code == 0 and self.num_steps:
             return
-        what = explain_exit(code) if code else "ended well, but trained no step that could be seen"
-        after = f" after {self.num_steps} steps" if self.num_steps and code else ""
+        if not code:
+            raise ObservationError(
+                f"{self.program} ended well, but trained no step that could be seen.\n{self._tell_output()}\n"
+                f"Next: harness check -- {shlex.join(self.program.words)}"
+            )
+        after = f" after {self.num_steps} steps" if self.num_steps else ""
         raise ObservationError(
-            f"{self.program} {what}{after}.\n{self._tell_output()}\nNext: run it by hand in {self.program.cwd}; "
-            "files that git ignores (data, builds) are not in a fresh checkout: --prepare CMD can bring them."
+            f"{self.program} {explain_exit(code)}{after}.\n{self._tell_output()}\n"
+            f"Next: run {self.program.name} by hand; in a fresh checkout (git worktree add) files that git ignores "
+            "(data, builds) are missing: --prepare CMD can bring them."
         )
 
     def _explain_hang(self) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from harness.watch.arms import ArmRecord, Program
     from harness.watch.options import ObserverOptions
 
-NUM_TRIAL_STEPS = 5
-"""Steps by which the length of the turns is chosen; the first of a program are no measure."""
+NUM_TRIAL_STEPS = 8
+"""Steps by which the length of the turns is chosen: the quickest, as the first are slow and some may be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TurnPlan:
 
     turn_s: float = 0.02
     """Least length of a turn in seconds: what is lost to cold caches at its start is small beside it."""
-    measured_s: float = 1.5
+    measured_s: float = 2.0
     """Time each program runs in all its turns."""
     min_steps: int = 24
     """Least number of steps compared, however long they take."""

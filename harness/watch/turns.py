@@ -1,7 +1,8 @@
 """Makes a watched program take turns with another one: after a step it waits until its turn comes again.
 
 The program's side of a conversation over a socket, one line each way: it says `at 13 2041.5` when its thirteenth
-step has ended, with the time, and hears `run 25`, to go on to its twenty-fifth, or `stop`.
+step has ended, with the time, and hears `run 25`, to go on to its twenty-fifth, or `stop`. Once it was told to stop
+it says `over` when its record is complete.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STOP = "stop"
+OVER = "over"
 STOP_REASON = "ended from outside: enough steps have been compared"
 NEVER = 2**62
 MAX_REPLY = 256
@@ -44,6 +46,7 @@ class TurnTaker:
         self._socket: socket.socket | None = None
         self._replies = b""
         self._until = 1
+        self._is_stopped = False
 
     def wait(self, num_steps: int) -> bool:
         """Returns when the program may go on; True when it is to end instead."""
@@ -57,22 +60,32 @@ class TurnTaker:
         except OSError:
             words = []
         self._until = int(words[1]) if len(words) > 1 else NEVER
-        if words == [STOP]:
+        self._is_stopped = words == [STOP]
+        if self._is_stopped:
             # Now, as the program may take longer for its end than it is given.
-            self.close()
-        return words == [STOP]
+            self._until = NEVER
+            self._tell_files()
+        return self._is_stopped
 
     def close(self) -> None:
-        """Ends the conversation, and tells which files were loaded."""
+        """Ends the conversation once the record is complete, and tells which files were loaded."""
         if os.getpid() != self._process:
             return
         self._until = NEVER
+        if not self._is_stopped:
+            self._tell_files()
+        if self._socket is not None:
+            # A program that comes to its own end is waited for: how it ends tells whether it failed.
+            if self._is_stopped:
+                with contextlib.suppress(OSError):
+                    self._socket.sendall(f"{OVER}\n".encode())
+            self._socket.close()
+            self._socket = None
+
+    def _tell_files(self) -> None:
         with contextlib.suppress(OSError):
             path = self._folder / f"{LOADED_FILES}{self._process}.json"
             path.write_text(json.dumps(list_loaded_files()), encoding="utf-8")
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
     def _ask(self, text: str) -> str:
         if self._socket is None:

@@ -126,7 +126,7 @@ def test_equal_programs_pass_and_a_dirty_head_is_said(project: Path) -> None:
     assert "losses: the same to the last bit" in done.stdout
     assert "neither program loaded one" in done.stdout
     assert document["outcome"] in ("pass", "inconclusive")
-    assert document["num_pairs"] == 4
+    assert document["num_pairs"] == 3
     assert find_leftovers() <= before
 
 

@@ -33,6 +33,7 @@ def make_told(verdict: PairedVerdict, **changes: object) -> Told:
         verdict=verdict,
         base=BASE,
         head=dataclasses.replace(BASE, name="the work tree at 0c15428"),
+        ratios={"throughput": Ratio(-0.09, -0.1, -0.08), "peak_memory_bytes": Ratio(0.0, -0.001, 0.001)},
         pairs=[PAIR] * 4,
         wall_clock_s=31.2,
         has_equal_losses=True,
@@ -46,8 +47,8 @@ def make_told(verdict: PairedVerdict, **changes: object) -> Told:
 
 def make_verdict(kind: Verdict) -> PairedVerdict:
     phases = (
-        PhaseChange("forward", 0.0116, 0.0145, 0.0997, 0.0001, is_named=True),
-        PhaseChange("backward", 0.0175, 0.0175, 0.0, 1.0, is_named=False),
+        PhaseChange("forward", 0.0116, 0.0145, 0.0997, 0.08, 0.12, 0.0001, is_named=True),
+        PhaseChange("backward", 0.0175, 0.0175, 0.0, -0.01, 0.01, 1.0, is_named=False),
     )
     return PairedVerdict(kind, Ratio(0.1, 0.09, 0.11), 0.02, 4, phases, 0.3, is_final=True)
 
@@ -56,7 +57,17 @@ def test_a_regression_tells_how_much_where_and_the_diff_to_look_at() -> None:
     text = tell_comparison(make_told(make_verdict(Verdict.REGRESSED)))
     rows = [line.split() for line in text.splitlines()]
     assert ["step", "time", "29.1", "ms", "32", "ms", "+10.0%", "95", "%:", "+9.0%", "to", "+11.0%"] in rows
-    assert ["forward", "11.6", "ms", "14.5", "ms", "+10.0%", "of", "a", "step", "got", "slower"] in rows
+    assert "+10.0% of a step  95 %: +8.0% to +12.0%; got slower\n" in text
+    assert "+0.0% of a step  95 %: -1.0% to +1.0%\n" in text
+    assert [
+        "throughput",
+        *["35,189", "tokens/s", "32,000", "tokens/s", "-9.0%", "95", "%:", "-10.0%", "to", "-8.0%"],
+    ] in rows
+    assert [
+        "peak",
+        "memory",
+        *["400.0", "MiB", "400.0", "MiB", "+0.0%", "95", "%:", "-0.1%", "to", "+0.1%"],
+    ] in rows
     assert (
         "regressed: a step of head takes 10.0% longer than one of base (95 %: +9.0% to +11.0%; 2.0% allowed); "
         "slower: forward 11.6 ms -> 14.5 ms\n"
@@ -83,7 +94,7 @@ def test_every_verdict_has_words_of_its_own(kind: Verdict, begin: str) -> None:
 
 
 def test_the_document_holds_what_json_can_hold() -> None:
-    verdict = judge_pairs([PAIR] * 4, tolerance=0.02)
+    verdict = judge_pairs([PAIR] * 3, tolerance=0.02)
     facts = json.loads(json.dumps(describe_comparison(make_told(verdict, head_commit="abc"))))
     assert facts["outcome"] == "regressed"
     assert facts["head"]["commit"] == "abc"

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from harness.budgets.ab import ALPHA, LOOKS, PairedVerdict, correct_holm, judge_pairs, spend
+from harness.budgets.ab import ALPHA, LOOKS, PairedVerdict, correct_holm, find_level, judge_pairs
 from harness.budgets.gate import Verdict
 from harness.budgets.launch_pair import LaunchPair
 
@@ -41,23 +41,33 @@ def make_pair(
     )
 
 
+MAX_PAIRS = 7
+"""What fits into the default allowance on an idle machine."""
+
+
 def decide(
     change: float, *, tolerance: float, noise: float, chance: random.Random, phase: str = "forward"
 ) -> PairedVerdict:
-    """A whole comparison: pairs until a look is final."""
+    """A whole comparison: pairs until a look is final, or the time is over."""
     pairs: list[LaunchPair] = []
-    for look in LOOKS:
-        while len(pairs) < look:
-            pairs.append(make_pair(change, phase=phase, noise=noise, chance=chance))
-        verdict = judge_pairs(pairs, tolerance=tolerance)
+    while True:
+        pairs.append(make_pair(change, phase=phase, noise=noise, chance=chance))
+        if len(pairs) < LOOKS[0]:
+            continue
+        verdict = judge_pairs(pairs, tolerance=tolerance, is_last=len(pairs) == MAX_PAIRS)
         if verdict.is_final:
-            break
-    return verdict
+            return verdict
 
 
-def test_the_looks_spend_no_more_than_the_whole_error_rate() -> None:
-    assert sum(spend(ALPHA)) == pytest.approx(ALPHA)
-    assert all(part > 0 for part in spend(ALPHA))
+@pytest.mark.parametrize("last", range(LOOKS[0], LOOKS[-1] + 1))
+def test_the_looks_spend_no_more_than_the_whole_error_rate_whenever_the_time_is_over(last: int) -> None:
+    looks = [look for look in LOOKS if look < last]
+    parts = [
+        *(find_level(ALPHA, look, is_last=False) for look in looks),
+        find_level(ALPHA, last, is_last=True),
+    ]
+    assert sum(parts) == pytest.approx(ALPHA)
+    assert all(part > 0 for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -94,51 +104,51 @@ def test_a_noisy_machine_gives_inconclusive_and_not_pass() -> None:
     chance = random.Random(4)
     verdicts = Counter(decide(0.0, tolerance=0.02, noise=0.08, chance=chance).verdict for _ in range(200))
     assert verdicts[Verdict.INCONCLUSIVE] > 150
-    assert verdicts[Verdict.REGRESSED] == 0
+    assert verdicts[Verdict.REGRESSED] / 200 <= ALPHA
 
 
 def test_equal_programs_pass_at_the_first_look_on_a_quiet_machine() -> None:
     chance = random.Random(5)
-    verdict = judge_pairs([make_pair(0.0, noise=0.002, chance=chance) for _ in range(4)], tolerance=0.02)
+    verdict = judge_pairs([make_pair(0.0, noise=0.002, chance=chance) for _ in range(3)], tolerance=0.02)
     assert verdict.verdict is Verdict.PASS
     assert verdict.is_final
 
 
 def test_a_faster_head_is_improved() -> None:
-    pairs = [make_pair(-0.1 - 0.001 * number) for number in range(4)]
+    pairs = [make_pair(-0.1 - 0.001 * number) for number in range(5)]
     verdict = judge_pairs(pairs, tolerance=0.02)
     assert verdict.verdict is Verdict.IMPROVED
     assert verdict.step_time.change == pytest.approx(-0.1, abs=0.01)
 
 
 def test_between_the_looks_nothing_is_decided() -> None:
-    pairs = [make_pair(0.5 + 0.001 * number) for number in range(5)]
+    pairs = [make_pair(0.5 + 0.001 * number) for number in range(4)]
     verdict = judge_pairs(pairs, tolerance=0.02)
     assert not verdict.is_final
 
 
 def test_when_time_is_over_between_two_looks_a_known_ratio_passes_and_an_unknown_one_does_not() -> None:
-    quiet = [make_pair(0.001 * (number % 2)) for number in range(5)]
+    quiet = [make_pair(0.001 * (number % 2)) for number in range(6)]
     assert judge_pairs(quiet, tolerance=0.02, is_last=True).verdict is Verdict.PASS
-    noisy = [make_pair(0.1 * (number % 2)) for number in range(5)]
+    noisy = [make_pair(0.1 * (number % 2)) for number in range(6)]
     assert judge_pairs(noisy, tolerance=0.02, is_last=True).verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_ratio_that_moves_along_the_run_is_not_steady() -> None:
-    pairs = [make_pair(0.3 + 0.001 * number, drift=0.2 + 0.001 * number) for number in range(4)]
+    pairs = [make_pair(0.3 + 0.001 * number, drift=0.2 + 0.001 * number) for number in range(5)]
     verdict = judge_pairs(pairs, tolerance=0.02)
     assert verdict.verdict is Verdict.NOT_STEADY
-    assert verdict.drift == pytest.approx(math.expm1(0.2015))
+    assert verdict.drift == pytest.approx(math.expm1(0.202))
 
 
 def test_too_few_pairs_are_refused() -> None:
-    with pytest.raises(ValueError, match="fewer than the 4"):
-        judge_pairs([make_pair(0.0)] * 3, tolerance=0.02)
+    with pytest.raises(ValueError, match="fewer than the 3"):
+        judge_pairs([make_pair(0.0)] * 2, tolerance=0.02)
 
 
 def test_equal_numbers_pass() -> None:
     assert judge_pairs([make_pair(0.0)] * 4, tolerance=0.0, is_last=True).verdict is Verdict.PASS
-    assert judge_pairs([make_pair(0.5)] * 4, tolerance=0.02).verdict is Verdict.REGRESSED
+    assert judge_pairs([make_pair(0.5)] * 3, tolerance=0.02).verdict is Verdict.REGRESSED
 
 
 def test_holm_multiplies_by_what_is_left_and_keeps_the_order() -> None:

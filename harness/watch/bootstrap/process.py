@@ -65,10 +65,10 @@ class WatchedProcess:
             sys.excepthook = self._excepthook
         if os._exit == self._leave:
             os._exit = self._exit  # type: ignore[assignment]
-        if self._turns is not None:
-            self._turns.close()
         self._observer.__exit__(None if self._error is None else type(self._error), self._error, None)
         self._file.close()
+        if self._turns is not None:
+            self._turns.close()
         if self._observer.observation.outcome is Outcome.STOPPED:
             leave_process_group()
 
