@@ -185,7 +185,7 @@ class Judge:
 
     def _excuse(self, result: BudgetResult, runs: Sequence[TrainingRun], budget: Budget) -> BudgetResult:
         """A regressed time is inconclusive when others had the processor meanwhile."""
-        waiting_share = statistics.median(run.waiting_share for run in runs)
+        waiting_share = _find_waiting_share(runs)
         is_busy = waiting_share > MAX_WAITING_SHARE
         is_time = result.metric in {metric.name for metric in budget.metrics if metric.is_time}
         if result.verdict is not Verdict.REGRESSED or not is_time or not (is_busy or self.is_crowded):
@@ -302,8 +302,14 @@ def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, 
     return measured
 
 
+def _find_waiting_share(runs: Sequence[TrainingRun]) -> float:
+    return statistics.median(run.waiting_share for run in runs)
+
+
 def _doubt(result: BudgetResult, runs: Sequence[TrainingRun]) -> BudgetResult:
-    """A step time that moves along most of the launches is none to compare."""
+    """A step time that moves along most of the launches is none to compare, if it is the program that moves it."""
+    if _find_waiting_share(runs) > MAX_WAITING_SHARE:
+        return result
     if result.metric not in (STEP_TIME.name, THROUGHPUT.name) or result.verdict is Verdict.MISSING_BASELINE:
         return result
     drifts = [run.steady_steps.drift for run in runs if not run.steady_steps.is_steady]

@@ -17,11 +17,11 @@ MIN_NOISE = 0.02
 WARM_UP_SHARE = 0.2
 """The least share of the steps that counts as warm-up, where one process is looked at alone."""
 MIN_STEADY_STEPS = 3
-MIN_DRIFT = 0.1
+MIN_DRIFT = 0.25
 """A step time that moves by less along the run is called steady, however surely it moves."""
 MIN_JUDGED_STEPS = 12
 """Fewer steps don't tell a drift from noise."""
-DRIFT_NOISE = 3.0
+DRIFT_NOISE = 4.0
 """How many standard errors of the difference of two medians a drift is beyond."""
 MEDIAN_ERROR = 1.4826 * 1.2533
 """Standard error of a median of n normal values, in median absolute deviations over the root of n."""
