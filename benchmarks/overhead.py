@@ -1,21 +1,22 @@
-"""What watching costs: the same training with and without it, in alternating runs of one process, on one thread.
+"""What watching costs: the same training with and without it, in processes that take turns on one core.
 
     python benchmarks/overhead.py
     python benchmarks/overhead.py --sizes 5 --rounds 40 --out overhead.json
 
-Each round is one run unwatched and one at every depth, in an order that rotates. A run is cut into its steps, and
-what stands before and after them: hooks going in and out, the first step, the deep steps, all are in it. Of every
-such piece the middle half of the rounds is averaged, and the pieces are added up: on a shared machine a run of a
-second is seldom left alone, but most of its pieces are. Beside it stands the median over the rounds of the ratio
-of whole runs. Both have an interval that holds 95 % of what resampled rounds give. Processor time, because with
-one thread it is the time the run takes on an idle machine. Memory is the peak resident set of a fresh process,
-watched and not.
+One process trains unwatched and one at every depth, all pinned to one core; each does forty steps while the others
+wait, in an order that rotates. So the arms meet the same minute of a machine whose speed drifts, and the same cold
+caches at the start of a turn. Every turn is compared with the unwatched one of the same steps a moment before or
+after it; of these differences the median over the rounds is taken turn by turn, and the medians are added up. Hooks
+going in and out, the first step and the deep steps are all in turns of their own, and so in the sum. The interval
+holds 95 % of what resampled rounds give. Processor time, because with one thread it is the time the run takes on an
+idle machine. Memory is the peak resident set of a fresh process, watched and not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -31,11 +33,17 @@ from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
 # Sequence length and batch size for steps of about 1, 5 and 20 ms; the first without attention.
 SIZES = {1: (1, 16), 5: (16, 4), 20: (64, 8)}
 WIDTH = 128
 LIMITS = {Depth.LIGHT: 0.01, Depth.NORMS: 0.03, Depth.DEEP: 0.05}
+ARMS: list[Depth | None] = [None, *Depth]
 VOCABULARY = 64
+STEPS_PER_TURN = 40
 NUM_RESAMPLES = 500
 
 
@@ -62,7 +70,7 @@ class Model(nn.Module):
         return logits_BTV
 
 
-def train(num_steps: int, length: int, batch_size: int, moments: list[int]) -> None:
+def train(num_steps: int, length: int, batch_size: int, after_step: Callable[[], None]) -> None:
     """The training that is timed: a DataLoader, AdamW, a schedule; it does not clip, so norms cost all they can."""
     torch.manual_seed(0)
     model = Model(length)
@@ -78,62 +86,98 @@ def train(num_steps: int, length: int, batch_size: int, moments: list[int]) -> N
         loss.backward()
         optimizer.step()
         scheduler.step()
-        moments.append(time.process_time_ns())
+        after_step()
 
 
-def time_run(depth: Depth | None, num_steps: int, size: tuple[int, int]) -> torch.Tensor:
-    """Processor microseconds of a run, watched at a depth or not: up to the first step's end, per step, after."""
-    watch = nullcontext() if depth is None else Observer(ObserverOptions(depth=depth))
-    moments = [time.process_time_ns()]
-    with watch:
-        train(num_steps, *size, moments)
-    moments.append(time.process_time_ns())
-    return torch.tensor(moments, dtype=torch.float64).diff() / 1e3
+class Arm:
+    """A process that trains at one depth, and waits for its turn to do the next steps.
+
+    Args:
+        depth: Of watching; None to train unwatched.
+        num_steps: Per run.
+        size: Sequence length and batch size.
+    """
+
+    def __init__(self, depth: Depth | None, num_steps: int, size: tuple[int, int]) -> None:
+        self._pipe, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_train_in_turns, args=(theirs, depth, num_steps, size), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def take_turn(self) -> float:
+        """Lets it go on to the end of its turn; the processor microseconds that took."""
+        self._pipe.send(True)
+        used_us: float = self._pipe.recv()
+        return used_us
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pipe.send(False)
+        self._process.join()
+
+
+def _train_in_turns(pipe: Connection, depth: Depth | None, num_steps: int, size: tuple[int, int]) -> None:
+    torch.set_num_threads(1)
+    num_done = started_ns = 0
+
+    def begin_turn() -> bool:
+        nonlocal started_ns
+        is_wanted: bool = pipe.recv()
+        started_ns = time.process_time_ns()
+        return is_wanted
+
+    def after_step() -> None:
+        nonlocal num_done
+        num_done += 1
+        if num_done % STEPS_PER_TURN == 0:
+            pipe.send((time.process_time_ns() - started_ns) / 1e3)
+            begin_turn()
+
+    while begin_turn():
+        with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
+            train(num_steps, *size, after_step)
+        pipe.send((time.process_time_ns() - started_ns) / 1e3)
 
 
 def compare(num_steps: int, num_rounds: int, size: tuple[int, int]) -> dict[Depth, dict[str, float]]:
     """The cost of every depth on one size of step."""
-    arms: list[Depth | None] = [None, *Depth]
-    runs: dict[Depth | None, list[torch.Tensor]] = {arm: [] for arm in arms}
-    for index in range(num_rounds):
-        first = index % len(arms)
-        for arm in (*arms[first:], *arms[:first]):
-            runs[arm].append(time_run(arm, num_steps, size))
-    bare = torch.stack(runs[None])
-    return {depth: _estimate(bare, torch.stack(runs[depth]), num_steps) for depth in Depth}
+    arms = [Arm(depth, num_steps, size) for depth in ARMS]
+    num_turns = num_steps // STEPS_PER_TURN + 1
+    used_us = torch.zeros(len(arms), num_rounds + 1, num_turns, dtype=torch.float64)
+    for index in range(num_rounds + 1):
+        for turn in range(num_turns):
+            first = (index + turn) % len(arms)
+            for position in (*range(first, len(arms)), *range(first)):
+                used_us[position, index, turn] = arms[position].take_turn()
+    for arm in arms:
+        arm.close()
+    # The first round of a process imports and warms up.
+    bare, *watched = used_us[:, 1:]
+    return {depth: _estimate(bare, runs, num_steps) for depth, runs in zip(Depth, watched, strict=True)}
 
 
 def _estimate(bare: torch.Tensor, watched: torch.Tensor, num_steps: int) -> dict[str, float]:
-    """The extra time of runs, one row each, as microseconds a step and as shares, with their intervals."""
+    """The extra time of watched turns, a round a row, as microseconds a step and as a share, with its interval."""
     generator = torch.Generator().manual_seed(0)
-    rows = range(len(bare))
-    drawn = [torch.randint(len(bare), (len(bare),), generator=generator) for _ in range(NUM_RESAMPLES)]
+    num_rounds = len(bare)
+    drawn = [torch.randint(num_rounds, (num_rounds,), generator=generator) for _ in range(NUM_RESAMPLES)]
     found = []
-    for picked in (torch.tensor(rows), *drawn):
-        quiet, busy = _average_middle(bare[picked]), _average_middle(watched[picked])
-        extra_us, step_us = (busy - quiet).sum() / num_steps, quiet.sum() / num_steps
-        ratio = (watched[picked].sum(1) / bare[picked].sum(1)).median() - 1
-        fixed_us = (busy - quiet)[[0, -1]].sum()
-        found.append(torch.stack([extra_us / step_us, ratio, extra_us, step_us, fixed_us]))
-    low, high = torch.stack(found[1:]).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
-    overhead, ratio, extra_us, step_us, fixed_us = found[0].tolist()
+    for picked in (torch.arange(num_rounds), *drawn):
+        extra_us = (watched[picked] - bare[picked]).quantile(0.5, dim=0)
+        step_us = bare[picked].quantile(0.5, dim=0).sum() / num_steps
+        found.append(torch.stack([extra_us.sum() / num_steps, step_us, extra_us[0] + extra_us[-1]]))
+    extra_us, step_us, ends_us = torch.stack(found).T
+    low, high = (extra_us / step_us)[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return {
-        "step_ms": step_us / 1e3,
-        "overhead": overhead,
-        "low": float(low[0]),
-        "high": float(high[0]),
-        "extra_us": extra_us,
-        "fixed_us": fixed_us,
-        "whole_runs": ratio,
-        "whole_runs_low": float(low[1]),
-        "whole_runs_high": float(high[1]),
+        "step_ms": float(step_us[0]) / 1e3,
+        "overhead": float(extra_us[0] / step_us[0]),
+        "low": low,
+        "high": high,
+        "extra_us": float(extra_us[0]),
+        "ends_us": float(ends_us[0]),
     }
-
-
-def _average_middle(runs: torch.Tensor) -> torch.Tensor:
-    """Per piece, the mean of the middle half of the runs."""
-    cut = len(runs) // 4
-    return runs.sort(0).values[cut : len(runs) - cut].mean(0)
 
 
 def measure_memory(depth: str, num_steps: int) -> int:
@@ -142,22 +186,31 @@ def measure_memory(depth: str, num_steps: int) -> int:
     return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
+def train_and_tell_memory(depth: Depth | None, num_steps: int) -> None:
+    """Prints the peak resident bytes of this process after a run."""
+    torch.set_num_threads(1)
+    with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
+        train(num_steps, *SIZES[5], lambda: None)
+    print(read_peak_memory_bytes() or 0)
+
+
 def main() -> None:
     """Measures, and prints a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=200, help="steps per run")
+    parser.add_argument(
+        "--steps", type=int, default=200, help=f"steps per run, a multiple of {STEPS_PER_TURN}"
+    )
     parser.add_argument("--rounds", type=int, default=24, help="runs per figure")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    if options.steps % STEPS_PER_TURN:
+        parser.error(f"--steps {options.steps}: must be a multiple of {STEPS_PER_TURN}, the steps of a turn")
     if options.child is not None:
-        depth = None if options.child == "none" else Depth(options.child)
-        time_run(depth, options.steps, SIZES[5])
-        print(read_peak_memory_bytes() or 0)
+        train_and_tell_memory(None if options.child == "none" else Depth(options.child), options.steps)
         return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -167,18 +220,16 @@ def main() -> None:
         f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.rounds} rounds, one thread"
     )
     print(
-        f"{'step':>8}  {'depth':<6}{'overhead':>10}{'95 %':>18}{'us/step':>9}{'in and out':>12}"
-        f"{'whole runs':>12}{'95 %':>18}  limit at 5 ms"
+        f"{'step':>8}  {'depth':<6}{'overhead':>10}{'95 %':>18}{'us/step':>9}{'first and last turn':>22}  limit at 5 ms"
     )
     for size in options.sizes:
-        time_run(None, options.steps, SIZES[size])
         for depth, found in compare(options.steps, options.rounds, SIZES[size]).items():
             figures.append({"size": size, "depth": str(depth), **found})
             spread = f"{found['low']:+.2%} .. {found['high']:+.2%}"
-            whole = f"{found['whole_runs_low']:+.2%} .. {found['whole_runs_high']:+.2%}"
             print(
                 f"{found['step_ms']:6.2f}ms  {depth:<6}{found['overhead']:>+10.2%}{spread:>18}{found['extra_us']:>9.1f}"
-                f"{found['fixed_us']:>9.0f} us{found['whole_runs']:>+12.2%}{whole:>18}  {LIMITS[depth]:.0%}"
+                f"{found['ends_us']:>19.0f} us  {LIMITS[depth]:.0%}",
+                flush=True,
             )
     bare = statistics.median(measure_memory("none", options.steps) for _ in range(3))
     for depth in Depth:

@@ -160,15 +160,16 @@ def compare_programs(
         verdict = judge_pairs(pairs, tolerance=options.tolerance, is_last=next_s > options.allowance_s)
         if verdict.is_final:
             break
-    sides = [_summarize([getattr(record, name) for record in records]) for name in ("base", "head")]
+    theirs = _summarize([record.base for record in records])
+    ours = _summarize([record.head for record in records])
     return Comparison(
         verdict=verdict,
-        base=sides[0],
-        head=sides[1],
-        ratios=_compare_beside(*sides, records, pairs),
+        base=theirs,
+        head=ours,
+        ratios=_compare_beside(theirs, ours, records, pairs),
         pairs=pairs,
         wall_clock_s=clock.monotonic_s() - start_s,
-        notes=_list_notes(*sides),
+        notes=_list_notes(theirs, ours),
     )
 
 
@@ -200,6 +201,8 @@ def _run_pair(
             ),
             timeout_s=options.timeout_s,
             num_threads=options.num_threads,
+            # Were there a gain in being the first, both would have it in turn.
+            is_head_first=number % 2 == 1,
         )
 
 

@@ -229,6 +229,8 @@ class Judge:
                     f"are there for {', '.join(others)}."
                 )
                 advice = f"to judge it here, {self._tell_accepting(test, 'new runner class')}"
+                if metric.is_time:
+                    advice += "; without a baseline: harness ab --base origin/main -- COMMAND"
                 result = BudgetResult(
                     metric.name, Verdict.NOT_COMPARABLE, observed, None, None, message, advice
                 )

@@ -72,6 +72,7 @@ def run_pair(
     watch: ObserverOptions,
     timeout_s: float,
     num_threads: int = 1,
+    is_head_first: bool = False,
 ) -> PairRecord:
     """Starts a fresh process of both programs, has them take turns, ends them, and returns what they showed.
 
@@ -87,6 +88,7 @@ def run_pair(
         watch: How both are watched.
         timeout_s: Seconds without the end of a step after which a program counts as hanging.
         num_threads: Threads the programs use, and cores they share.
+        is_head_first: Whether the head is started first and has the first turn.
 
     Raises:
         ObservationError: One of them crashed, hung, or trained no step.
@@ -95,7 +97,7 @@ def run_pair(
     cores = choose_cores(num_threads)
     with raising_terminated(), contextlib.ExitStack() as exits:
         arms: list[Arm] = []
-        for program in (base, head):
+        for program in (head, base) if is_head_first else (base, head):
             place = folder / program.name
             place.mkdir()
             arms.append(exits.enter_context(Arm(program, place, watch, timeout_s=timeout_s)))

@@ -125,6 +125,8 @@ def test_equal_programs_pass_and_a_dirty_head_is_said(project: Path) -> None:
     assert "with 1 file that is not committed" in done.stdout
     assert "losses: the same to the last bit" in done.stdout
     assert "neither program loaded one" in done.stdout
+    assert "operations: equal, " in done.stdout
+    assert {"throughput", "peak_memory_bytes", "first_step_s"} <= document["ratios"].keys()
     assert document["outcome"] in ("pass", "inconclusive")
     assert document["num_pairs"] == 3
     assert find_leftovers() <= before
@@ -208,6 +210,15 @@ def test_a_head_that_does_not_train_is_told_and_nothing_is_left(
     assert "head" in done.stderr
     assert document["outcome"] == "not observed"
     assert find_leftovers() <= leftovers
+
+
+@pytest.mark.parametrize("given", [None, "4096"])
+def test_the_allocator_keeps_memory_where_the_user_says_nothing(project: Path, given: str | None) -> None:
+    code = "import os, sys; sys.exit('keeps ' + os.environ['MALLOC_TRIM_THRESHOLD_'])"
+    env = {} if given is None else {"MALLOC_TRIM_THRESHOLD_": given}
+    done, _ = compare(project, words=(sys.executable, "-c", code), env=env)
+    assert done.returncode == 2
+    assert f"Its last words: keeps {given or 2**30}\n" in done.stderr
 
 
 def test_unlike_numbers_of_steps_are_said(project: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_baseline_of_another_class_passes_with_a_note_and_fails_where_one_is_r
     required.stdout.fnmatch_lines(
         [
             f"*step_time_s 100 ms is not comparable: {reason}",
-            "Next: to judge it here, pytest *--accept-baselines*",
+            "Next: to judge it here, pytest *--accept-baselines *; without a baseline: harness ab *",
         ]
     )
 
