@@ -35,7 +35,7 @@ def judge_each(pools: list[list[float]], *, slowdown: float, tolerance: float) -
     """The verdicts of every launch, made slower, against the other launches of its pool."""
     return Counter(
         compare_with_pool(
-            pool[index] * (1 + slowdown),
+            [pool[index] * (1 + slowdown)],
             [*pool[:index], *pool[index + 1 :]],
             tolerance=tolerance,
             is_lower_better=True,

@@ -1,4 +1,4 @@
-"""The command line: `check` judges a training, `ab` two versions of it; `rules` and `baselines` tell of theirs."""
+"""The command line: `check` judges a training, `budget` its cost, `ab` two versions; `rules` and `baselines` tell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.commands import ab, baselines, check, rules
+from harness.commands import ab, baselines, budget, check, rules
 from harness.commands.against_baseline import EXIT_STOP, tell_bisect_exit
 from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
@@ -106,6 +106,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harness {find_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_parser(commands)
+    budget.add_parser(commands)
     ab.add_parser(commands)
     rules.add_parser(commands)
     baselines.add_parser(commands)

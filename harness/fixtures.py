@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from harness.budgets.judge import BudgetResult
+    from harness.budgets.launches import LaunchPlan
+    from harness.budgets.results import BudgetResult
     from harness.budgets.spec import Budget
     from harness.markers import GpuRequest, TrainingRequest
     from harness.profiling.capture import Capture
@@ -43,9 +44,12 @@ class TestState:
         training: The `smoke_training` marker.
         gpu: The `gpu` marker; None without one.
         budget: The `budget` marker; None without one.
+        launches: How many launches it may take; None where each run is judged as it is.
         schedule: The `profile_capture` marker; None without one.
         is_traced: Whether steps are traced, because runs are compared with stored trajectories.
         runs: Runs of the fixture, in order.
+        relaunches: What launches each of them once more; None for a called function.
+        claims: Runs, by their position, and budgets of the `budget` fixture, that are to be accepted.
         results: Judged lines of the budget.
         runner_class: Class of the machine the runs were made on; None before the first.
         is_not_observed: Whether a gate of the test could compare nothing.
@@ -57,15 +61,18 @@ class TestState:
     gpu: GpuRequest | None
     budget: Budget | None
     schedule: CaptureSchedule | None
+    launches: LaunchPlan | None = None
     is_traced: bool = False
     runs: list[TrainingRun] = field(default_factory=list)
+    relaunches: list[Callable[[], TrainingRun] | None] = field(default_factory=list)
+    claims: list[tuple[int, Budget]] = field(default_factory=list)
     results: list[BudgetResult] = field(default_factory=list)
     runner_class: str | None = None
     is_not_observed: bool = False
 
     def forget_runs(self) -> None:
         """Forgets an earlier attempt at the same test."""
-        self.runs, self.results = [], []
+        self.runs, self.results, self.relaunches, self.claims = [], [], [], []
         self.runner_class, self.is_not_observed = None, False
 
     def forget_accepted(self) -> None:
@@ -205,20 +212,22 @@ class SmokeTraining:
         if timeout_s is None and self._state.budget is not None:
             limit_s = self._state.budget.wall_clock_limit_s
             timeout_s = None if limit_s is None else limit_s + COMMAND_SLACK_S
+        launch = functools.partial(
+            run_command,
+            command,
+            options=self._options,
+            env=env,
+            cwd=Path(cwd) if cwd is not None else None,
+            timeout_s=timeout_s,
+            ranks=ranks,
+        )
         try:
-            run = run_command(
-                command,
-                options=self._options,
-                env=env,
-                cwd=Path(cwd) if cwd is not None else None,
-                timeout_s=timeout_s,
-                ranks=ranks,
-            )
+            run = launch()
         except HarnessError as error:
             self._tell_findings(error)
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         self._note_no_capture(run)
-        return self._keep(run, folder=Path.cwd() if cwd is None else Path(cwd))
+        return self._keep(run, folder=Path.cwd() if cwd is None else Path(cwd), relaunch=launch)
 
     def _tell_findings(self, error: HarnessError) -> None:
         """Adds what leads the findings in what was seen before the program failed."""
@@ -264,11 +273,17 @@ class SmokeTraining:
             name = slug(self._item.nodeid.replace("/", ".").replace("::", "."))
             publish_trace(capture.trace, folder, name=name, keep=self._state.schedule.keep)
 
-    def _keep(self, run: TrainingRun, folder: Path | None = None) -> TrainingRun:
+    def _keep(
+        self,
+        run: TrainingRun,
+        folder: Path | None = None,
+        relaunch: Callable[[], TrainingRun] | None = None,
+    ) -> TrainingRun:
         from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
         run.selection = _choose_rules(self._item)
         self._state.runs.append(run)
+        self._state.relaunches.append(relaunch)
         run.baseline = _build_request(self._item, len(self._state.runs), folder or Path.cwd())
         self._state.runner_class = self._settings["runner_class"] or derive_runner_class(
             run.environment, device=run.device, threads=run.threads

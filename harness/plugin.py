@@ -8,15 +8,15 @@ import pytest
 
 from harness.errors import HarnessError, UsageError
 from harness.fixtures import SETTINGS, STATE, TestState, calls_comparison, smoke_training
+from harness.gates import NUM_TOLERANCES, accept_claims, budget, count_tolerances, judge_marker
 from harness.session import REPORT_ATTRIBUTE, HarnessSession, add_properties, describe_item
 from harness.settings import Settings, add_options
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.budgets.judge import BudgetResult
 
-__all__ = ["smoke_training"]
+__all__ = ["budget", "smoke_training"]
 
 TIMEOUT_SLACK_S = 30.0
 MARKERS = {
@@ -29,8 +29,9 @@ MARKERS = {
     "select, ignore={code: reason}, severity and bounds choose the rules it is judged by.",
     "budget": "budget(wall_clock_s, step_time_s, min_throughput, peak_memory_mb, max_final_loss, max_flops, "
     "max_num_ops, tensor_memory_mb, wall_clock, step_time, throughput, peak_memory, final_loss, flops, num_ops, "
-    "tensor_memory): what the test's training may cost. Those of the first eight are absolute limits; the others "
-    "tolerances against the stored baseline, 0.05 being 5 %. wall_clock_s also ends a test that hangs.",
+    "tensor_memory, launches=1, allowance_s=120): what the test's training may cost. Those of the first eight are "
+    "absolute limits; the next tolerances against the stored baseline, 0.05 being 5 %. wall_clock_s also ends a test "
+    "that hangs. A command is launched again, up to launches times, while a verdict is inconclusive.",
     "gpu": "gpu(count=1, memory_gb=0, name=''): needs GPUs with that memory in GiB and that text in their "
     "names; skipped without, failed with --harness-require-gpu.",
     "profile_capture": "profile_capture(wait=1, warmup=1, active=3, max_mb=50, keep=5): profiles a few "
@@ -94,6 +95,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(limit_s + TIMEOUT_SLACK_S))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Counts the tolerances of the tests that are left, which share one error rate."""
+    session.config.stash[NUM_TOLERANCES] = count_tolerances(session.items)
+
+
 def read_state(item: pytest.Item) -> TestState | None:
     """What the markers and fixtures of a test ask of the harness; None when nothing does.
 
@@ -106,18 +112,24 @@ def read_state(item: pytest.Item) -> TestState | None:
     uses_fixture = "smoke_training" in getattr(item, "fixturenames", ())
     if not uses_fixture and all(arguments is None for arguments in found.values()):
         return None
-    from harness.budgets.spec import parse_budget  # noqa: PLC0415  late, so that pytest starts without it
+    from harness.budgets.spec import parse_budget, parse_launches  # noqa: PLC0415  late, so that pytest starts without
     from harness.markers import parse_gpu, parse_training  # noqa: PLC0415
     from harness.profiling.schedule import parse_schedule  # noqa: PLC0415
+    from harness.project import FILE, read_budget_defaults  # noqa: PLC0415
 
-    source = f"@pytest.mark.{{}} on {item.nodeid}"
-    budget, gpu, schedule = found["budget"], found["gpu"], found["profile_capture"]
-    if budget is not None and schedule is not None:
+    source = {name: f"@pytest.mark.{name} on {item.nodeid}" for name in MARKERS}
+    bounds, gpu, schedule = found["budget"], found["gpu"], found["profile_capture"]
+    launches = None
+    if bounds is not None:
+        bounds, launches = parse_launches(
+            read_budget_defaults(item.config.rootpath / FILE) | bounds, source=source["budget"]
+        )
+    if bounds is not None and schedule is not None:
         raise UsageError(
             f"{item.nodeid} has both a budget and a profile_capture, but a profiled run is never the timed one.\n"
             "Next: put the capture on a test of its own."
         )
-    training = parse_training(found["smoke_training"] or {}, source=source.format("smoke_training"))
+    training = parse_training(found["smoke_training"] or {}, source=source["smoke_training"])
     if training.has_baseline and schedule is not None:
         raise UsageError(
             f"{item.nodeid} has both baseline=True and a profile_capture, but a profiled run is watched lightly.\n"
@@ -126,11 +138,10 @@ def read_state(item: pytest.Item) -> TestState | None:
     return TestState(
         training=training,
         is_traced=training.has_baseline or calls_comparison(item),
-        gpu=None if gpu is None else parse_gpu(gpu, source=source.format("gpu")),
-        budget=None if budget is None else parse_budget(budget, source=source.format("budget")),
-        schedule=None
-        if schedule is None
-        else parse_schedule(schedule, source=source.format("profile_capture")),
+        gpu=None if gpu is None else parse_gpu(gpu, source=source["gpu"]),
+        budget=None if bounds is None else parse_budget(bounds, source=source["budget"]),
+        launches=launches,
+        schedule=None if schedule is None else parse_schedule(schedule, source=source["profile_capture"]),
     )
 
 
@@ -171,7 +182,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         if state.training.has_baseline:
             _compare(item, state)
         if state.budget is not None:
-            _judge(item, state)
+            judge_marker(item, state)
+        accept_claims(item, state)
         _store_accepted(state)
     except BaseException:
         state.forget_accepted()
@@ -234,53 +246,6 @@ def _store_accepted(state: TestState) -> None:
     if problem:
         state.is_not_observed = True
         pytest.fail(problem, pytrace=False)
-
-
-def _judge(item: pytest.Item, state: TestState) -> None:
-    from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
-    from harness.budgets.judge import Judge  # noqa: PLC0415
-
-    settings = item.config.stash[SETTINGS]
-    if not state.runs:
-        state.is_not_observed = True
-        pytest.fail(
-            f"the budget of {item.nodeid} compared nothing: the test ran no smoke_training.\n"
-            "Next: run the training through the smoke_training fixture, or drop the budget marker.",
-            pytrace=False,
-        )
-    judge = Judge(
-        store=PoolStore(item.config.rootpath / settings["baselines"]),
-        runner_class=state.runner_class or "",
-        reason=settings["reason"] if settings["accept"] else None,
-        is_crowded=getattr(item.config, "workerinput", {}).get("workercount", 1) > 1,
-        root=item.config.rootpath,
-    )
-    assert state.budget is not None  # noqa: S101  the caller checked it
-    try:
-        names = [item.nodeid, *(f"{item.nodeid}#{number + 2}" for number in range(len(state.runs) - 1))]
-        state.results += judge.judge_all(dict(zip(names, state.runs, strict=True)), state.budget)
-    except HarnessError as error:
-        problem = str(error)
-    else:
-        problem = ""
-    if problem:  # out of the except block, so that the message is told once and not as a chain
-        state.is_not_observed = True
-        pytest.fail(problem, pytrace=False)
-    failed = [result for result in state.results if _fails(result, settings)]
-    if failed:
-        advice = dict.fromkeys(f"Next: {result.advice}" for result in failed if result.advice)
-        pytest.fail("\n".join([*(result.message for result in failed), *advice]), pytrace=False)
-
-
-def _fails(result: BudgetResult, settings: Settings) -> bool:
-    from harness.budgets.gate import Verdict  # noqa: PLC0415  late
-
-    failing: set[Verdict] = {Verdict.REGRESSED, Verdict.EXCEEDED, Verdict.MISSING_BASELINE}
-    if settings["require_baseline"]:
-        failing.add(Verdict.NOT_COMPARABLE)
-    if settings["inconclusive"] == "fail":
-        failing.add(Verdict.INCONCLUSIVE)
-    return result.verdict in failing
 
 
 def _merge_marker(item: pytest.Item, name: str) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "pyproject.toml"
+BUDGET = "budget"
 
 
 def find_project(folder: Path) -> Path | None:
@@ -36,8 +37,27 @@ def read_selection(path: Path | None) -> RuleSelection:
     source = f"[tool.harness] in {path}"
     if not isinstance(table, dict):
         raise UsageError(f'{source} is no table.\nNext: [tool.harness] and select = ["T1"] on a line below.')
-    check_names("[tool.harness]", table, ARGUMENTS, source=source)
-    return RuleSelection.parse(table, source=source, needs_reasons=False)
+    check_names("[tool.harness]", table, (*ARGUMENTS, BUDGET), source=source)
+    rules = {name: value for name, value in table.items() if name != BUDGET}
+    return RuleSelection.parse(rules, source=source, needs_reasons=False)
+
+
+def read_budget_defaults(path: Path) -> dict[str, Any]:
+    """What `[tool.harness.budget]` sets for every budget marker of a project, which may set it otherwise.
+
+    Raises:
+        UsageError: The file is no TOML, or the table is none.
+    """
+    if not path.is_file():
+        return {}
+    table: Any = _read(path).get("tool", {}).get("harness", {})
+    defaults: Any = table.get(BUDGET, {}) if isinstance(table, dict) else {}
+    if not isinstance(defaults, dict):
+        raise UsageError(
+            f"[tool.harness] in {path}: {BUDGET} = {defaults!r} is no table.\nNext: [tool.harness.budget] and "
+            "throughput = 0.1 on a line below."
+        )
+    return defaults
 
 
 def _read(path: Path) -> dict[str, Any]:

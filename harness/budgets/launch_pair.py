@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.record.observation import PHASES
+from harness.record.warm_up import find_warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +19,6 @@ MIN_STEPS = 6
 """Fewer steps that both made are no base for a median of their ratios, let alone for a look at its drift."""
 TRIM = 4
 """One in so many of the smallest and of the largest values is left out of a mean."""
-SETTLED = 5
-"""Warm-up is over when the median of so many steps in a row is that of the later ones, within their noise."""
-NOISE = 2 * 1.4826
-"""Two standard deviations, in median absolute deviations of a normal sample."""
-MIN_NOISE = 0.02
 LONG_TURN = 4
 """In turns of so many steps the first is left out: its caches are the other program's."""
 
@@ -98,26 +94,6 @@ def build_launch_pair(
         num_steps=len(pairs),
         num_warm_up=warm_up,
     )
-
-
-def find_warm_up(times_s: Sequence[float]) -> int:
-    """How many steps at the start are slower than the later ones.
-
-    It is over where the median of five steps in a row is that of the second half, within two of its standard
-    deviations, or 2 %. A series that never settles is all warm-up; one that grows has none.
-    """
-    later = times_s[len(times_s) // 2 :]
-    if not later:
-        return 0
-    middle = statistics.median(later)
-    spread = statistics.median(abs(time_s - middle) for time_s in later)
-    bound = middle + max(NOISE * spread, MIN_NOISE * middle)
-    for start in range(len(times_s) - SETTLED + 1):
-        window = times_s[start : start + SETTLED]
-        if statistics.median(window) <= bound:
-            # Of the five, those before the first that is settled itself are still warm-up.
-            return start + next(number for number, time_s in enumerate(window) if time_s <= bound)
-    return len(times_s)
 
 
 def find_middle_mean(values: Sequence[float]) -> float:

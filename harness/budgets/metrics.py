@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.record.counters import summarize_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from harness.record.counters import CountedStep
     from harness.record.run import TrainingRun
@@ -40,6 +41,7 @@ class Metric:
         is_counted: Whether it counts what a step does: equal in every run of unchanged code, so that any change of
             it is one.
         limit_scale: What one unit of the limit is in units of the measurement.
+        logged_as: Name of the program's own metric that it is, where it is none of the harness's.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Metric:
     is_time: bool = False
     is_counted: bool = False
     limit_scale: float = 1.0
+    logged_as: str = ""
 
     def show(self, value: float, unit: str = "") -> str:
         """A value with its unit, for people; `unit` is that of the run's throughput."""
@@ -75,18 +78,63 @@ TENSOR_MEMORY = Metric(
     "tensor_memory_bytes", "tensor_memory_mb", "tensor_memory", limit_scale=MIB, is_counted=True
 )
 
-METRICS = (WALL_CLOCK, STEP_TIME, THROUGHPUT, PEAK_MEMORY, FINAL_LOSS, FLOPS, NUM_OPS, TENSOR_MEMORY)
+FIRST_STEP = Metric("first_step_s", "first_step_s", "first_step", is_time=True)
+PHASES = tuple(
+    Metric(f"{phase}_time_s", f"{phase}_time_s", f"{phase}_time", is_time=True)
+    for phase in ("data", "forward", "backward", "optimizer")
+)
+RESERVED_MEMORY = Metric("reserved_memory_bytes", "reserved_memory_mb", "reserved_memory", limit_scale=MIB)
+NUM_GRAPHS = Metric("num_graphs", "max_num_graphs", "num_graphs", is_counted=True)
+NUM_HOST_SYNCS = Metric("num_host_syncs", "max_num_host_syncs", "num_host_syncs", is_counted=True)
+
+METRICS = (
+    WALL_CLOCK,
+    STEP_TIME,
+    THROUGHPUT,
+    FIRST_STEP,
+    *PHASES,
+    PEAK_MEMORY,
+    RESERVED_MEMORY,
+    FINAL_LOSS,
+    FLOPS,
+    NUM_OPS,
+    TENSOR_MEMORY,
+    NUM_GRAPHS,
+    NUM_HOST_SYNCS,
+)
+OF_OPERATIONS = (FLOPS, NUM_OPS, TENSOR_MEMORY)
+"""What counting the operations of a few steps tells."""
 COUNTED_STEPS = (2, 3, 4)
 """Steps whose operations are counted: after the first, which builds the state of the optimizer, and few."""
 
 
-def measure(run: TrainingRun) -> dict[str, float]:
+def build_logged_metric(name: str, *, is_lower_better: bool, is_time: bool) -> Metric:
+    """The metric that a program logs under a name."""
+    return Metric(
+        name=f"logged.{name}",
+        limit_name=f"logged[{name!r}]",
+        tolerance_name=f"logged[{name!r}]",
+        is_lower_better=is_lower_better,
+        scope=Scope.RUNNER_CLASS if is_time else Scope.ANY,
+        is_time=is_time,
+        logged_as=name,
+    )
+
+
+def measure(run: TrainingRun, logged: Iterable[Metric] = ()) -> dict[str, float]:
     """Every measurement that can be read off a run, by metric name; times are left out of a profiled run.
 
-    `final_loss` is the mean of the last tenth of the losses, and of no fewer than three; it may be
-    NaN or infinite. Any other measurement is above 0, or it is left out.
+    `final_loss`, and what the program logs, is the mean of the last tenth of the values, and of no fewer than three;
+    it may be NaN or infinite. Any other measurement is above 0, or it is left out; but for counts of what only some
+    programs do, such as graphs compiled.
+
+    Args:
+        run: The run.
+        logged: Metrics of the program's own to read as well.
     """
     values: dict[str, float | None] = {PEAK_MEMORY.name: run.peak_memory_bytes}
+    if run.observed is not None:
+        values[RESERVED_MEMORY.name] = run.observed.cuda_reserved_bytes
     if (counted := find_counted(run)) is not None:
         values |= {
             FLOPS.name: counted.num_flops,
@@ -98,42 +146,42 @@ def measure(run: TrainingRun) -> dict[str, float]:
             WALL_CLOCK.name: run.wall_clock_s,
             STEP_TIME.name: run.step_time_s,
             THROUGHPUT.name: run.throughput,
+            FIRST_STEP.name: run.first_step_s,
         }
-    measured = {name: float(value) for name, value in values.items() if value and 0 < value < math.inf}
-    final = find_final_loss(run.losses)
-    return measured | ({} if final is None else {FINAL_LOSS.name: final})
+        values |= {f"{phase}_time_s": time_s for phase, time_s in run.phase_times_s.items()}
+    known = {metric.name for metric in METRICS}
+    measured = {
+        name: float(value)
+        for name, value in values.items()
+        if name in known and value and 0 < value < math.inf
+    }
+    finals = {FINAL_LOSS.name: find_final(run.losses)}
+    for metric in logged:
+        if metric.logged_as:
+            finals[metric.name] = find_final([value for _, value in run.metric(metric.logged_as)])
+    measured |= {name: value for name, value in finals.items() if value is not None}
+    return measured | _count(run)
 
 
-def find_final_loss(losses: Sequence[float]) -> float | None:
-    """The mean of the last tenth of the losses, and of no fewer than three; None without any."""
-    last = losses[-max(3, len(losses) // 10) :]
+def _count(run: TrainingRun) -> dict[str, float]:
+    """Graphs compiled, and waits of the host for the GPU in a step: none where the program does neither."""
+    if run.observed is None:
+        return {}
+    counts = {}
+    if run.observed.compilation.is_used:
+        counts[NUM_GRAPHS.name] = float(run.observed.compilation.num_graphs)
+    syncs = [step.num_host_syncs for step in run.observed.steps if step.num_host_syncs is not None]
+    if syncs:
+        counts[NUM_HOST_SYNCS.name] = float(statistics.median(syncs))
+    return counts
+
+
+def find_final(values: Sequence[float]) -> float | None:
+    """The mean of the last tenth of the values, and of no fewer than three; None without any."""
+    last = values[-max(3, len(values) // 10) :]
     return sum(last) / len(last) if last else None
 
 
 def find_counted(run: TrainingRun) -> CountedStep | None:
     """The operations of a step of a run, the median of those that were counted; None where none was."""
     return summarize_counts(run.observed.counted_steps) if run.observed is not None else None
-
-
-def explain_unmeasured(run: TrainingRun, metric: Metric) -> str:
-    """Why a metric could not be read off a run, and what makes it so."""
-    if metric in (STEP_TIME, THROUGHPUT):
-        return (
-            f"the {run.source} tells no step times (three steady steps are needed).\n"
-            "Next: train more steps; one that is not watched can call smoke_training.record(step=..., loss=...) "
-            "in its loop, or log time/step_s."
-        )
-    if metric.is_counted:
-        seen = run.observed.not_seen if run.observed is not None else ["the run was not watched"]
-        told = "; ".join(text for text in seen if text.startswith(("operations", "the run")))
-        return (
-            f"no operation of a step was counted{f': {told}' if told else ''} (steps "
-            f"{', '.join(map(str, COUNTED_STEPS))} are; FLOPs only of products, convolutions and attention).\n"
-            f"Next: train {COUNTED_STEPS[-1] + 2} steps or more, or leave {metric.tolerance_name} out of the budget."
-        )
-    if metric is PEAK_MEMORY:
-        return (
-            "it could not be read: the platform does not tell it, the command ended within a moment, or nothing "
-            "ran on the GPU.\nNext: leave peak_memory out of the budget here."
-        )
-    return "the run has none.\nNext: leave it out of the budget."

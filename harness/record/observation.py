@@ -445,6 +445,9 @@ class RunObservation:
         not_seen: What could not be observed, and why, in whole sentences.
         notes: What the watcher did that the reader should know, such as ending the run.
         peak_memory_bytes: Peak resident set of the process.
+        cuda_peak_bytes: Peak allocated on the GPU.
+        cuda_reserved_bytes: Peak that the allocator held of the GPU's memory.
+        first_step_at_s: End of the first step on the clock of the machine, which all its processes share.
         outcome: How it ended.
         error: The exception that ended it, as "Type: message".
         seed: Seed of torch's generator, as it was after the first step.
@@ -489,6 +492,8 @@ class RunObservation:
     notes: list[str] = field(default_factory=list)
     peak_memory_bytes: int | None = None
     cuda_peak_bytes: int | None = None
+    cuda_reserved_bytes: int | None = None
+    first_step_at_s: float | None = None
     wall_clock_s: float | None = None
     outcome: Outcome = Outcome.CRASHED
     error: str | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.record.artifacts import find_artifacts
+from harness.record.warm_up import MIN_STEADY_STEPS, find_steady_steps
 from harness.selection import RuleSelection
 
 if TYPE_CHECKING:
@@ -20,14 +21,12 @@ if TYPE_CHECKING:
     from harness.record.log_files import LogFile
     from harness.record.observation import RunObservation
     from harness.record.request import BaselineRequest
+    from harness.record.warm_up import SteadySteps
 
 LOSS_NAMES = ("loss", "train/loss", "train_loss", "training_loss")
 STEP_TIME_NAMES = ("time/step_s", "step_time_s", "step_time")
 NUM_SAMPLES_NAMES = ("num_samples", "samples")
 NUM_TOKENS_NAMES = ("num_tokens", "tokens")
-
-WARM_UP_SHARE = 0.2
-MIN_STEADY_STEPS = 3
 
 
 @dataclass(slots=True)
@@ -65,6 +64,8 @@ class TrainingRun:
             where the platform does not tell.
         waiting_s: Seconds of the wall clock in which the program was ready to run and had no processor,
             because others had it; None where the platform does not tell.
+        first_step_s: Seconds from its start to the end of the first step: start-up, and compilation. None where no
+            step was watched.
         environment: Machine and library versions.
         logged: Steps that the program logged itself; empty when it logs none.
         logged_source: Where those came from.
@@ -91,6 +92,7 @@ class TrainingRun:
     peak_memory_bytes: int | None
     environment: Environment
     waiting_s: float | None = None
+    first_step_s: float | None = None
     logged: list[Step] = field(default_factory=list)
     logged_source: str = ""
     log_files: Sequence[LogFile] = ()
@@ -128,14 +130,27 @@ class TrainingRun:
         return watched or _select(self.logged, name)
 
     @property
+    def steady_steps(self) -> SteadySteps:
+        """The step times after the warm-up, and whether they are steady."""
+        return find_steady_steps([step.time_s for step in self.steps if step.time_s is not None])
+
+    @property
     def step_time_s(self) -> float | None:
         """Median seconds per step after warm-up; None when fewer than three steady steps were timed.
 
-        The first fifth of the timed steps, and never less than one, counts as warm-up.
+        Warm-up lasts as long as steps are slower than the later ones, and for a fifth of the timed steps at least.
         """
-        times = [step.time_s for step in self.steps if step.time_s is not None]
-        steady = times[max(1, round(len(times) * WARM_UP_SHARE)) :]
-        return statistics.median(steady) if len(steady) >= MIN_STEADY_STEPS else None
+        return self.steady_steps.step_time_s
+
+    @property
+    def phase_times_s(self) -> dict[str, float]:
+        """Median seconds of each phase of a step after the warm-up; empty where no step was watched and timed."""
+        steps = self.observed.steps if self.observed is not None else []
+        timed = [step.phase_times_s for step in steps if step.phase_times_s and step.time_s is not None]
+        kept = timed[self.steady_steps.num_warm_up :]
+        if len(kept) < MIN_STEADY_STEPS:
+            return {}
+        return {phase: statistics.median(times.get(phase, 0.0) for times in kept) for phase in kept[0]}
 
     @property
     def throughput(self) -> float | None:

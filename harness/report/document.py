@@ -11,7 +11,7 @@ from harness.record.watched import find_phase_shares
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.budgets.judge import BudgetResult
+    from harness.budgets.results import BudgetResult
     from harness.record.run import TrainingRun
     from harness.rules.diagnosis import Diagnosis
 

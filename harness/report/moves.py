@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.baselines.trajectory_json import shorten
-from harness.budgets.metrics import find_final_loss
+from harness.budgets.metrics import find_final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +100,7 @@ def tell_change(before: float | None, now: float | None) -> str:
 
 def _find_last(metric: str, values: Sequence[float]) -> float | None:
     if metric == "loss":
-        return find_final_loss(values)
+        return find_final(values)
     return values[-1] if values else None
 
 

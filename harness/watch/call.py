@@ -69,7 +69,7 @@ def run_call(
             ) from error
         wall_clock_s = _end_of_work(options.device) - start_s
         waiting_s = None if waited_s is None else (read_waiting_s() or waited_s) - waited_s
-        cost = Cost(wall_clock_s, _read_peak(options.device), waiting_s)
+        cost = Cost(wall_clock_s, _read_peak(options.device), waiting_s, start_s)
     seen = [observer.observation] if observer else []
     is_watched = any(observation.steps for observation in seen)
     logged = find_logged(

@@ -22,6 +22,7 @@ from harness.record.metrics_files import stamp_metrics_files
 from harness.record.recording import read_record
 from harness.watch.bootstrap import watch_environment
 from harness.watch.contention import read_waiting_s
+from harness.watch.cores import pinned
 from harness.watch.launch import (
     Cost,
     RunOptions,
@@ -37,6 +38,7 @@ from harness.watch.watchdog import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from harness.record.observation import RunObservation
     from harness.record.run import TrainingRun
@@ -73,6 +75,7 @@ def run_command(
     cwd: Path | None = None,
     timeout_s: float | None = None,
     ranks: int | None = None,
+    cores: AbstractSet[int] = frozenset(),
 ) -> TrainingRun:
     """Runs a training command and returns the record of what it did.
 
@@ -84,6 +87,7 @@ def run_command(
         cwd: Working directory; the caller's by default.
         timeout_s: Seconds after which the child's whole process group is ended; None waits for ever.
         ranks: Processes to launch the command in with torchrun on this machine; None starts it as it is.
+        cores: Processors that it and its children are kept on; none leaves the choice to the system.
 
     Raises:
         UsageError: The command is empty or no list of texts, or its program does not exist.
@@ -98,7 +102,7 @@ def run_command(
     with tempfile.TemporaryDirectory(prefix="harness-watch-") as folder:
         if options.watch is not None:
             environment |= watch_environment(Path(folder), options.watch, environment)
-        outcome = run_child(words, env=environment, cwd=cwd, timeout_s=timeout_s)
+        outcome = run_child(words, env=environment, cwd=cwd, timeout_s=timeout_s, cores=cores)
         seen = read_record(Path(folder))
     if outcome.timed_out or outcome.exit_code != 0:
         error = _explain_failed(shlex.join(words), outcome, seen, timeout_s)
@@ -154,7 +158,12 @@ def find_last_words(output: Sequence[str], errors: Sequence[str]) -> str:
 
 
 def run_child(
-    words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None, timeout_s: float | None
+    words: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None,
+    timeout_s: float | None,
+    cores: AbstractSet[int] = frozenset(),
 ) -> ChildOutcome:
     """Runs a child to its end, passes its output on, and leaves no process of its group behind.
 
@@ -166,23 +175,28 @@ def run_child(
         Terminated: This process got a SIGTERM, in its main thread and without a handler of its own for it.
     """
     with raising_terminated():
-        return _run_to_end(words, env, cwd, timeout_s)
+        return _run_to_end(words, env, cwd, timeout_s, cores)
 
 
 def _run_to_end(
-    words: Sequence[str], env: Mapping[str, str], cwd: Path | None, timeout_s: float | None
+    words: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path | None,
+    timeout_s: float | None,
+    cores: AbstractSet[int],
 ) -> ChildOutcome:
     start_s = clock.monotonic_s()
     try:
-        child = subprocess.Popen(
-            words,
-            env=dict(env),
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with pinned(cores):
+            child = subprocess.Popen(
+                words,
+                env=dict(env),
+                cwd=cwd,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{shlex.join(words)} can't be started: {error}.\n"
@@ -220,7 +234,7 @@ def _run_to_end(
     return ChildOutcome(
         exit_code=tree.exit_code,
         output_tail="\n".join(tail).rstrip(),
-        cost=Cost(wall_clock_s, peak_memory_bytes, waiting_s),
+        cost=Cost(wall_clock_s, peak_memory_bytes, waiting_s, start_s),
         timed_out=not has_ended,
         last_words=find_last_words(tail, errors),
         was_passed_on=not lost.is_set(),

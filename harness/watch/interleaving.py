@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.watch.arms import Arm
+from harness.watch.cores import choose_cores
 from harness.watch.processes import raising_terminated
 
 if TYPE_CHECKING:
@@ -132,10 +132,3 @@ def _take_turns(arms: Sequence[Arm], plan: TurnPlan) -> list[range]:
             length = plan.count_steps_a_turn(step_s)
             end = start + max(plan.count_steps(step_s), length)
     return turns
-
-
-def choose_cores(number: int) -> frozenset[int]:
-    """The last processors that this process may use; none where the system does not let us choose."""
-    if not hasattr(os, "sched_getaffinity"):
-        return frozenset()
-    return frozenset(sorted(os.sched_getaffinity(0))[-number:])

@@ -57,11 +57,13 @@ class Cost:
         wall_clock_s: Seconds from start to end.
         peak_memory_bytes: Peak memory.
         waiting_s: Seconds of it in which the program was ready to run and had no processor.
+        started_at_s: Its start on the clock of the machine.
     """
 
     wall_clock_s: float
     peak_memory_bytes: int | None
     waiting_s: float | None
+    started_at_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -180,6 +182,7 @@ def _build(
         wall_clock_s=cost.wall_clock_s,
         peak_memory_bytes=cost.peak_memory_bytes,
         waiting_s=cost.waiting_s,
+        first_step_s=_find_first_step(observed, cost),
         environment=capture_environment(),
         logged=logged.steps,
         logged_source=logged.source,
@@ -190,6 +193,13 @@ def _build(
         command=command,
         notes=[note for note in (logged.note, _explain_apart(seen)) if note],
     )
+
+
+def _find_first_step(observed: RunObservation | None, cost: Cost) -> float | None:
+    """Seconds from the start of the program to the end of its first step."""
+    if observed is None or observed.first_step_at_s is None or cost.started_at_s is None:
+        return None
+    return observed.first_step_at_s - cost.started_at_s
 
 
 def tell_progress(seen: Sequence[RunObservation], recorded: Sequence[Step] = ()) -> str:

@@ -182,6 +182,7 @@ class Observer:
         run.peak_memory_bytes = read_peak_memory_bytes()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             run.cuda_peak_bytes = int(torch.cuda.max_memory_allocated())
+            run.cuda_reserved_bytes = int(torch.cuda.max_memory_reserved())
         self._describe_run()
         for family in self._families:
             if isinstance(family, CheckpointHooks):
@@ -276,7 +277,7 @@ class Observer:
             self._syncs = None
         was_deep = self._deep is not None
         if row.number == 0:
-            self._modules.note_closed(row)
+            self._note_first_step(row)
         if self._deep is not None:
             self._loss.after_backward.remove(self._after_deep_backward)
             self._deep.close()
@@ -328,6 +329,10 @@ class Observer:
         self._session.add_blind_spot(
             "operations: the program has a mode of its own open at the end of a step, so they were not counted"
         )
+
+    def _note_first_step(self, row: OpenStep) -> None:
+        self._session.run.first_step_at_s = clock.monotonic_s()
+        self._modules.note_closed(row)
 
     def _count_host_syncs(self) -> None:
         """Counts those of the step that begins, which is not watched in depth but is not timed either."""

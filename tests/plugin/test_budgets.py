@@ -112,6 +112,11 @@ def test_a_baseline_of_this_class_catches_a_slowdown(
 ) -> None:
     fill(step_time_s=0.05, final_loss=0.45)
     result = run()
+    if "the machine was busy" in result.stdout.str():
+        # Then it is no finding, as it should be; that a quiet machine makes it one is shown in test_judge.py too.
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines(["note: *step_time_s (+100.0%) inconclusive: the machine was busy*"])
+        return
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(

@@ -118,3 +118,18 @@ def test_a_mistake_on_the_command_line_is_a_usage_error(
     result = project.runpytest_inprocess(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([told])
+
+
+def test_braces_in_the_name_of_a_test_are_no_placeholders(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+        import pytest
+        from trainings import train_timed
+
+        @pytest.mark.smoke_training(seed=0)
+        @pytest.mark.parametrize("name", ["{}", "{'a': 1}"])
+        def test_it(smoke_training, name):
+            smoke_training(train_timed)
+        """
+    )
+    project.runpytest_subprocess().assert_outcomes(passed=2)

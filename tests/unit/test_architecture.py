@@ -22,7 +22,18 @@ FLOORS = (
     ("report",),
     ("assertions",),
     (
-        *("__init__", "plugin", "settings", "fixtures", "session", "project", "commands", "cli", "__main__"),
+        *(
+            "__init__",
+            "plugin",
+            "settings",
+            "fixtures",
+            "gates",
+            "session",
+            "project",
+            "commands",
+            "cli",
+            "__main__",
+        ),
         *("worktrees", "versions", "side_by_side"),
     ),
 )
@@ -32,7 +43,7 @@ ROOMS_OF_LIBRARIES = {
     "torch": ("watch/", "probes/", "profiling/"),
     "matplotlib": ("report/picture.py",),
     "pandas": ("record/frames.py", "report/"),
-    "pytest": ("plugin.py", "settings.py", "fixtures.py", "session.py"),
+    "pytest": ("plugin.py", "settings.py", "fixtures.py", "gates.py", "session.py"),
 }
 
 

@@ -12,9 +12,9 @@ from harness.budgets.metrics import (
     THROUGHPUT,
     WALL_CLOCK,
     Metric,
-    explain_unmeasured,
     measure,
 )
+from harness.budgets.unmeasured import explain_unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ EVEN = [2.0] * MIN_LAUNCHES
 def judge(
     observed: float, pool: list[float], *, tolerance: float = 0.05, is_lower_better: bool = True
 ) -> Verdict:
-    return compare_with_pool(observed, pool, tolerance=tolerance, is_lower_better=is_lower_better).verdict
+    return compare_with_pool([observed], pool, tolerance=tolerance, is_lower_better=is_lower_better).verdict
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_throughput_is_worse_when_it_falls(observed: float, verdict: Verdict) ->
 @pytest.mark.parametrize("num_launches", range(1, MIN_LAUNCHES))
 @pytest.mark.parametrize("observed", [1.0, 1.04, 100.0])
 def test_fewer_than_five_launches_are_inconclusive(num_launches: int, observed: float) -> None:
-    comparison = compare_with_pool(observed, POOL[:num_launches], tolerance=0.02, is_lower_better=True)
+    comparison = compare_with_pool([observed], POOL[:num_launches], tolerance=0.02, is_lower_better=True)
     assert comparison.verdict is Verdict.INCONCLUSIVE
     assert comparison.noise == math.inf
     assert comparison.num_launches == num_launches
@@ -100,14 +100,14 @@ def test_the_tolerance_itself_still_passes(observed: float, verdict: Verdict) ->
 
 
 def test_the_comparison_tells_baseline_change_and_noise() -> None:
-    comparison = compare_with_pool(2.1, POOL, tolerance=0.05, is_lower_better=True)
+    comparison = compare_with_pool([2.1], POOL, tolerance=0.05, is_lower_better=True)
     assert comparison.baseline == pytest.approx(1.0, abs=1e-3)
     assert comparison.change == pytest.approx(1.1, abs=1e-3)
     assert 0.01 < comparison.noise < 0.1
 
 
 def test_a_very_noisy_pool_tells_its_noise_as_a_number() -> None:
-    comparison = compare_with_pool(5.0, [1.0, 9.0] * 3, tolerance=0.05, is_lower_better=True)
+    comparison = compare_with_pool([5.0], [1.0, 9.0] * 3, tolerance=0.05, is_lower_better=True)
     assert comparison.verdict is Verdict.INCONCLUSIVE
     assert 1.0 < comparison.noise < math.inf
 
@@ -135,7 +135,7 @@ def test_a_slowdown_of_a_quarter_is_found_through_three_percent_noise() -> None:
     [(1.0, []), (0.0, POOL), (-1.0, POOL), (math.nan, POOL), (math.inf, POOL), (1.0, [0.0])],
 )
 def test_numbers_that_have_no_logarithm_are_refused(observed: float, pool: list[float]) -> None:
-    with pytest.raises(ValueError, match="a comparison needs a pool"):
+    with pytest.raises(ValueError, match="a comparison needs launches and a pool"):
         judge(observed, pool)
 
 
@@ -163,3 +163,49 @@ def test_a_negative_loss_is_worse_when_it_is_larger() -> None:
 def test_a_loss_without_a_pool_is_refused() -> None:
     with pytest.raises(ValueError, match="a comparison needs a pool"):
         compare_quality(1.0, [], tolerance=0.1)
+
+
+def test_several_launches_see_what_one_does_not() -> None:
+    def judge_launches(number: int) -> Verdict:
+        return compare_with_pool([1.035] * number, POOL, tolerance=0.02, is_lower_better=True).verdict
+
+    assert judge_launches(1) is Verdict.INCONCLUSIVE
+    assert judge_launches(5) is Verdict.REGRESSED
+
+
+def test_launches_that_differ_more_than_the_pool_widen_the_noise() -> None:
+    even = compare_with_pool([1.06, 1.06, 1.06], POOL, tolerance=0.02, is_lower_better=True)
+    uneven = compare_with_pool([0.9, 1.06, 1.22], POOL, tolerance=0.02, is_lower_better=True)
+    assert even.verdict is Verdict.REGRESSED
+    assert uneven.verdict is Verdict.INCONCLUSIVE
+    assert uneven.noise > 3 * even.noise
+
+
+@pytest.mark.parametrize(
+    ("observed", "before", "last"), [(1.0, "pass", "pass"), (1.045, "inconclusive", "pass")]
+)
+def test_before_the_last_look_only_what_is_shown_to_be_within_passes(
+    observed: float, before: str, last: str
+) -> None:
+    verdicts = [
+        compare_with_pool([observed], POOL, tolerance=0.05, is_lower_better=True, is_last=is_last).verdict
+        for is_last in (False, True)
+    ]
+    assert verdicts == [before, last]
+
+
+def test_looks_at_unchanged_launches_keep_the_error_rate() -> None:
+    looks = (1, 2, 3, 5, 8)
+    regressed = 0
+    for seed in range(1500):
+        generator = random.Random(seed)
+        pool = [math.exp(generator.gauss(0, 0.02)) for _ in range(20)]
+        ours = [math.exp(generator.gauss(0, 0.02)) for _ in range(looks[-1])]
+        regressed += any(
+            compare_with_pool(
+                ours[:look], pool, tolerance=0.0, is_lower_better=True, alpha=0.05 / len(looks), is_last=False
+            ).verdict
+            is Verdict.REGRESSED
+            for look in looks
+        )
+    assert 15 <= regressed <= 75

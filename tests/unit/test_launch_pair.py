@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from harness.budgets.launch_pair import build_launch_pair, find_middle_mean, find_warm_up
+from harness.budgets.launch_pair import build_launch_pair, find_middle_mean
 from harness.record.observation import StepObservation
+from harness.record.warm_up import find_warm_up
 
 TURNS = [range(number, number + 1) for number in range(1, 41)]
 

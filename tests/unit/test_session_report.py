@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from harness.budgets.gate import Verdict
-from harness.budgets.judge import BudgetResult
+from harness.budgets.results import BudgetResult
 from harness.record.run import Step, TrainingRun
 from harness.report.document import SCHEMA_VERSION, build_session, describe_run, describe_test
 from harness.report.folder import make_report_folder, publish_trace

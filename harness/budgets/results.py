@@ -1,0 +1,123 @@
+"""One judged line of a budget, and the words for it: values, where the bound came from, and what to do next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.budgets.gate import MIN_LAUNCHES, Comparison, Verdict
+from harness.budgets.metrics import Scope
+
+if TYPE_CHECKING:
+    from harness.budgets.metrics import Metric
+    from harness.budgets.spec import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetResult:
+    """One judged line of a budget.
+
+    Attributes:
+        metric: Name of the measurement.
+        verdict: What it came to.
+        observed: The value of the run; the mean over several launches.
+        bound: The limit, or the baseline it was compared with; None where there was none.
+        change: Relative change against the baseline; None for a limit.
+        message: The verdict in words, with values and origin.
+        advice: What to do next; empty where nothing needs to be done.
+    """
+
+    metric: str
+    verdict: Verdict
+    observed: float
+    bound: float | None
+    change: float | None
+    message: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a JSON object; values that are not finite become text."""
+        row = asdict(self) | {"verdict": str(self.verdict)}
+        return {
+            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+
+
+def judge_limit(metric: Metric, observed: float, limit: float, budget: Budget, unit: str) -> BudgetResult:
+    """Whether a value keeps an absolute limit."""
+    is_within = observed <= limit if metric.is_lower_better else observed >= limit
+    relation = "within" if is_within else "over" if metric.is_lower_better else "under"
+    message = (
+        f"{metric.name} {metric.show(observed, unit)} is {relation} its limit of {metric.show(limit, unit)} "
+        f"({budget.source})."
+    )
+    if is_within:
+        return BudgetResult(metric.name, Verdict.PASS, observed, limit, None, message)
+    return BudgetResult(
+        metric.name, Verdict.EXCEEDED, observed, limit, None, message, _advise_limit(metric, budget)
+    )
+
+
+def refuse_non_finite(metric: Metric, observed: float, budget: Budget) -> BudgetResult:
+    """A value that can be neither compared nor accepted."""
+    message = f"{metric.name} is {observed}, which is neither compared nor accepted ({budget.source})."
+    advice = "assert_finite(run) in the test names the first such value."
+    return BudgetResult(metric.name, Verdict.REGRESSED, observed, None, None, message, advice)
+
+
+def tell_comparison(
+    metric: Metric,
+    observed: float,
+    comparison: Comparison,
+    tolerance: float,
+    budget: Budget,
+    unit: str,
+    runner_class: str,
+) -> BudgetResult:
+    """What came of comparing with a pool."""
+    where = f"{comparison.num_launches} launches of {runner_class}"
+    ours = f"mean of {comparison.num_observed} launches, " if comparison.num_observed > 1 else ""
+    message = (
+        f"{metric.name} {comparison.verdict}: baseline {metric.show(comparison.baseline, unit)}, observed "
+        f"{metric.show(observed, unit)} ({ours}{comparison.change:+.1%}, allowed {tolerance:.1%} by "
+        f"{budget.source}; {where})."
+    )
+    return BudgetResult(
+        metric.name,
+        comparison.verdict,
+        observed,
+        comparison.baseline,
+        comparison.change,
+        message,
+        _advise(comparison),
+    )
+
+
+def _advise_limit(metric: Metric, budget: Budget) -> str:
+    move = "raise" if metric.is_lower_better else "lower"
+    if metric.scope is Scope.ANY:
+        first = "compare the curve with that of a run which kept the limit, and find the change that did it"
+    elif metric.is_time:
+        first = "run it again alone on the machine; if it stays so, find the change that slowed it down"
+    else:
+        first = "find the change that did it"
+    return f"{first}; if it is intended, {move} {metric.limit_name} {budget.place}."
+
+
+def _advise(comparison: Comparison) -> str:
+    match comparison.verdict:
+        case Verdict.INCONCLUSIVE if comparison.num_launches < MIN_LAUNCHES:
+            return "accept more launches; five are needed, twenty judge well."
+        case Verdict.INCONCLUSIVE:
+            return (
+                f"unchanged launches differ by up to {comparison.noise:.1%}, so this may be noise; run it again, "
+                "or on a quieter machine."
+            )
+        case Verdict.IMPROVED:
+            return 'to hold the gain, --accept-baselines --reason "...".'
+        case Verdict.REGRESSED:
+            return 'find the change that did it; if it is intended, --accept-baselines --reason "...".'
+        case _:
+            return ""

@@ -1,0 +1,113 @@
+"""`harness budget`: real launches of a little program, accepted, judged, and all the ways of using it wrongly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HARNESS = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+PROGRAM = """
+import os, sys, torch
+torch.manual_seed(0)
+model = torch.nn.Linear(64, 64)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(12):
+    loss = model(torch.ones(8, 64)).square().mean()
+    for _ in range(int(sys.argv[1])):
+        loss = loss + model.weight.clone().sum() * 0
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print("cores", sorted(os.sched_getaffinity(0)), "threads", torch.get_num_threads())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "train.py").write_text(PROGRAM, encoding="utf-8")
+    return tmp_path
+
+
+def budget(folder: Path, *words: str, extra: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [*HARNESS, "budget", *words, "--", sys.executable, "train.py", str(extra)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=200)
+
+
+def test_launches_are_accepted_and_counters_judged_exactly(folder: Path) -> None:
+    bounds = ("num_ops=0", "wall_clock=9", "--baseline", "smoke")
+    missing = budget(folder, *bounds)
+    assert missing.returncode == 1
+    assert "num_ops has no baseline for smoke in any runner class" in missing.stdout
+    assert "harness budget num_ops=0 wall_clock=9 --baseline smoke --accept-baselines" in missing.stdout
+    accepted = budget(folder, *bounds, "--accept-baselines", "--reason", "first", "--launches", "3")
+    assert accepted.returncode == 0, accepted.stderr
+    assert "wall_clock_s accepted as launches 1 to 3 of baselines/budgets/" in accepted.stdout
+    assert "launch of 3 at most" in accepted.stderr
+
+    same = budget(folder, *bounds, "--json", "same.json", "--launches", "2")
+    assert same.returncode == 0, same.stdout
+    facts = json.loads((folder / "same.json").read_text(encoding="utf-8"))
+    assert facts["outcome"] == "passed"
+    assert {line["metric"] for line in facts["budget"]} == {"num_ops", "wall_clock_s"}
+    assert all(launch["wall_clock_s"] > 0 for launch in facts["launches"])
+
+    more = budget(folder, *bounds, extra=2)
+    assert more.returncode == 1
+    assert "num_ops regressed" in more.stdout
+    assert "2 more aten::clone a step, in forward" in more.stdout
+
+
+def test_a_launch_runs_on_one_core_with_one_thread(folder: Path) -> None:
+    pinned = budget(folder, "wall_clock_s=100")
+    assert pinned.returncode == 0, pinned.stderr
+    cores = pinned.stdout.partition("cores [")[2].partition("]")[0]
+    assert len(cores.split(",")) == 1
+    assert "threads 1" in pinned.stdout
+
+
+def test_a_limit_that_is_exceeded_is_a_finding(folder: Path) -> None:
+    done = budget(folder, "wall_clock_s=0.01")
+    assert done.returncode == 1
+    assert "is over its limit of 10 ms (the command line)" in done.stdout
+    assert "raise wall_clock_s on the command line" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "sets nothing"),
+        (("step_time=0.1",), "step_time: a tolerance is against a stored baseline, and none is named"),
+        (("wall_clock_s",), "'wall_clock_s' is not of the form NAME=NUMBER"),
+        (("wall_clock_s=soon",), "'wall_clock_s=soon' is not of the form NAME=NUMBER"),
+        (("wall_clok_s=1",), "did you mean 'wall_clock_s'?"),
+        (("step_time=0.1", "--baseline", "a", "--accept-baselines"), "--accept-baselines needs a reason"),
+        (("wall_clock_s=9", "--accept-baselines", "--reason", "r"), "there is none"),
+        (("wall_clock_s=9", "--reason", "r"), "--reason belongs to --accept-baselines"),
+        (("wall_clock_s=9", "--launches", "0"), "--launches 0 must be above 0"),
+        (("wall_clock_s=9", "--launches", "99"), "more than the 40 that a pool keeps"),
+        (("wall_clock_s=9", "--run-dir", "nowhere"), "--run-dir nowhere is no directory"),
+    ],
+)
+def test_misuse_is_told_before_anything_is_launched(
+    folder: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = budget(folder, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Next: " in done.stderr
+    assert "cores" not in done.stdout
+
+
+def test_a_program_that_fails_is_not_measured(folder: Path) -> None:
+    (folder / "train.py").write_text("raise SystemExit(3)", encoding="utf-8")
+    done = budget(folder, "wall_clock_s=9", "--json", "out.json")
+    assert done.returncode == 2
+    assert "exited with code 3" in done.stderr
+    assert json.loads((folder / "out.json").read_text(encoding="utf-8"))["outcome"] == "not observed"
