@@ -1,4 +1,4 @@
-"""The command line: `check` watches and judges a training command, `rules` and `baselines` tell of theirs."""
+"""The command line: `check` judges a training command, `trend` a history; `rules` and `baselines` tell of theirs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.commands import baselines, check, rules
+from harness.commands import baselines, check, rules, trend
 from harness.commands.against_baseline import EXIT_STOP, tell_bisect_exit
 from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
@@ -101,4 +101,5 @@ def _build_parser() -> argparse.ArgumentParser:
     check.add_parser(commands)
     rules.add_parser(commands)
     baselines.add_parser(commands)
+    trend.add_parser(commands)
     return parser

@@ -19,7 +19,7 @@ FLOORS = (
     ("record",),
     ("rules", "watch", "baselines", "markers"),
     ("probes", "budgets", "profiling"),
-    ("report",),
+    ("report", "tracking"),
     ("assertions",),
     ("__init__", "plugin", "settings", "fixtures", "session", "project", "commands", "cli", "__main__"),
 )
@@ -28,6 +28,7 @@ FLOORS = (
 ROOMS_OF_LIBRARIES = {
     "torch": ("watch/", "probes/", "profiling/"),
     "matplotlib": ("report/picture.py",),
+    "mlflow": ("tracking/store.py",),
     "pandas": ("record/frames.py", "report/"),
     "pytest": ("plugin.py", "settings.py", "fixtures.py", "session.py"),
 }
