@@ -190,4 +190,4 @@ def test_a_damaged_pool_is_told_and_nothing_is_added(root: Path, capsys: pytest.
     folder.mkdir(parents=True)
     (folder / "x.json").write_text('{"harness": {"schema_version": 1}}')
     assert main(["trend", "add", "baselines"]) == 2
-    assert "names no test and runner class" in capsys.readouterr().err
+    assert "is incomplete" in capsys.readouterr().err
