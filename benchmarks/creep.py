@@ -1,12 +1,13 @@
 """How soon a creep over nights is found, and how often flat histories alarm, beside other gates.
 
 Histories are made from the real launches under `baselines/`. The launches of a night are successive ones of a stored
-pool (so that their order and their tails are the measured ones); to them comes what a night has in common: a series
-whose nights are correlated by 0.5, with the measured tails, of the same variance. Both are scaled to a standard
-deviation of `--cv` together for one launch. Every history has 30 nights of anchor. Flat ones go on for 100 nights;
-creeping ones stay flat for 10 nights more, and then get slower by 1 % of the start every night.
+pool, in blocks of five, so that their order and tails are the measured ones, and by default their spread; to them
+comes what a night has in common, an assumed series with the measured tails whose nights are correlated. Every history
+has 30 nights of anchor. Flat ones go on for 100 nights; creeping ones stay flat for 10 more, and then get slower every
+night by a part of the start.
 
-With `--otava PYTHON`, an interpreter that has apache-otava (`nox -s creep` makes one), it judges the same histories.
+One run prints every table of docs/performance.md that is about the trend. With `--otava PYTHON`, an interpreter that
+has apache-otava (`nox -s creep` makes one), it judges the same histories.
 """
 
 from __future__ import annotations
@@ -36,15 +37,36 @@ ROOT = Path(__file__).parents[1]
 OTAVA_SCRIPT = Path(__file__).with_name("creep_otava.py")
 METRICS = ("step_time_s", "wall_clock_s")
 FLAT_NIGHTS, LEAD_NIGHTS, CREEP_NIGHTS = 100, 10, 30
-CORRELATION, NIGHT_SHARE = 0.5, 0.5
+LAUNCHES = (1, 3, 10, 20)
+BLOCK = 5
+TREND = "`harness trend`: pinned anchor, CUSUM"
 FIRST_DAY = date(2026, 1, 1)
 SOON = 5
 NEVER = 10**6
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What a set of histories is made with; noises are standard deviations of logs.
+
+    Attributes:
+        num_launches: Launches a night.
+        own_cv: Noise of a launch within its night; None takes that of the stored pools.
+        common_cv: Noise that the launches of a night have in common.
+        correlation: Of the common noise, between successive nights.
+        creep: How much slower each night is.
+    """
+
+    num_launches: int
+    own_cv: float | None = None
+    common_cv: float = 0.0
+    correlation: float = 0.5
+    creep: float = 0.01
+
+
+@dataclass(frozen=True)
 class Score:
-    """What a gate did to the histories: shares of flat ones that alarm, of creeps found, and the median delay."""
+    """What a gate did to the histories: flat ones that alarm, creeps found soon, and the median delay."""
 
     num_false: int
     num_flat: int
@@ -53,52 +75,48 @@ class Score:
     num_creeping: int
     delay: float
 
-    def to_row(self, name: str) -> str:
-        """The score as a row of the table."""
+    def to_cell(self) -> str:
+        """The score as a cell of a table."""
         delay = f"{self.delay:.0f}" if self.delay < NEVER else "never"
         found = self.num_creeping - self.num_early
-        return (
-            f"| {name} | {self.num_false / self.num_flat:.1%} ({self.num_false} of {self.num_flat}) | "
-            f"{self.num_soon / found:.0%} ({self.num_soon} of {found}) | {delay} |"
-        )
+        return f"{self.num_false / self.num_flat:.1%} / {self.num_soon / max(1, found):.0%} / {delay}"
 
 
 def read_residuals(folder: Path) -> list[list[float]]:
-    """The logs of every stored pool's times, around their mean, in their standard deviation, in order."""
+    """The logs of every stored pool's times, around their mean, in order."""
     pools = []
     for path in sorted(folder.glob("budgets/*/*.json")):
         document = read_json(path, schema_version=SCHEMA_VERSION) or {}
         for metric in METRICS:
             logs = [math.log(launch["values"][metric]) for launch in document["harness"]["launches"]]
-            mean, spread = statistics.fmean(logs), statistics.stdev(logs)
-            pools.append([(log - mean) / spread for log in logs])
+            mean = statistics.fmean(logs)
+            pools.append([log - mean for log in logs])
     return pools
 
 
 def make_history(
-    noise: random.Random,
-    pools: Sequence[Sequence[float]],
-    *,
-    shifts: Sequence[float],
-    num_launches: int,
-    cv: float,
+    noise: random.Random, pools: Sequence[Sequence[float]], setting: Setting, shifts: Sequence[float]
 ) -> list[Night]:
     """Nights of launches with the measured noise; `shifts` are added to their logs, a night each."""
-    every = [value for pool in pools for value in pool]
+    spreads = [statistics.stdev(pool) for pool in pools]
+    every = [value / spread for pool, spread in zip(pools, spreads, strict=True) for value in pool]
     common = noise.choice(every)
     nights = []
+    # A history is of one test: what its launches differ by is that of one pool.
+    index = noise.randrange(len(pools))
     for number, shift in enumerate(shifts):
-        common = CORRELATION * common + math.sqrt(1 - CORRELATION**2) * noise.choice(every)
-        pool, start = noise.choice(pools), noise.randrange(len(pools[0]))
-        launches = [pool[(start + launch) % len(pool)] for launch in range(num_launches)]
-        logs = [
-            cv * (math.sqrt(NIGHT_SHARE) * common + math.sqrt(1 - NIGHT_SHARE) * launch) + shift
-            for launch in launches
-        ]
+        common = setting.correlation * common + math.sqrt(1 - setting.correlation**2) * noise.choice(every)
+        logs: list[float] = []
+        while len(logs) < setting.num_launches:
+            pool, start = pools[index], noise.randrange(len(pools[index]))
+            scale = 1.0 if setting.own_cv is None else setting.own_cv / spreads[index]
+            block = min(BLOCK, setting.num_launches - len(logs))
+            logs += [scale * pool[(start + launch) % len(pool)] for launch in range(block)]
+        logs = [log + setting.common_cv * common + shift for log in logs]
         mean = statistics.fmean(logs)
         squares = sum((log - mean) ** 2 for log in logs)
         day = (FIRST_DAY + timedelta(number)).isoformat()
-        nights.append(Night(day, f"{number:040x}", mean, num_launches, squares))
+        nights.append(Night(day, f"{number:040x}", mean, setting.num_launches, squares))
     return nights
 
 
@@ -170,55 +188,134 @@ def score(flat: Sequence[int], creeping: Sequence[int]) -> Score:
     )
 
 
+GATES: dict[str, Callable[[Sequence[Night]], int]] = {
+    TREND: alarm_of_trend,
+    "the textbook's CUSUM, allowance 0.5, threshold 8": alarm_of_textbook,
+    "last night, 2 %": alarm_of_last_night(0.02),
+    "last night, 5 %": alarm_of_last_night(0.05),
+    "rolling window of 30 nights": alarm_of_window,
+}
+
+
+class Trial:
+    """Judges histories of settings by gates, and prints the scores."""
+
+    def __init__(self, options: argparse.Namespace, pools: list[list[float]]) -> None:
+        self._options = options
+        self._pools = pools
+
+    def compare(self, title: str, settings: dict[str, Setting], *, with_otava: bool = True) -> None:
+        """Prints a row for each gate, and a column for each setting."""
+        cells: dict[str, list[str]] = {}
+        for setting in settings.values():
+            flat, creeping = self._make(setting)
+            for name, gate in GATES.items():
+                found = score([gate(nights) for nights in flat], [gate(nights) for nights in creeping])
+                cells.setdefault(name, []).append(found.to_cell())
+            if self._options.otava and with_otava:
+                some = self._options.otava_histories
+                alarms = [ask_otava(self._options.otava, histories[:some]) for histories in (flat, creeping)]
+                cells.setdefault("Apache Otava, as it comes", []).append(score(*alarms).to_cell())
+        show(title, ["gate", *settings], [[name, *row] for name, row in cells.items()])
+
+    def spread(self, title: str, corner: str, rows: dict[str, dict[str, Setting]]) -> None:
+        """Prints what `harness trend` does in each setting."""
+        lines = []
+        for name, settings in rows.items():
+            line = [name]
+            for setting in settings.values():
+                flat, creeping = self._make(setting)
+                line.append(
+                    score(list(map(alarm_of_trend, flat)), list(map(alarm_of_trend, creeping))).to_cell()
+                )
+            lines.append(line)
+        show(title, [corner, *next(iter(rows.values()))], lines)
+
+    def _make(self, setting: Setting) -> tuple[list[list[Night]], list[list[Night]]]:
+        """Flat and creeping histories of a setting, the same in every run."""
+        noise = random.Random(f"{self._options.seed} {setting}")  # noqa: S311  noise need not be secret
+        flat = [0.0] * (ANCHOR_NIGHTS + FLAT_NIGHTS)
+        creeping = [0.0] * (ANCHOR_NIGHTS + LEAD_NIGHTS)
+        creeping += [math.log1p(setting.creep * (night + 1)) for night in range(CREEP_NIGHTS)]
+        flats, creeps = (
+            [make_history(noise, self._pools, setting, shifts) for _ in range(self._options.histories)]
+            for shifts in (flat, creeping)
+        )
+        return flats, creeps
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table."""
+    print(f"\n{title}\n")
+    for row in (header, ["---"] * len(header), *rows):
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def name_launches(num: int) -> str:
+    """The launches of a night, in words."""
+    return f"{num} launch{'es' if num > 1 else ''}"
+
+
+def halve(cv: float, num_launches: int, **more: float) -> Setting:
+    """Launches of a noise of which one half (of the variance) is their own, and one the night's."""
+    half = cv * math.sqrt(0.5)
+    return Setting(num_launches, own_cv=half, common_cv=half, **more)
+
+
 def main() -> None:
-    """Prints a table for each number of launches a night."""
+    """Prints every table: flat histories that alarm / creeps found within five nights / median night."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--baselines", type=Path, default=ROOT / "baselines")
     parser.add_argument("--histories", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=2026, help="the thresholds were set on seeds 1, 3 and 20")
-    parser.add_argument("--cv", type=float, default=0.01, help="noise of one launch")
-    parser.add_argument("--creep", type=float, default=0.01, help="how much slower each night is")
-    parser.add_argument("--launches", type=int, nargs="+", default=[1, 3], help="launches a night")
+    parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--otava", metavar="PYTHON", help="an interpreter that has apache-otava")
-    parser.add_argument("--otava-histories", type=int, default=200)
+    parser.add_argument("--otava-histories", type=int, default=100)
     options = parser.parse_args()
     pools = read_residuals(options.baselines)
     if not pools:
         sys.exit("no pools to make histories of.\nNext: nox -s refresh_baselines")
-    flat_shifts = [0.0] * (ANCHOR_NIGHTS + FLAT_NIGHTS)
-    lead = [0.0] * (ANCHOR_NIGHTS + LEAD_NIGHTS)
-    creep_shifts = lead + [math.log1p(options.creep * (night + 1)) for night in range(CREEP_NIGHTS)]
-    for num_launches in options.launches:
-        noise = random.Random(options.seed * 1000 + num_launches)  # noqa: S311  noise need not be secret
-        flat, creeping = (
-            [
-                make_history(noise, pools, shifts=shifts, num_launches=num_launches, cv=options.cv)
-                for _ in range(options.histories)
-            ]
-            for shifts in (flat_shifts, creep_shifts)
-        )
-        gates: dict[str, Callable[[Sequence[Night]], int]] = {
-            "`harness trend`: pinned anchor, CUSUM": alarm_of_trend,
-            "the same with allowance 0.5, threshold 8": alarm_of_textbook,
-            "last night, 2 %": alarm_of_last_night(0.02),
-            "last night, 5 %": alarm_of_last_night(0.05),
-            "rolling window of 30 nights": alarm_of_window,
-        }
-        print(f"\n{num_launches} launches a night, CV {options.cv:.1%}, creep {options.creep:.1%} a night:\n")
-        print(
-            "| gate | flat histories of 100 nights that alarm | creeps found within 5 nights | median night |"
-        )
-        print("| --- | --- | --- | --- |")
-        for name, gate in gates.items():
-            print(
-                score([gate(history) for history in flat], [gate(history) for history in creeping]).to_row(
-                    name
-                )
-            )
-        if options.otava:
-            some = options.otava_histories
-            found = [ask_otava(options.otava, histories[:some]) for histories in (flat, creeping)]
-            print(score(*found).to_row("Apache Otava, as it comes"))
+    spreads = ", ".join(f"{statistics.stdev(pool):.1%}" for pool in pools)
+    print(
+        f"{len(pools)} series of stored launches, which differ by {spreads}; {options.histories} histories a cell"
+    )
+    trial = Trial(options, pools)
+    trial.compare(
+        "Noise of a launch 1 %, half of it the night's; creep 1 % a night",
+        {name_launches(num): halve(0.01, num) for num in (1, 3, 20)},
+    )
+    trial.compare(
+        "Launches as measured, nights' own noise 0.5 %; creep 1 % a night",
+        {name_launches(num): Setting(num, common_cv=0.005) for num in (1, 3, 20)},
+    )
+    trial.compare(
+        "Noise of a launch 1 %, half of it the night's; creep 0.3 % a night",
+        {name_launches(num): halve(0.01, num, creep=0.003) for num in (3, 20)},
+        with_otava=False,
+    )
+    trial.spread(
+        "Launches as measured, by the noise that a night's launches have in common; creep 1 % a night",
+        "noise of nights",
+        {
+            f"{cv:.2%}": {name_launches(num): Setting(num, common_cv=cv) for num in LAUNCHES}
+            for cv in (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.02)
+        },
+    )
+    trial.spread(
+        "Half of the noise the night's, by the noise of a launch; creep 1 % a night",
+        "noise of a launch",
+        {
+            f"{cv:.2%}": {name_launches(num): halve(cv, num) for num in LAUNCHES}
+            for cv in (0.005, 0.0075, 0.01, 0.015, 0.025)
+        },
+    )
+    trial.spread(
+        "Noise of a launch 1 %, half of it the night's, by how alike successive nights are; creep 1 % a night",
+        "correlation",
+        {
+            f"{rho}": {name_launches(num): halve(0.01, num, correlation=rho) for num in LAUNCHES}
+            for rho in (0.0, 0.3, 0.7, 0.9)
+        },
+    )
 
 
 if __name__ == "__main__":

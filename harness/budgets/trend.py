@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from harness.budgets.onset import Shape, find_onset
+from harness.budgets.whitening import UNKNOWN_SHARE, Whitening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,35 +27,25 @@ ANCHOR_NIGHTS = 30
 MIN_ANCHOR_NIGHTS = 10
 """A shorter anchor says too little of the noise between nights; the threshold it needs would see nothing."""
 
-ALLOWANCE = 2.0
-"""What the CUSUM takes off each night, in standard deviations.
+WINDOW = 10
+"""Nights that a sum reaches back: a change of more nights has long been as clear as it gets."""
 
-Half of the change it is made for (Page, Lucas). The usual 0.5 is for an anchor known exactly: with the mean of 30
-nights, whose own error returns every night, 25 to 47 % of flat histories of 100 nights pass the usual threshold of 8.
-A creep is caught all the same, since the anchor does not follow it: each night lies further off.
+THRESHOLD, THRESHOLD_PER_ANCHOR, THRESHOLD_PER_LOG = 4.75, 5.0, 0.055
+"""The alarm's threshold `(4.75 + 5 / K) * (1 + 0.055 ln n)` for K anchor nights and n histories judged together.
+
+Set where fewer than 2 % of flat histories of 100 nights alarm, with the noise measured between launches and an
+assumed one between nights: `python -m benchmarks.creep`.
 """
 
-THRESHOLD, THRESHOLD_PER_ANCHOR, THRESHOLD_PER_LOG = 3.0, 22.0, 0.45
-"""The alarm's threshold `(3 + 22 / K) * (1 + 0.45 ln n)` for K anchor nights and n histories judged together.
+MAX_SURPRISE = 3.5
+"""No night counts for more standard deviations: one bad night alone is below the threshold, however bad."""
 
-Set where 2 % of flat histories of 100 nights alarm, with the noise measured between launches and an assumed one
-between nights: `python -m benchmarks.creep`.
-"""
-
-COMMON_SHARE, THRESHOLD_PER_COMMON = 0.75, 6.0
-"""From three quarters on, the share of the noise that a night's launches have in common raises the threshold.
-
-More launches average out what is each launch's own; what is left is the night's, and follows from night to night: a
-busy neighbour stays for days. Correlated nights (0.5 was taken) add up to higher sums.
-"""
-
-HELD = 2.0
-"""The CUSUM stops at so many thresholds, so that it falls again within a few nights of a repair."""
+PRESENT_NIGHTS, PRESENT = 2, 0.5
+"""A change is over when the newest two nights lie less than half a standard deviation above the level."""
 
 MIN_NOISE = 0.005
 """Nights that differ by less than 0.5 % count as if they did: a change has to be worth an alarm, too."""
 
-MAX_Z = 8.0
 RISING_ALPHA = 0.001
 
 
@@ -114,10 +105,11 @@ def judge_trend(
 ) -> Trend:
     """Judges the history of one metric on one runner class against its anchor.
 
-    The anchor is the first `num_anchor` nights, or the first of those from `pinned` on. Each later night gives
-    a z: its distance from the anchor's mean over the noise of such a difference, `s * sqrt(1 + 1/K)`, read off
-    Student's t with K - 1 degrees of freedom and turned into the normal value of the same probability. The CUSUM
-    `g = max(0, g + z - 2)` alarms above its threshold; of the other direction, it calls the history improved.
+    The anchor is the first `num_anchor` nights, or the first of those from `pinned` on. Each later night gives its
+    difference from what the anchor and the nights before it forecast (`whitening`). Their sum is taken since every
+    night that a change may have begun with, weighted as a step and as a creep from there would show, and divided by
+    its standard deviation; the largest is the night's CUSUM, for changes whose size and shape nobody knows. It alarms
+    above its threshold; that of the other direction calls the history improved.
 
     Args:
         nights: Oldest first.
@@ -130,9 +122,9 @@ def judge_trend(
     Raises:
         ValueError: The anchor is too short to judge by.
 
-    Source: CUSUM: Page, Biometrika 41 (1954); allowance of half the change to be found, and the one bound for both
-    shifts and outliers: Lucas, Technometrics 18 (1976) and Journal of Quality Technology 14 (1982); what an
-    estimated level does to it: Jones, Champ and Rigdon, Technometrics 46 (2004).
+    Source: Page, Biometrika 41 (1954); in its form for unknown changes, the generalized likelihood ratio over a window:
+    Willsky and Jones, IEEE Transactions on Automatic Control 21 (1976); Lai, Journal of the Royal Statistical Society B
+    57 (1995). What an estimated level does to a CUSUM: Jones, Champ and Rigdon, Technometrics 46 (2004).
     """
     if num_anchor < MIN_ANCHOR_NIGHTS:
         raise ValueError(f"an anchor needs {MIN_ANCHOR_NIGHTS} nights")
@@ -146,12 +138,11 @@ def judge_trend(
     anchor, judged = nights[start:end], nights[end:]
     level = statistics.fmean(night.log for night in anchor)
     noise = max(MIN_NOISE, statistics.stdev(night.log for night in anchor))
-    worse = [sign * z for z in _standardize(judged, anchor, level, noise)]
-    threshold = find_threshold(num_anchor, num_histories, common=_find_common_share(anchor, noise))
-    cusum = sum_up(worse, threshold)
+    threshold = find_threshold(num_anchor, num_histories)
+    cusum = sum_up(nights[start:], num_anchor, sign=sign)
     alarms = [index for index, g in enumerate(cusum) if g > threshold]
     rising = _is_rising([sign * night.log for night in anchor])
-    improved = sum_up([-z for z in worse], threshold)
+    improved = sum_up(nights[start:], num_anchor, sign=-sign)
     is_worse, is_improved = cusum[-1] > threshold, improved[-1] > threshold
     onset, verdict = None, TrendVerdict.STEADY
     if is_worse or is_improved:
@@ -172,7 +163,7 @@ def judge_trend(
         anchor=(start, end),
         level=math.exp(level),
         noise=noise,
-        cusum=tuple(cusum),
+        cusum=cusum,
         threshold=threshold,
         first_alarm=end + alarms[0] if alarms else None,
         onset=onset,
@@ -180,52 +171,74 @@ def judge_trend(
     )
 
 
-def find_threshold(num_anchor: int, num_histories: int = 1, *, common: float = 0.0) -> float:
+def find_threshold(num_anchor: int, num_histories: int = 1) -> float:
     """The height above which a CUSUM alarms.
 
     Args:
         num_anchor: Nights of the anchor.
         num_histories: Histories judged together.
-        common: Share of the variance of nights that the launches of a night have in common.
     """
-    threshold = THRESHOLD + THRESHOLD_PER_ANCHOR / num_anchor
-    threshold *= 1 + THRESHOLD_PER_COMMON * max(0.0, common - COMMON_SHARE)
-    return threshold * (1 + THRESHOLD_PER_LOG * math.log(num_histories))
+    return (THRESHOLD + THRESHOLD_PER_ANCHOR / num_anchor) * (
+        1 + THRESHOLD_PER_LOG * math.log(max(1, num_histories))
+    )
 
 
-def sum_up(worse: Sequence[float], threshold: float) -> list[float]:
-    """The CUSUM after each night: `g = max(0, g + z - 2)`, held at two thresholds."""
-    g, sums = 0.0, []
-    for z in worse:
-        g = min(max(0.0, g + z - ALLOWANCE), HELD * threshold)
-        sums.append(g)
-    return sums
+def sum_up(nights: Sequence[Night], num_anchor: int, *, sign: float) -> tuple[float, ...]:
+    """The CUSUM after each night behind the anchor, in standard deviations; 0 where the newest nights are not worse.
+
+    Args:
+        nights: Oldest first, the anchor's at the front.
+        num_anchor: Nights of the anchor.
+        sign: 1 where higher is worse, -1 where lower is.
+    """
+    logs = [sign * night.log for night in nights]
+    level, spread = statistics.fmean(logs[:num_anchor]), statistics.stdev(logs[:num_anchor])
+    noise = max(MIN_NOISE, spread)
+    model = _build_whitening(nights, num_anchor, noise)
+    ones = model.whiten([1.0] * len(logs))
+    raw = model.whiten([log - level for log in logs])
+    weight = sum(one**2 for one in ones[:num_anchor])
+    # What the anchor's mean is off by, as nights that are alike count for less.
+    shift = sum(one * value for one, value in zip(ones[:num_anchor], raw[:num_anchor], strict=True)) / weight
+    rest = [value - shift * one for value, one in zip(raw, ones, strict=True)]
+    scale = max(MIN_NOISE, math.sqrt(sum(value**2 for value in rest[:num_anchor]) / (num_anchor - 1)))
+    surprises = [max(-MAX_SURPRISE, min(MAX_SURPRISE, value / scale)) for value in rest]
+    sums = [0.0] * (len(logs) - num_anchor)
+    for first in range(num_anchor, len(logs)):
+        reach = min(WINDOW, len(logs) - first)
+        for shape in ([1.0] * reach, [1.0 + night for night in range(reach)]):
+            product = power = overlap = 0.0
+            for night, expected in enumerate(model.whiten(shape, first), start=first):
+                product += expected * surprises[night]
+                power += expected**2
+                overlap += expected * ones[night]
+                # The error of the anchor's level returns every night.
+                width = math.sqrt(power + overlap**2 / weight)
+                sums[night - num_anchor] = max(sums[night - num_anchor], product / width)
+    for index, night in enumerate(range(num_anchor, len(logs))):
+        newest = statistics.fmean(logs[night + 1 - PRESENT_NIGHTS : night + 1])
+        if newest - level < PRESENT * noise:
+            sums[index] = 0.0
+    return tuple(sums)
 
 
-def _standardize(judged: Sequence[Night], anchor: Sequence[Night], level: float, noise: float) -> list[float]:
-    """How far each night lies above the anchor, as a standard normal value if nothing changed."""
-    from scipy import stats  # noqa: PLC0415  imported late: 400 ms
+def _build_whitening(nights: Sequence[Night], num_anchor: int, noise: float) -> Whitening:
+    """The noise of each night: the part that its launches have in common, and that of their mean.
 
-    freedom = len(anchor) - 1
-    launches = statistics.fmean(night.num_launches for night in anchor)
-    repeats = sum(night.num_launches - 1 for night in anchor)
-    within = sum(night.squares for night in anchor) / repeats if repeats else noise**2
-    # A night of fewer launches than the anchor's is noisier by what launches differ within a night.
-    extra = [within * max(0.0, 1 / night.num_launches - 1 / launches) for night in judged]
-    widths = [math.sqrt(noise**2 * (1 + 1 / len(anchor)) + more) for more in extra]
-    scores = [(night.log - level) / width for night, width in zip(judged, widths, strict=True)]
-    tails = stats.norm.isf(stats.t.sf([abs(score) for score in scores], freedom))
-    return [math.copysign(min(float(z), MAX_Z), score) for z, score in zip(tails, scores, strict=True)]
+    A night of fewer launches than the anchor's is noisier by what launches differ within a night; one of more counts
+    as one of the anchor's.
+    """
+    anchor = nights[:num_anchor]
+    common = _find_common_share(anchor, noise)
+    launches = num_anchor / sum(1 / night.num_launches for night in anchor)
+    return Whitening(common, [(1 - common) * max(1.0, launches / night.num_launches) for night in nights])
 
 
 def _find_common_share(anchor: Sequence[Night], noise: float) -> float:
-    """The share of the nights' variance that is not explained by what launches of one night differ by.
-
-    0 where nights have one launch each, which tells nothing of it.
-    """
+    """The share of the nights' variance that is not explained by what launches of one night differ by."""
     repeats = sum(night.num_launches - 1 for night in anchor)
     if not repeats:
-        return 0.0
+        return UNKNOWN_SHARE
     within = sum(night.squares for night in anchor) / repeats
     own = within * statistics.fmean(1 / night.num_launches for night in anchor)
     return max(0.0, 1 - own / noise**2)
