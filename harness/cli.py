@@ -46,11 +46,12 @@ def _main_for_bisect(own: list[str], command: list[str]) -> int:
 def _main(own: list[str], command: list[str]) -> int:
     options, extra = _build_parser().parse_known_args(own)
     if extra:
-        say(
-            f"harness: {shlex.join(extra)} is no option of harness.\n"
-            f"Next: put -- before the command: harness check -- {shlex.join(extra)}",
-            is_error=True,
+        advice = (
+            f"put -- before the command: harness check -- {shlex.join(extra)}"
+            if own[0] == "check"
+            else f"harness {own[0]} --help"
         )
+        say(f"harness: {shlex.join(extra)} is no option of harness.\nNext: {advice}", is_error=True)
         return EXIT_NOT_OBSERVED
     options.words = command
     try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.baselines.pools import Pool
     from harness.tracking.store import History
 
+SESSION = "session.json"
 MARKS = ("pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", ".git")
 
 
@@ -53,8 +54,9 @@ def add_launches(options: argparse.Namespace, root: Path, paths: Sequence[str]) 
             "harness trend add needs what to add.\nNext: harness trend add harness-report/session.json"
         )
     history, num_added, num_found = open_history(options, root), 0, 0
-    for path in map(Path, paths):
+    for named in map(Path, paths):
         artifacts: list[Path] = []
+        path = named / SESSION if (named / SESSION).is_file() else named
         if path.is_dir():
             launches = [launch for pool in _read_pools(path) for launch in read_pool(pool)]
         else:
@@ -70,8 +72,12 @@ def add_launches(options: argparse.Namespace, root: Path, paths: Sequence[str]) 
         num_found += len(launches)
         num_added += history.add(launches, artifacts)
     if not num_found:
-        raise ObservationError(f"{', '.join(paths)} holds no launch to add.\nNext: run the trainings first.")
-    say(f"harness: {num_added} launches added, {num_found - num_added} were there already.")
+        raise ObservationError(
+            f"{', '.join(paths)} holds no launch to add: no training that passed its assertions, and no stored pool.\n"
+            "Next: run the trainings first, and name the session.json of their report, or a folder of baselines."
+        )
+    noun = "launch" if num_added == 1 else "launches"
+    say(f"harness: {num_added} {noun} added, {num_found - num_added} there already.")
     return EXIT_GOOD
 
 

@@ -159,7 +159,7 @@ def _tell_verdict(history: JudgedHistory, metric: Metric) -> str:
         start, end = trend.anchor
         return (
             f"too few nights: {len(trend.nights)}, of which {end - start} are the anchor's; {trend.num_missing} more "
-            "are needed for a first verdict."
+            f"{'is' if trend.num_missing == 1 else 'are'} needed for a first verdict."
         )
     judged = len(trend.nights) - trend.anchor[1]
     anchor = _tell_anchor(trend, metric)

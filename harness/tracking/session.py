@@ -30,4 +30,5 @@ def track_session(
     where = place.file.name if place.file else hide_password(place.uri)
     if not launches:
         return True, "tracked: nothing, as no training passed its assertions"
-    return True, f"tracked: {num_added} launches in {where}, experiment {place.experiment}"
+    noun = "launch" if num_added == 1 else "launches"
+    return True, f"tracked: {num_added} {noun} in {where}, experiment {place.experiment}"

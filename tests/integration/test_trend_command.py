@@ -128,6 +128,8 @@ def test_what_is_not_in_the_history_is_misuse_with_a_suggestion(
         (["--tracking-uri", "here"], "--tracking-uri='here' is no tracking URI"),
         (["add"], "needs what to add"),
         (["add", "missing.json"], "missing.json is no document of a session"),
+        (["add", "."], "holds no launch to add"),
+        (["--bogus"], "--bogus is no option of harness.\nNext: harness trend --help"),
         (["pin"], "needs the name of a release, and a reason"),
         (["pin", "v1", "--reason", "r"], "no pool under"),
         (["--", "python"], "runs no command"),
@@ -171,8 +173,8 @@ def test_pools_are_added_once_and_a_pinned_release_moves_the_anchor_and_shows_th
     assert main(["trend", "add", "baselines"]) == 0
     assert main(["trend", "add", "baselines"]) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if "added" in line] == [
-        "harness: 3 launches added, 0 were there already.",
-        "harness: 0 launches added, 3 were there already.",
+        "harness: 3 launches added, 0 there already.",
+        "harness: 0 launches added, 3 there already.",
     ]
     History(find_place(root)).add(make_launches(creep, num=60)[3:])
     assert main(["trend"]) == 1

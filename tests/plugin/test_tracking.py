@@ -77,7 +77,7 @@ def test_a_session_is_tracked_with_workers_or_without_and_what_broke_is_left_out
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     workers = project.runpytest_subprocess("--harness-track", "-n", "2", "-k", "good")
-    workers.stdout.fnmatch_lines(["tracked: 1 launches in mlflow.db, *"])
+    workers.stdout.fnmatch_lines(["tracked: 1 launch in mlflow.db, *"])
     assert "step_time_s" not in read_history(project)[-1]["values"]
 
 
