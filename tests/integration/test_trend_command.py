@@ -138,6 +138,23 @@ def test_what_is_not_in_the_history_is_misuse_with_a_suggestion(
         assert told in capsys.readouterr().err
 
 
+def test_the_folder_of_a_report_is_added_as_its_document_is(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = {"measured": {"step_time_s": 0.5}, "environment": {"commit": "1a2b", "is_dirty": False}}
+    test = {"nodeid": TEST, "runner_class": "cpu", "outcome": "passed", "budget": [], "runs": [run]}
+    session = {"created_at": "2026-11-02T03:00:00+00:00", "harness_version": "0.1.0", "tests": [test]}
+    report = root / "harness-report"
+    report.mkdir()
+    (report / "session.json").write_text(json.dumps(session))
+    assert main(["trend", "add", "harness-report"]) == 0
+    assert main(["trend", "add", "harness-report/session.json"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "harness: 1 launch added, 0 there already.",
+        "harness: 0 launches added, 1 there already.",
+    ]
+
+
 @pytest.mark.usefixtures("root")
 def test_no_history_exits_with_2_and_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trend"]) == 2
