@@ -267,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--baselines", type=Path, default=ROOT / "baselines")
     parser.add_argument("--histories", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--seed", type=int, default=2027)
     parser.add_argument("--otava", metavar="PYTHON", help="an interpreter that has apache-otava")
     parser.add_argument("--otava-histories", type=int, default=100)
     options = parser.parse_args()

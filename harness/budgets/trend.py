@@ -30,8 +30,8 @@ MIN_ANCHOR_NIGHTS = 10
 WINDOW = 10
 """Nights that a sum reaches back: a change of more nights has long been as clear as it gets."""
 
-THRESHOLD, THRESHOLD_PER_ANCHOR, THRESHOLD_PER_LOG = 4.75, 5.0, 0.055
-"""The alarm's threshold `(4.75 + 5 / K) * (1 + 0.055 ln n)` for K anchor nights and n histories judged together.
+THRESHOLD, THRESHOLD_PER_ANCHOR, THRESHOLD_PER_LOG = 4.75, 9.0, 0.06
+"""The alarm's threshold `(4.75 + 9 / K) * (1 + 0.06 ln n)` for K anchor nights and n histories judged together.
 
 Set where fewer than 2 % of flat histories of 100 nights alarm, with the noise measured between launches and an
 assumed one between nights: `python -m benchmarks.creep`.
@@ -139,10 +139,9 @@ def judge_trend(
     level = statistics.fmean(night.log for night in anchor)
     noise = max(MIN_NOISE, statistics.stdev(night.log for night in anchor))
     threshold = find_threshold(num_anchor, num_histories)
-    cusum = sum_up(nights[start:], num_anchor, sign=sign)
+    rising, falling = sum_up(nights[start:], num_anchor)
+    cusum, improved = (rising, falling) if is_lower_better else (falling, rising)
     alarms = [index for index, g in enumerate(cusum) if g > threshold]
-    rising = _is_rising([sign * night.log for night in anchor])
-    improved = sum_up(nights[start:], num_anchor, sign=-sign)
     is_worse, is_improved = cusum[-1] > threshold, improved[-1] > threshold
     onset, verdict = None, TrendVerdict.STEADY
     if is_worse or is_improved:
@@ -167,7 +166,7 @@ def judge_trend(
         threshold=threshold,
         first_alarm=end + alarms[0] if alarms else None,
         onset=onset,
-        is_anchor_rising=rising,
+        is_anchor_rising=_is_rising([sign * night.log for night in anchor]),
     )
 
 
@@ -183,15 +182,16 @@ def find_threshold(num_anchor: int, num_histories: int = 1) -> float:
     )
 
 
-def sum_up(nights: Sequence[Night], num_anchor: int, *, sign: float) -> tuple[float, ...]:
-    """The CUSUM after each night behind the anchor, in standard deviations; 0 where the newest nights are not worse.
+def sum_up(nights: Sequence[Night], num_anchor: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The CUSUMs for a rise and for a fall after each night behind the anchor, in standard deviations.
+
+    0 where the newest nights are at the level, or on its other side.
 
     Args:
         nights: Oldest first, the anchor's at the front.
         num_anchor: Nights of the anchor.
-        sign: 1 where higher is worse, -1 where lower is.
     """
-    logs = [sign * night.log for night in nights]
+    logs = [night.log for night in nights]
     level, spread = statistics.fmean(logs[:num_anchor]), statistics.stdev(logs[:num_anchor])
     noise = max(MIN_NOISE, spread)
     model = _build_whitening(nights, num_anchor, noise)
@@ -203,7 +203,7 @@ def sum_up(nights: Sequence[Night], num_anchor: int, *, sign: float) -> tuple[fl
     rest = [value - shift * one for value, one in zip(raw, ones, strict=True)]
     scale = max(MIN_NOISE, math.sqrt(sum(value**2 for value in rest[:num_anchor]) / (num_anchor - 1)))
     surprises = [max(-MAX_SURPRISE, min(MAX_SURPRISE, value / scale)) for value in rest]
-    sums = [0.0] * (len(logs) - num_anchor)
+    rises, falls = [0.0] * (len(logs) - num_anchor), [0.0] * (len(logs) - num_anchor)
     for first in range(num_anchor, len(logs)):
         reach = min(WINDOW, len(logs) - first)
         for shape in ([1.0] * reach, [1.0 + night for night in range(reach)]):
@@ -213,13 +213,13 @@ def sum_up(nights: Sequence[Night], num_anchor: int, *, sign: float) -> tuple[fl
                 power += expected**2
                 overlap += expected * ones[night]
                 # The error of the anchor's level returns every night.
-                width = math.sqrt(power + overlap**2 / weight)
-                sums[night - num_anchor] = max(sums[night - num_anchor], product / width)
+                total, index = product / math.sqrt(power + overlap**2 / weight), night - num_anchor
+                rises[index], falls[index] = max(rises[index], total), max(falls[index], -total)
     for index, night in enumerate(range(num_anchor, len(logs))):
-        newest = statistics.fmean(logs[night + 1 - PRESENT_NIGHTS : night + 1])
-        if newest - level < PRESENT * noise:
-            sums[index] = 0.0
-    return tuple(sums)
+        newest = statistics.fmean(logs[night + 1 - PRESENT_NIGHTS : night + 1]) - level
+        rises[index] *= newest >= PRESENT * noise
+        falls[index] *= newest <= -PRESENT * noise
+    return tuple(rises), tuple(falls)
 
 
 def _build_whitening(nights: Sequence[Night], num_anchor: int, noise: float) -> Whitening:

@@ -222,9 +222,10 @@ def test_the_cusum_is_the_largest_sum_over_its_standard_deviation_since_any_nigh
     """Independent nights: two in a row at d, of a noise s, sum up to 2 d / (s sqrt(2 + 4 / K))."""
     anchor = [Night("2026-01-01", None, 0.01 * (-1) ** number, 2, 1.0) for number in range(30)]
     judged = [Night("2026-02-01", None, log, 2, 1.0) for log in (-0.01, 0.02, 0.02)]
-    before, first, second = sum_up([*anchor, *judged], 30, sign=1.0)
+    (before, first, second), falls = sum_up([*anchor, *judged], 30)
     noise = 0.01 * math.sqrt(30 / 29)
     assert before == 0
+    assert falls[1:] == (0, 0)
     assert first == 0  # the newest two nights lie but half a standard deviation off
     assert second == pytest.approx(0.04 / noise / math.sqrt(2 + 4 / 30))
 
