@@ -19,6 +19,7 @@ REFERENCE_STEPS = (
     *("python", "-m", "reference_model", "--device", "cpu", "--batch_size", "16", "--max_steps", "2000"),
     *("--eval_every", "100000", "--checkpoint_every", "100000", "--out", "{out}"),
 )
+OTAVA = "apache-otava==0.8.0"
 
 
 @nox.session
@@ -92,10 +93,34 @@ def refresh_baselines(session: nox.Session) -> None:
         session.error(f"{launches[0]!r} is no number of launches: nox -s refresh_baselines -- 20 'reason'")
     reason = " ".join(session.posargs[1:]) or "scheduled refresh"
     install(session, "--group", "test")
+    marks = ("-m", "smoke_training and budget and not gpu")
     for _ in range(int(launches[0]) if launches else DEFAULT_LAUNCHES):
-        smoke(
-            session, "-m", "smoke_training and budget and not gpu", "--accept-baselines", "--reason", reason
-        )
+        smoke(session, *marks, "--accept-baselines", "--reason", reason, "--harness-track")
+
+
+@nox.session
+def trend(session: nox.Session) -> None:
+    """Judge the history that refresh_baselines records every night; arguments after -- go to harness trend.
+
+    A young history passes: it is judged from its 31st night on.
+    """
+    install(session)
+    session.run("harness", "trend", "--allow-too-few", *session.posargs)
+
+
+@nox.session
+def creep(session: nox.Session) -> None:
+    """Simulate histories that creep and such that don't, and judge them by harness trend and by its peers.
+
+    Apache Otava is among them, in an environment of its own: it wants older versions of numpy and scipy than ours.
+    Arguments after -- go to benchmarks/creep.py.
+    """
+    install(session)
+    folder = Path(session.create_tmp()).resolve() / "otava"
+    otava = folder / "bin" / "python"
+    session.run("python", "-m", "venv", str(folder))
+    session.run(str(otava), "-m", "pip", "install", "--quiet", OTAVA, external=True)
+    session.run("python", "-m", "benchmarks.creep", "--otava", str(otava), *session.posargs)
 
 
 @nox.session
@@ -144,13 +169,13 @@ def divergence(session: nox.Session) -> None:
 @nox.session
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest allowed version of every direct dependency."""
-    session.install("-c", MINIMUMS, "-e", ".[frames,plots,reference]", "--group", "test")
+    session.install("-c", MINIMUMS, "-e", ".[frames,mlflow,plots,reference]", "--group", "test")
     session.run("pytest", "--ignore=tests/docs", *session.posargs)
 
 
 def install(session: nox.Session, *extra: str) -> None:
     """Installs the project as it stands, with its extras, at the versions CI pins."""
-    session.install("-c", CONSTRAINTS, "-e", ".[frames,plots,reference]", *extra)
+    session.install("-c", CONSTRAINTS, "-e", ".[frames,mlflow,plots,reference]", *extra)
 
 
 def smoke(session: nox.Session, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `check` judges a training, `budget` its cost, `ab` two versions; `rules` and `baselines` tell."""
+"""The command line: judges a training (`check`), its cost (`budget`, `ab`, `trend`); tells of rules and baselines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.commands import ab, baselines, budget, check, rules
+from harness.commands import ab, baselines, budget, check, rules, trend
 from harness.commands.against_baseline import EXIT_STOP, tell_bisect_exit
 from harness.commands.output import EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import HarnessError
@@ -53,11 +53,12 @@ def _main_for_bisect(own: list[str], command: list[str]) -> int:
 def _main(own: list[str], command: list[str]) -> int:
     options, extra = _build_parser().parse_known_args(own)
     if extra:
-        say(
-            f"harness: {shlex.join(extra)} is no option of harness.\n"
-            f"Next: put -- before the command: harness check -- {shlex.join(extra)}",
-            is_error=True,
+        advice = (
+            f"put -- before the command: harness check -- {shlex.join(extra)}"
+            if own[0] == "check"
+            else f"harness {own[0]} --help"
         )
+        say(f"harness: {shlex.join(extra)} is no option of harness.\nNext: {advice}", is_error=True)
         return EXIT_NOT_OBSERVED
     options.words = command
     try:
@@ -110,4 +111,5 @@ def _build_parser() -> argparse.ArgumentParser:
     ab.add_parser(commands)
     rules.add_parser(commands)
     baselines.add_parser(commands)
+    trend.add_parser(commands)
     return parser

@@ -60,6 +60,14 @@ def read_budget_defaults(path: Path) -> dict[str, Any]:
     return defaults
 
 
+def read_ini(root: Path, key: str) -> str:
+    """A key of pytest's configuration in a project's pyproject.toml, as pytest reads it there; empty without one."""
+    path = root / FILE
+    tool: Any = _read(path).get("tool", {}) if path.is_file() else {}
+    pytest = tool.get("pytest", {})
+    return str(pytest.get("ini_options", pytest).get(key, ""))
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

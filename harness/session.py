@@ -32,6 +32,7 @@ class HarnessSession:
         self._written: Path | None = None
         self._problem: str | None = None
         self._picture_note = ""
+        self._tracked: tuple[bool, str] | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes in one phase of one test, from this process or from a worker."""
@@ -64,6 +65,8 @@ class HarnessSession:
         document = build_session(
             self._tests, version=find_version(), created_at=clock.now_utc(), notes=[self._picture_note]
         )
+        # Workers compete for the processor, which whoever reads the times must know.
+        document["num_workers"] = self._config.getoption("numprocesses", default=None) or 0
         # Messages may quote file names that are no text; the report shows such a character by its number.
         markdown = render_markdown(document).encode(errors="backslashreplace")
         try:
@@ -76,6 +79,22 @@ class HarnessSession:
                     file.write(markdown)
         except OSError as error:
             self._problem = f"the report could not be written: {error}"
+        self._track(document, folder)
+
+    def _track(self, document: dict[str, Any], report: Path) -> None:
+        settings = self._config.stash[SETTINGS]
+        if not settings["track"]:
+            return
+        from harness.tracking.session import track_session  # noqa: PLC0415  late
+
+        self._tracked = track_session(
+            document,
+            report,
+            root=self._config.rootpath,
+            uri=settings["tracking_uri"],
+            source=settings.source("tracking_uri"),
+            reason=settings["reason"],
+        )
 
     def _draw(self, folder: Path) -> str:
         """Draws the pictures of the report; why there are none otherwise."""
@@ -121,6 +140,9 @@ class HarnessSession:
             terminalreporter.write_line(f"runner class: {', '.join(classes)}")
         if self._written is not None:
             terminalreporter.write_line(f"report: {os.path.relpath(self._written)}/session.json, summary.md")
+        if self._tracked is not None:
+            is_good, told = self._tracked
+            terminalreporter.write_line(told, yellow=not is_good)
         if self._problem is not None:
             terminalreporter.write_line(self._problem, red=True)
 

@@ -201,6 +201,27 @@ OPTIONS = (
         env="HARNESS_THREADS",
         metavar="N|program",
     ),
+    Option(
+        name="track",
+        flag="--harness-track",
+        help="Add what this session measures to the history in MLflow tracking, which `harness trend` judges; "
+        "needs the extra `mlflow`.",
+        default=False,
+        parse=_parse_switch,
+        ini="harness_track",
+        env="HARNESS_TRACK",
+        is_switch=True,
+    ),
+    Option(
+        name="tracking_uri",
+        flag="--harness-tracking-uri",
+        help="MLflow tracking store of the history: a server, or a database; `sqlite:///mlflow.db` in the project's "
+        "root when not given.",
+        default="",
+        ini="harness_tracking_uri",
+        env="MLFLOW_TRACKING_URI",
+        metavar="URI",
+    ),
 )
 
 

@@ -45,12 +45,34 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """The launches of a release, kept while the pool moves on, so that drift over many baselines stays visible.
+
+    Attributes:
+        name: What people call the release.
+        reason: Why it was pinned.
+        pinned_at: Moment in UTC.
+        launches: The pool as it was then.
+    """
+
+    name: str
+    reason: str
+    pinned_at: str
+    launches: tuple[Launch, ...]
+
+    def values(self, metric: str) -> list[float]:
+        """The measurements of one metric, of the launches that have it."""
+        return [launch.values[metric] for launch in self.launches if metric in launch.values]
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
-    """The launches of one test on one runner class, oldest first."""
+    """The launches of one test on one runner class, oldest first, and the pinned release."""
 
     test: str
     runner_class: str
     launches: tuple[Launch, ...] = field(default=())
+    anchor: Anchor | None = None
 
     def values(self, metric: str) -> list[float]:
         """The measurements of one metric, of the launches that have it."""
@@ -105,14 +127,32 @@ class PoolStore:
         """
         path = self.path(test, runner_class)
         with locked(path):
-            before = None if anew else self.read(test, runner_class)
-            earlier = before.launches if before else ()
+            before = self.read(test, runner_class)
+            earlier = before.launches if before and not anew else ()
             if launch.counted is not None:
                 earlier = tuple(replace(old, counted=None) for old in earlier)
             launches = (*earlier, launch)[-MAX_LAUNCHES:]
-            pool = Pool(test=test, runner_class=runner_class, launches=launches)
+            # The pinned release outlives the launches, also where they start anew.
+            pool = Pool(test, runner_class, launches, anchor=before.anchor if before else None)
             write_json(path, _build_document(pool, environment))
         return pool
+
+    def pin(self, test: str, runner_class: str, *, name: str, reason: str, pinned_at: str) -> Pool | None:
+        """Keeps the launches of a pool as those of a release, in the place of an earlier one; None without a pool.
+
+        Raises:
+            BaselineError: The file can't be read or written; it stays as it was.
+        """
+        path = self.path(test, runner_class)
+        with locked(path):
+            before = self.read(test, runner_class)
+            document = read_json(path, schema_version=SCHEMA_VERSION)
+            if before is None or document is None:
+                return None
+            anchor = Anchor(name, reason, pinned_at, before.launches)
+            document["harness"]["anchor"] = asdict(anchor)
+            write_json(path, document)
+        return replace(before, anchor=anchor)
 
 
 def read_pool(path: Path) -> Pool | None:
@@ -127,7 +167,8 @@ def read_pool(path: Path) -> Pool | None:
     try:
         header = document["harness"]
         launches = tuple(_read_launch(launch) for launch in header["launches"])
-        pool = Pool(test=header["test"], runner_class=header["runner_class"], launches=launches)
+        anchor = _read_anchor(header.get("anchor"))
+        pool = Pool(header["test"], header["runner_class"], launches, anchor)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BaselineError(f"baseline {path} is incomplete: {error}.\n{RESTORE}") from error
     if not launches:
@@ -148,6 +189,17 @@ def _describe_launch(launch: Launch) -> dict[str, Any]:
     if launch.counted is None:
         del described["counted"]
     return described
+
+
+def _describe_anchor(anchor: Anchor) -> dict[str, Any]:
+    return asdict(anchor) | {"launches": [_describe_launch(launch) for launch in anchor.launches]}
+
+
+def _read_anchor(document: Any) -> Anchor | None:
+    if document is None:
+        return None
+    launches = tuple(_read_launch(launch) for launch in document["launches"])
+    return Anchor(**(document | {"launches": launches}))
 
 
 def _build_document(pool: Pool, environment: Environment) -> dict[str, Any]:
@@ -189,5 +241,6 @@ def _build_document(pool: Pool, environment: Environment) -> dict[str, Any]:
             "test": pool.test,
             "runner_class": pool.runner_class,
             "launches": [_describe_launch(launch) for launch in pool.launches],
+            **({"anchor": _describe_anchor(pool.anchor)} if pool.anchor else {}),
         },
     }

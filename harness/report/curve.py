@@ -13,8 +13,10 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 NOT_FINITE = "x"
 
 
-def draw_curve(points: Sequence[tuple[int, float]], *, width: int = 60, height: int = 6) -> str:
-    """Draws `(step, value)` points as rows of `*`, with the range of both axes.
+def draw_curve(
+    points: Sequence[tuple[int, float]], *, width: int = 60, height: int = 6, axis: str = "step"
+) -> str:
+    """Draws `(step, value)` points as rows of `*`, with the range of both axes; `axis` names the lower one.
 
     More points than columns are averaged; a column with a value that is not finite is marked `x` on the
     lowest row. A level series takes one row. No points give an empty string.
@@ -32,11 +34,11 @@ def draw_curve(points: Sequence[tuple[int, float]], *, width: int = 60, height: 
         else:
             rows[-1][column] = NOT_FINITE
     labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"][-height:]
-    margin = max(len("step"), *(len(label) for label in labels))
+    margin = max(len(axis), *(len(label) for label in labels))
     lines = [f"{label:>{margin}} |{''.join(row).rstrip()}" for label, row in zip(labels, rows, strict=True)]
     first, last = str(points[0][0]), str(points[-1][0])
-    axis = f"{first}{last:>{max(len(last) + 1, len(values) - len(first))}}"
-    return "\n".join([*lines, f"{'':>{margin}} +{'-' * len(values)}", f"{'step':>{margin}}  {axis}"])
+    ends = f"{first}{last:>{max(len(last) + 1, len(values) - len(first))}}"
+    return "\n".join([*lines, f"{'':>{margin}} +{'-' * len(values)}", f"{axis:>{margin}}  {ends}"])
 
 
 def draw_sparkline(values: Sequence[float], *, width: int = 12) -> str:

@@ -19,7 +19,7 @@ FLOORS = (
     ("record",),
     ("rules", "watch", "baselines", "markers"),
     ("probes", "budgets", "profiling"),
-    ("report",),
+    ("report", "tracking"),
     ("assertions",),
     (
         *(
@@ -42,6 +42,7 @@ FLOORS = (
 ROOMS_OF_LIBRARIES = {
     "torch": ("watch/", "probes/", "profiling/"),
     "matplotlib": ("report/picture.py",),
+    "mlflow": ("tracking/store.py",),
     "pandas": ("record/frames.py", "report/"),
     "pytest": ("plugin.py", "settings.py", "fixtures.py", "gates.py", "session.py"),
 }

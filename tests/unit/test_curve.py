@@ -40,3 +40,7 @@ def test_the_largest_numbers_can_be_drawn() -> None:
     assert draw_sparkline([-1.7e308, 0.0, 1.7e308]) == "▁▅█"
     assert draw_curve([(0, -1.7e308), (1, 1.7e308)]).count("*") == 2
     assert draw_sparkline([math.inf, -math.inf] * 20, width=4) == "xxxx"
+
+
+def test_the_lower_axis_has_the_name_it_is_given() -> None:
+    assert draw_curve([(0, 1.0), (1, 2.0)], axis="night").splitlines()[-1].startswith("night  0")

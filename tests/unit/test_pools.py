@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.baselines.pools import MAX_LAUNCHES, Launch, PoolStore
+from harness.baselines.pools import MAX_LAUNCHES, Launch, PoolStore, read_pool
 from harness.errors import BaselineError
 
 if TYPE_CHECKING:
@@ -70,6 +70,37 @@ def test_the_newest_launches_are_kept(store: PoolStore, extend: Callable[..., No
     pool = store.read(TEST, CLASS)
     assert pool is not None
     assert pool.values("wall_clock_s") == [float(number + 3) for number in range(MAX_LAUNCHES)]
+
+
+def test_a_pinned_release_outlives_the_launches_and_the_pool(
+    store: PoolStore, extend: Callable[..., None]
+) -> None:
+    assert store.pin(TEST, CLASS, name="v1", reason="released", pinned_at="2026-11-03T00:00:00+00:00") is None
+    extend(wall_clock_s=1.0)
+    extend(wall_clock_s=2.0)
+    pinned = store.pin(TEST, CLASS, name="v1", reason="released", pinned_at="2026-11-03T00:00:00+00:00")
+    assert pinned == store.read(TEST, CLASS)
+    extend(wall_clock_s=3.0, anew=True)
+    for number in range(MAX_LAUNCHES):
+        extend(wall_clock_s=float(number + 4))
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.anchor is not None
+    assert (pool.anchor.name, pool.anchor.values("wall_clock_s")) == ("v1", [1.0, 2.0])
+    assert min(pool.values("wall_clock_s")) == 4.0
+
+
+def test_a_damaged_pinned_release_is_refused(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend()
+    edit(store.path(TEST, CLASS), lambda header: header.update(anchor={"name": "v1"}))
+    with pytest.raises(BaselineError, match="incomplete"):
+        store.read(TEST, CLASS)
+
+
+def test_files_are_found_and_tell_whose_they_are(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend()
+    pools = [read_pool(path) for path in store.list_paths()]
+    assert [(pool.test, pool.runner_class) for pool in pools if pool] == [(TEST, CLASS)]
 
 
 def test_the_classes_of_a_test_are_found(store: PoolStore, extend: Callable[..., None]) -> None:

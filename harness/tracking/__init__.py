@@ -1,0 +1,1 @@
+"""The history of many sessions and machines, kept by MLflow tracking."""
