@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.differences import VALUES_OF, Pair, tell_ratio, unclip
-from harness.baselines.ruler import is_same_rate, measure_distance
-from harness.baselines.run_settings import ORDER
+from harness.baselines.names import name_group
+from harness.baselines.parameter_differences import VALUES_OF
+from harness.baselines.rate_causes import tell_rates
+from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
+from harness.baselines.update_differences import unclip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from harness.baselines.divergence import Evidence
-    from harness.baselines.run_settings import SettingChange
+    from harness.baselines.evidence import Evidence
+    from harness.baselines.pairs import Pair
+    from harness.baselines.setting_changes import SettingChange
     from harness.baselines.trajectory import TracePoint
 
 MAX_CHANGES = 4
 SAME_RATIO = 1e-4
-MAX_NAMES = 3
 
 
 def list_causes(evidence: Evidence) -> list[str]:
@@ -41,7 +42,7 @@ def _tell_changes(evidence: Evidence) -> Iterator[str]:
 def _tell_data(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.DATA):
         return
-    orders = [change for change in evidence.changes if change.phase is Phase.DATA and ORDER in change.name]
+    orders = [change for change in evidence.changes if change.phase is Phase.DATA and change.is_order]
     step = evidence.first_index
     if orders:
         yield (
@@ -206,62 +207,6 @@ def _is_whole(point: TracePoint) -> bool:
     return measure_distance(point.grad_norm or 0.0, point.clipped_norm or 0.0) < SAME_RATIO
 
 
-def _tell_rates(evidence: Evidence) -> Iterator[str]:
-    baseline, observed = evidence.pair.baseline.points, evidence.pair.observed.points
-    start = evidence.first_index
-    before, now = _list_rates(baseline), _list_rates(observed)
-    for group in range(min(len(before[start]), len(now[start]))):
-        pairs = [
-            (one[group], other[group])
-            for one, other in zip(before[start:], now[start:], strict=False)
-            if group < len(one) and group < len(other)
-        ]
-        ratios = [other / one for one, other in pairs if one and other is not None]
-        name = f"the learning rate of group {group}" if len(before[start]) > 1 else "the learning rate"
-        if ratios and all(measure_distance(ratio, ratios[0]) < SAME_RATIO for ratio in ratios):
-            if abs(ratios[0] - 1) > SAME_RATIO:
-                yield f"{name} is x{ratios[0]:.4g} from step {start} on."
-            continue
-        shift = _find_shift(before, now, group)
-        if shift:
-            steps = f"{abs(shift)} step{'s' if abs(shift) > 1 else ''}"
-            yield f"the schedule is {steps} {'ahead' if shift > 0 else 'behind'}."
-            return
-        first = next((pair for pair in pairs if not is_same_rate(*pair)), None)
-        if first is not None:
-            yield f"{name} takes another course from step {start} on ({tell_ratio('', *first)} there)."
-
-
-def _list_rates(points: Sequence[TracePoint]) -> list[tuple[float | None, ...]]:
-    return [point.learning_rates for point in points]
-
-
-MAX_SHIFT = 3
-
-
-def _find_shift(
-    before: Sequence[Sequence[float | None]], now: Sequence[Sequence[float | None]], group: int
-) -> int:
-    """By how many steps a schedule is ahead of the other; 0 where it is another one."""
-    one = [rates[group] if group < len(rates) else None for rates in before]
-    other = [rates[group] if group < len(rates) else None for rates in now]
-    for shift in (sign * size for size in range(1, MAX_SHIFT + 1) for sign in (1, -1)):
-        early, late = (one[shift:], other) if shift > 0 else (one, other[-shift:])
-        num = min(len(early), len(late))
-        # The first steps after a shift repeat the start or have nothing before them.
-        pairs = list(zip(early[MAX_SHIFT:num], late[MAX_SHIFT:num], strict=True))
-        if len(pairs) > MAX_SHIFT and len(set(early[MAX_SHIFT:num])) > 2 and _agree(pairs):  # noqa: PLR2004  moves
-            return shift
-    return 0
-
-
-def _agree(pairs: Sequence[tuple[float | None, float | None]]) -> bool:
-    return all(
-        one is not None and other is not None and measure_distance(one, other) < SAME_RATIO
-        for one, other in pairs
-    )
-
-
 def _tell_optimizer(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.OPTIMIZER):
         return
@@ -287,7 +232,7 @@ _TELLERS: dict[Phase, Callable[[Evidence], Iterator[str]]] = {
     Phase.GRADIENTS: _tell_gradients,
     Phase.CLIPPING: _tell_clipping,
     Phase.OPTIMIZER: _tell_optimizer,
-    Phase.SCHEDULE: _tell_rates,
+    Phase.SCHEDULE: tell_rates,
 }
 
 _FALLBACK = {
@@ -306,25 +251,6 @@ _FALLBACK = {
 def tell_setting(change: SettingChange) -> str:
     """A setting that differs although the training is the same, as a note."""
     return f"{change}, which changes nothing in the steps that were compared"
-
-
-def name_group(names: Sequence[str]) -> str:
-    """Tensors or modules for people: `` `blocks.1.*` `` where all share a beginning that is a module."""
-    if not names or names[0] == "*":
-        return "some tensors"
-    if len(names) == 1:
-        return f"`{names[0]}`"
-    shared = _find_common([name.split(".") for name in names])
-    if shared and len(names) > MAX_NAMES:
-        return f"`{'.'.join(shared)}.*`"
-    shown = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
-    return f"{shown} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else shown
-
-
-def _find_common(paths: Sequence[Sequence[str]]) -> list[str]:
-    """The parts that all paths begin with."""
-    parts = zip(*paths, strict=False)
-    return [part[0] for part in itertools.takewhile(lambda part: len(set(part)) == 1, parts)]
 
 
 def list_modules(evidence: Evidence) -> tuple[str, ...]:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
-from harness.baselines.run_settings import list_changes
+from harness.baselines.setting_changes import list_changes
 from harness.baselines.tolerance import build_tolerance, find_drift
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
 
 if TYPE_CHECKING:
-    from harness.baselines.divergence import Evidence
+    from harness.baselines.evidence import Evidence
     from harness.baselines.ruler import Ruler
-    from harness.baselines.run_settings import SettingChange
+    from harness.baselines.setting_changes import SettingChange
     from harness.baselines.trajectory import Trajectory
 
 
@@ -204,6 +204,7 @@ def _find_other_settings(baseline: Trajectory, observed: Trajectory) -> Divergen
         change
         for change in list_changes(baseline.settings, observed.settings)
         if change.phase in SET_EXACTLY
+        and not change.is_neutral
         and (is_one_torch or (change.baseline is not None and change.observed is not None))
     ]
     if not changes:

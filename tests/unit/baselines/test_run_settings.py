@@ -6,7 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.run_settings import SettingChange, collect_settings, list_changes
+from harness.baselines.run_settings import collect_settings
+from harness.baselines.setting_changes import SettingChange, list_changes
 from harness.baselines.trajectory import Phase
 from harness.record.deep import (
     DeepObservation,
