@@ -114,15 +114,27 @@ def _choose_before_start(evidence: Evidence) -> Phase:
 
 
 def list_other_parameters(evidence: Evidence) -> list[SettingChange]:
-    """Parameters that only one of the models has, or that have another shape or type; not those that are frozen."""
+    """Parameters that only one of the models has, or that have another shape or type.
+
+    Not those that are frozen, nor those that are only called otherwise, as behind a module that was put in between.
+    """
 
     def describe(value: object) -> str:
         return str(value).replace(" frozen", "")
 
+    changes = evidence.list_changes(Phase.INITIALISATION)
+    gone, new = (
+        sorted(describe(value) for value, other in values if other is None)
+        for values in (
+            [(change.baseline, change.observed) for change in changes],
+            [(change.observed, change.baseline) for change in changes],
+        )
+    )
     return [
         change
-        for change in evidence.list_changes(Phase.INITIALISATION)
+        for change in changes
         if describe(change.baseline) != describe(change.observed)
+        and (gone != new or None not in (change.baseline, change.observed))
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.baselines.batches import compare_batches
 from harness.baselines.holdings import compare_holdings
 from harness.baselines.pairs import LADDER, Difference, Pair
-from harness.baselines.parameter_differences import compare_parameters
+from harness.baselines.parameter_differences import VALUES_OF, compare_parameters
 from harness.baselines.pass_differences import compare_forward, compare_loss
 from harness.baselines.trajectory import Phase
 from harness.baselines.update_differences import compare_gradients, compare_rates, compare_updates
@@ -39,7 +39,13 @@ def list_differences(pair: Pair, ruler: Ruler, used: frozenset[str] = frozenset(
         *compare_holdings(pair),
         *compare_updates(pair, ruler),
     ]
-    return sorted(found, key=lambda difference: LADDER.index(difference.phase))
+    return sorted(found, key=_find_place)
+
+
+def _find_place(difference: Difference) -> int:
+    """Parameters have their values before the step, whatever gave them these."""
+    is_value = difference.item.startswith(VALUES_OF)
+    return LADDER.index(Phase.INITIALISATION if is_value else difference.phase)
 
 
 def _compare_generators(pair: Pair, used: frozenset[str]) -> Iterator[Difference]:

@@ -6,6 +6,7 @@ import math
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from harness.baselines.parameter_names import list_group_names
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_json import shorten
 
@@ -82,7 +83,8 @@ def _collect_parameters(first: DeepObservation) -> dict[str, Any]:
         shape = "x".join(map(str, unheld.shape)) or "scalar"
         found[unheld.name] = f"{shape}{'' if unheld.is_trainable else ' frozen'}{NOT_HELD}"
     equal = [parameter.name for parameter in first.parameters if parameter.are_rows_equal]
-    found[EQUAL_ROWS] = ", ".join(equal) or "none"
+    if first.parameters:
+        found[EQUAL_ROWS] = ", ".join(equal) or "none"
     return found
 
 
@@ -120,11 +122,13 @@ def _describe_loss(call: LossFunctionObservation) -> str:
 
 
 def _collect_clipping(observed: RunObservation) -> dict[str, Any]:
-    first = observed.steps[0] if observed.steps else None
-    calls = first.clipping if first is not None else []
+    if not observed.steps:
+        return {}
+    first = observed.steps[0]
+    calls = first.clipping
     bounds = [f"{call.kind} to {call.max_norm:g}" for call in calls if call.max_norm is not None]
     found = {"clipping": ", ".join(bounds) or ("called" if calls else "none")}
-    if first is not None and calls:
+    if calls:
         if (reach := _describe_reach(first)) is not None:
             found["clipping covers"] = reach
         found["clipping comes"] = ", ".join(dict.fromkeys(_describe_place(call, first) for call in calls))
@@ -151,6 +155,7 @@ def _describe_place(call: ClippingCall, step: StepObservation) -> str:
 
 def _collect_optimizers(observed: RunObservation) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    names_of = list_group_names(observed)
     for index, optimizer in enumerate(observed.optimizers):
         found[f"optimizer {index}"] = optimizer.name
         for number, group in enumerate(optimizer.groups):
@@ -163,9 +168,11 @@ def _collect_optimizers(observed: RunObservation) -> dict[str, Any]:
             found[f"{name} implementation"] = (
                 ", ".join(key for key in IMPLEMENTATION if group.hyperparameters.get(key)) or "default"
             )
-            names = sorted(group.parameters)
-            found[f"{name} parameters"] = f"{len(names)} of {group.num_elements:,} numbers ({_digest(names)})"
-            found[f"{name} order"] = _digest(group.parameters)
+            names = names_of[index][number]
+            found[f"{name} parameters"] = (
+                f"{len(names)} of {group.num_elements:,} numbers ({_digest(sorted(names))})"
+            )
+            found[f"{name} order"] = _digest(names)
     return found
 
 

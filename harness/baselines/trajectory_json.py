@@ -21,7 +21,7 @@ NOTHING = "."
 """In the place of a value that a tensor does not have."""
 JOINED = ("gradients", "updates")
 """Lists of fingerprints, written as one text each."""
-KEPT_ON = ("shapes", "learning_rates", "optimizers")
+KEPT_ON = ("shapes", "learning_rates", "optimizers", "num_eval_calls")
 """What a step has in common with the one before it unless it says otherwise; of generators, each one by itself."""
 TENSOR_COLUMNS = ("contents", "weight_norm", "grad_norm", "update_norm")
 
