@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.baselines.trajectory import Trajectory
 
 CALLED_WITH, OTHER_CONTENTS = "batch that the model was called with", "other contents"
+LATER = "a later micro-batch"
 KIND_FACTOR = 1.5
 
 Range = tuple[int, int]
@@ -47,7 +48,7 @@ def compare_batches(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     elif first[0] != first[1]:
         yield Difference(Phase.DATA, CALLED_WITH, moved or OTHER_CONTENTS, moves=False)
     elif any(one != other for one, other in others) and _is_first_same(pair):
-        yield Difference(Phase.DATA, "a later micro-batch", OTHER_CONTENTS, moves=False)
+        yield Difference(Phase.DATA, LATER, OTHER_CONTENTS, moves=False)
 
 
 def has_other_given(pair: Pair) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.batches import are_of_another_kind, has_other_given
+from harness.baselines.batches import LATER, are_of_another_kind, has_other_given
 from harness.baselines.draws import choose_drawn
 from harness.baselines.holdings import HELD, is_step_of_another
 from harness.baselines.pairs import LADDER, SAME_TENSORS
@@ -22,6 +22,8 @@ from harness.baselines.run_settings import NOT_FINITE_BATCHES, ORDER
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.baselines.evidence import Evidence
     from harness.baselines.pairs import Pair
     from harness.baselines.setting_changes import SettingChange
@@ -36,39 +38,76 @@ SAME_FACTOR, OTHER_FACTOR = 1e-3, 1e-2
 
 
 def choose_phase(evidence: Evidence) -> Phase:
-    """The phase to blame for the differences of the first step that differs."""
-    pair, moved = evidence.pair, evidence.moved
-    holds_others = _holds_others(evidence)
-    if is_step_of_another(pair) or (holds_others and pair.index > 0):
-        # Nothing else of the step can be compared, or it follows from updates of other parameters before.
-        return Phase.OPTIMIZER
-    if _is_poisoned(evidence):
-        return Phase.DATA
-    if pair.index == 0 and moved is Phase.INITIALISATION:
-        return _choose_before_start(evidence)
-    if evidence.seen & STREAMS and _is_reached(evidence):
-        return _choose_before_start(evidence) if pair.index == 0 else _choose_stream(evidence)
-    if pair.index == 0 and moved is Phase.FORWARD and list_other_parameters(evidence):
+    """The phase to blame for the differences of the first step that differs: what the first rule says that applies."""
+    found = (rule(evidence) for rule in RULES)
+    return next((phase for phase in found if phase is not None), evidence.moved)
+
+
+def _judge_other_step(evidence: Evidence) -> Phase | None:
+    """Nothing else of a step can be compared that another optimizer made, or behind updates of other parameters."""
+    is_behind = _holds_others(evidence) and evidence.pair.index > 0
+    return Phase.OPTIMIZER if is_behind or is_step_of_another(evidence.pair) else None
+
+
+def _judge_poison(evidence: Evidence) -> Phase | None:
+    """Numbers are not finite any more, and a loader is known to have given such ones."""
+    point = evidence.pair.now
+    is_finite = all(math.isfinite(number) for number in (point.loss, point.grad_norm) if number is not None)
+    is_given = any(
+        change.name.endswith(NOT_FINITE_BATCHES) and change.observed is not None
+        for change in evidence.list_changes(Phase.DATA)
+    )
+    return Phase.DATA if is_given and not is_finite else None
+
+
+def _judge_streams(evidence: Evidence) -> Phase | None:
+    """What the model was given, drew, or started from."""
+    is_drawn = bool(evidence.seen & STREAMS) and _is_reached(evidence)
+    if evidence.pair.index > 0:
+        return _choose_stream(evidence) if is_drawn else None
+    if is_drawn or evidence.moved is Phase.INITIALISATION:
+        return _choose_set_up(evidence) or _choose_start(evidence)
+    if evidence.moved is Phase.FORWARD and list_other_parameters(evidence):
         return Phase.INITIALISATION
-    if holds_others and LADDER.index(moved) >= LADDER.index(Phase.GRADIENTS):
+    return None
+
+
+def _judge_loss(evidence: Evidence) -> Phase | None:
+    """Of the forward pass nothing is known but that the loss differs."""
+    is_alone = all(
+        found.item.startswith(LOSSES) for found in evidence.differences if found.phase is Phase.FORWARD
+    )
+    if evidence.moved is not Phase.FORWARD or not is_alone:
+        return None
+    return Phase.LOSS if _is_scaled_as_a_whole(evidence.pair) else _choose_by_settings(evidence)
+
+
+def _judge_gradients(evidence: Evidence) -> Phase | None:
+    """Gradients differ, and nothing before them: what comes to the optimizer, or from how all is computed."""
+    if LADDER.index(evidence.moved) >= LADDER.index(Phase.GRADIENTS) and _holds_others(evidence):
         return Phase.OPTIMIZER
-    if moved is Phase.FORWARD and _is_loss_alone(evidence):
-        return Phase.LOSS if _is_scaled_as_a_whole(pair) else _choose_by_settings(evidence)
-    return _explain_gradients(evidence) if moved is Phase.GRADIENTS else moved
+    if evidence.moved is not Phase.GRADIENTS:
+        return None
+    if evidence.list_changes(Phase.CLIPPING):
+        return Phase.CLIPPING
+    if any(change.name.startswith(COMPUTING) for change in evidence.list_changes(Phase.FORWARD)):
+        return Phase.FORWARD
+    if _may_have_other_parameters(evidence) and evidence.list_changes(Phase.OPTIMIZER):
+        return Phase.OPTIMIZER
+    return None
+
+
+RULES: tuple[Callable[[Evidence], Phase | None], ...] = (
+    _judge_other_step,
+    _judge_poison,
+    _judge_streams,
+    _judge_loss,
+    _judge_gradients,
+)
 
 
 def _holds_others(evidence: Evidence) -> bool:
     return any(found.item.startswith(HELD) for found in evidence.differences)
-
-
-def _is_poisoned(evidence: Evidence) -> bool:
-    """Whether numbers are not finite any more, and a loader is known to have given such ones."""
-    point = evidence.pair.now
-    is_finite = all(math.isfinite(number) for number in (point.loss, point.grad_norm) if number is not None)
-    return not is_finite and any(
-        change.name.endswith(NOT_FINITE_BATCHES) and change.observed is not None
-        for change in evidence.list_changes(Phase.DATA)
-    )
 
 
 def _is_reached(evidence: Evidence) -> bool:
@@ -78,10 +117,17 @@ def _is_reached(evidence: Evidence) -> bool:
         return True
     if Phase.LOSS not in moved:
         return False
-    # A field of the batch that no module used, of the same batch, does not reach the loss either.
-    pair = evidence.pair
-    is_unused = has_same_outputs(pair) and not has_other_targets(pair) and not has_other_given(pair)
-    return Phase.RNG in evidence.seen or not is_unused
+    return Phase.RNG in evidence.seen or not _is_unused(evidence)
+
+
+def _is_unused(evidence: Evidence) -> bool:
+    """Whether what differs in a batch reaches nothing: a field of the same samples that no module or loss used."""
+    pair, found = evidence.pair, evidence.find(Phase.DATA)
+    # Of later micro-batches, outputs are not known.
+    is_later = found is not None and found.item == LATER
+    return (
+        not is_later and not has_other_given(pair) and has_same_outputs(pair) and not has_other_targets(pair)
+    )
 
 
 def _choose_stream(evidence: Evidence) -> Phase:
@@ -93,17 +139,20 @@ def _choose_stream(evidence: Evidence) -> Phase:
     return Phase.DATA if Phase.DATA in seen and has_other_data else Phase.RNG
 
 
-def _choose_before_start(evidence: Evidence) -> Phase:
-    """What differs when the first step begins: data, parameters, streams of random numbers, or all of them."""
-    pair, seen = evidence.pair, evidence.seen
-    has_moved_stream = Phase.RNG in seen
-    if has_moved_stream and evidence.list_changes(Phase.RNG):
+def _choose_set_up(evidence: Evidence) -> Phase | None:
+    """Where the first step differs from its beginning: the first phase that was set up in another way."""
+    if Phase.RNG in evidence.seen and evidence.list_changes(Phase.RNG):
         return Phase.RNG
-    if Phase.DATA in seen and (evidence.list_changes(Phase.DATA) or are_of_another_kind(pair)):
+    is_other_data = bool(evidence.list_changes(Phase.DATA)) or are_of_another_kind(evidence.pair)
+    if Phase.DATA in evidence.seen and is_other_data:
         return Phase.DATA
-    if list_other_parameters(evidence):
-        return Phase.INITIALISATION
-    if not has_moved_stream:
+    return Phase.INITIALISATION if list_other_parameters(evidence) else None
+
+
+def _choose_start(evidence: Evidence) -> Phase:
+    """Where nothing was set up in another way: data, parameters, or streams of random numbers."""
+    pair, seen = evidence.pair, evidence.seen
+    if Phase.RNG not in seen:
         return Phase.DATA if Phase.DATA in seen else Phase.INITIALISATION
     if _holds_others(evidence):
         # A module that was built anew draws; what the optimizer holds tells of it.
@@ -143,13 +192,6 @@ def _has_same_order(pair: Pair) -> bool:
     before, now = pair.baseline.settings.get(Phase.DATA, {}), pair.observed.settings.get(Phase.DATA, {})
     orders = {name for name in before.keys() & now.keys() if ORDER in name}
     return bool(orders) and all(before[name] == now[name] for name in orders)
-
-
-def _is_loss_alone(evidence: Evidence) -> bool:
-    """Whether of the forward pass nothing is known but that the loss differs."""
-    return all(
-        found.item.startswith(LOSSES) for found in evidence.differences if found.phase is Phase.FORWARD
-    )
 
 
 def _is_scaled_as_a_whole(pair: Pair) -> bool:
@@ -192,14 +234,3 @@ def _is_rounding(before: TracePoint, now: TracePoint) -> bool:
         for one, other in numbers
         if one is not None and other is not None
     )
-
-
-def _explain_gradients(evidence: Evidence) -> Phase:
-    """Gradients differ, and nothing before them: clipping, or how everything is computed, may have been set anew."""
-    if evidence.list_changes(Phase.CLIPPING):
-        return Phase.CLIPPING
-    if any(change.name.startswith(COMPUTING) for change in evidence.list_changes(Phase.FORWARD)):
-        return Phase.FORWARD
-    if _may_have_other_parameters(evidence) and evidence.list_changes(Phase.OPTIMIZER):
-        return Phase.OPTIMIZER
-    return Phase.GRADIENTS

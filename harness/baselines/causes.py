@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from harness.baselines.holdings import HELD
 from harness.baselines.names import name_group
-from harness.baselines.parameter_differences import VALUES_OF
+from harness.baselines.parameter_differences import VALUES_OF, list_values
+from harness.baselines.pass_differences import INPUTS_OF, MODE
 from harness.baselines.rate_causes import tell_rates
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
 from harness.baselines.update_differences import unclip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from harness.baselines.evidence import Evidence
     from harness.baselines.pairs import Pair
     from harness.baselines.setting_changes import SettingChange
-    from harness.baselines.trajectory import TracePoint
 
 MAX_CHANGES = 4
 SAME_RATIO = 1e-4
@@ -33,6 +34,8 @@ def list_causes(evidence: Evidence) -> list[str]:
 def _tell_changes(evidence: Evidence) -> Iterator[str]:
     """The settings of the phase that differ, as they stand."""
     changes = evidence.list_changes(evidence.phase)
+    # What changes no number is told where nothing else is.
+    changes = [change for change in changes if not change.is_neutral] or changes
     for change in changes[:MAX_CHANGES]:
         yield f"{change}."
     if len(changes) > MAX_CHANGES:
@@ -84,36 +87,48 @@ def _tell_generators(evidence: Evidence) -> Iterator[str]:
 
 def _tell_initialisation(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.INITIALISATION)
+    if found is not None and evidence.first_index > 0:
+        yield (
+            f"{name_group(found.names)} {_agree(found.names, 'differs', 'differ')} after the same updates: written to "
+            "between the steps, by no optimizer (clamped, averaged, loaded, reset)."
+        )
+        return
     if evidence.list_changes(Phase.INITIALISATION):
         yield "the model has other parameters; what is drawn after them, the order of the data too, moves with them."
         return
-    if found is None or evidence.pair.deep is None:
+    if found is None:
         return
-    before = {tensor.name: tensor for tensor in evidence.pair.deep[0].tensors}
-    ratios = {
-        tensor.name: tensor.weight_norm / norm
-        for tensor in evidence.pair.deep[1].tensors
-        if tensor.name in found.names
-        and tensor.weight_norm
-        and (earlier := before.get(tensor.name)) is not None
-        and (norm := earlier.weight_norm)
-    }
+    before, now = list_values(evidence.pair.baseline, 0), list_values(evidence.pair.observed, 0)
+    ratios = [
+        later / earlier
+        for name in found.names
+        if name in before
+        and name in now
+        and (earlier := before[name].weight_norm)
+        and (later := now[name].weight_norm)
+    ]
     if ratios:
+        most = f" to x{max(ratios):.3g}" if max(ratios) > min(ratios) * 1.01 else ""
         yield (
-            f"{name_group(found.names)} {'is' if len(found.names) == 1 else 'are'} initialised differently: the norm "
-            f"is x{min(ratios.values()):.3g}"
-            f"{f' to x{max(ratios.values()):.3g}' if max(ratios.values()) > min(ratios.values()) * 1.01 else ''}."
+            f"{name_group(found.names)} {_agree(found.names, 'is', 'are')} initialised differently: the norm is "
+            f"x{min(ratios):.3g}{most}."
         )
     else:
-        yield f"{name_group(found.names)} start{'s' if len(found.names) == 1 else ''} from other values."
+        yield f"{name_group(found.names)} {_agree(found.names, 'starts', 'start')} from other values."
+
+
+def _agree(names: Sequence[str], one: str, many: str) -> str:
+    """The verb that goes with so many names."""
+    return one if len(names) == 1 and names != ("*",) else many
 
 
 def _tell_forward(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.FORWARD)
     if evidence.list_changes(Phase.FORWARD) or found is None:
         return
-    if found.item.startswith("mode of"):
-        yield f"{name_group(found.names)}: model.train() or model.eval() is called at another place."
+    if found.item.startswith(MODE):
+        who = f"{name_group(found.names)}: " if found.names else ""
+        yield f"{who}model.train() or model.eval() is called at another place."
     elif found.item.startswith("output of"):
         yield (
             f"`{found.names[0]}` computes something else from the same batch, parameters and random numbers: its "
@@ -132,9 +147,14 @@ def _tell_loss(evidence: Evidence) -> Iterator[str]:
         return
     found = evidence.find(Phase.LOSS)
     if found is None:
+        if pair.before.loss and pair.now.loss is not None:
+            ratio = pair.now.loss / pair.before.loss
+            yield f"loss and gradients are x{ratio:.4g} of before, all alike: the loss is scaled in this step."
         return
     if "targets" in found.names:
         yield "the targets are made from the batch in another way: shifted, masked, or another column."
+    elif found.item.startswith(INPUTS_OF):
+        yield "all modules gave the same, the loss function is given something else: what lies between them changed."
     elif found.item.startswith("scale"):
         yield f"the loss is divided or multiplied by something else before backward ({found.change})."
     elif pair.before.loss and pair.now.loss is not None:
@@ -193,28 +213,37 @@ def _tell_clipping(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.CLIPPING):
         return
     before, now = evidence.pair.before, evidence.pair.now
+    if not _is_same_norm(before.grad_norm, now.grad_norm):
+        yield (
+            "clipping finds another norm in the same gradients: it is called at another place, or with other "
+            "parameters."
+        )
+        return
     for one, text in (
         (now, "gradients are no longer clipped"),
         (before, "gradients are clipped that were not"),
     ):
-        if one.grad_norm is not None and one.clipped_norm is not None and _is_whole(one):
+        if one.grad_norm is not None and _is_same_norm(one.grad_norm, one.clipped_norm):
             yield f"{text}."
             return
     yield "gradients are clipped to another norm."
 
 
-def _is_whole(point: TracePoint) -> bool:
-    return measure_distance(point.grad_norm or 0.0, point.clipped_norm or 0.0) < SAME_RATIO
+def _is_same_norm(one: float | None, other: float | None) -> bool:
+    return one is None or other is None or measure_distance(one, other) < SAME_RATIO
 
 
 def _tell_optimizer(evidence: Evidence) -> Iterator[str]:
-    if evidence.list_changes(Phase.OPTIMIZER):
+    held = next((found for found in evidence.differences if found.item.startswith(HELD)), None)
+    if held is not None:
+        yield f"{held.item} are others ({held.change}): {name_group(held.names)} moved into it, or out of it."
+    if held is not None or evidence.list_changes(Phase.OPTIMIZER):
         return
     found = evidence.find(Phase.OPTIMIZER)
     if found is not None and found.item.startswith(VALUES_OF):
         yield (
-            f"{name_group(found.names)} differ{'s' if len(found.names) == 1 else ''} after the same updates: written "
-            "to between the steps, outside of the optimizer (clamped, averaged, loaded, reset)."
+            f"{name_group(found.names)} {_agree(found.names, 'differs', 'differ')} in the last digits after the same "
+            "updates: the optimizer's arithmetic."
         )
     elif found is not None and found.names and found.names != ("*",):
         yield (
