@@ -131,7 +131,8 @@ def _collect_clipping(observed: RunObservation) -> dict[str, Any]:
     if calls:
         if (reach := _describe_reach(first)) is not None:
             found["clipping covers"] = reach
-        found["clipping comes"] = ", ".join(dict.fromkeys(_describe_place(call, first) for call in calls))
+        places = [_describe_place(call, first) for call in calls]
+        found |= {"clipping comes": ", ".join(dict.fromkeys(filter(None, places)))} if any(places) else {}
     return found
 
 
@@ -145,12 +146,13 @@ def _describe_reach(step: StepObservation) -> str | None:
     return "all gradients" if num_clipped >= num_gradients else f"{num_clipped} of {num_gradients} gradients"
 
 
-def _describe_place(call: ClippingCall, step: StepObservation) -> str:
+def _describe_place(call: ClippingCall, step: StepObservation) -> str | None:
+    """When in the step a call came; None where that was not seen."""
     if call.is_before_unscale:
         return "before the loss scale is taken off"
-    if call.num_micro_batches is not None and call.num_micro_batches < step.num_micro_batches:
-        return "before the last backward"
-    return "after the last backward"
+    if call.num_micro_batches is None:
+        return None
+    return f"{'before' if call.num_micro_batches < step.num_micro_batches else 'after'} the last backward"
 
 
 def _collect_optimizers(observed: RunObservation) -> dict[str, Any]:
