@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from harness.baselines.evidence import Evidence
-    from harness.baselines.pairs import Pair
+    from harness.baselines.pairs import Difference, Pair
     from harness.baselines.setting_changes import SettingChange
 
 MAX_CHANGES = 4
@@ -88,10 +88,7 @@ def _tell_generators(evidence: Evidence) -> Iterator[str]:
 def _tell_initialisation(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.INITIALISATION)
     if found is not None and evidence.first_index > 0:
-        yield (
-            f"{name_group(found.names)} {_agree(found.names, 'differs', 'differ')} after the same updates: written to "
-            "between the steps, by no optimizer (clamped, averaged, loaded, reset)."
-        )
+        yield f"{_tell_written(found)}."
         return
     if evidence.list_changes(Phase.INITIALISATION):
         yield "the model has other parameters; what is drawn after them, the order of the data too, moves with them."
@@ -115,6 +112,13 @@ def _tell_initialisation(evidence: Evidence) -> Iterator[str]:
         )
     else:
         yield f"{name_group(found.names)} {_agree(found.names, 'starts', 'start')} from other values."
+
+
+def _tell_written(found: Difference) -> str:
+    return (
+        f"{name_group(found.names)} {_agree(found.names, 'differs', 'differ')} after the same updates: written to "
+        "between the steps, outside of the optimizer (clamped, averaged, loaded, reset)"
+    )
 
 
 def _agree(names: Sequence[str], one: str, many: str) -> str:
@@ -241,10 +245,7 @@ def _tell_optimizer(evidence: Evidence) -> Iterator[str]:
         return
     found = evidence.find(Phase.OPTIMIZER)
     if found is not None and found.item.startswith(VALUES_OF):
-        yield (
-            f"{name_group(found.names)} {_agree(found.names, 'differs', 'differ')} in the last digits after the same "
-            "updates: the optimizer's arithmetic."
-        )
+        yield f"{_tell_written(found)}; where they differ in the last digits alone, the optimizer's arithmetic."
     elif found is not None and found.names and found.names != ("*",):
         yield (
             f"the update of {name_group(found.names)} differs, gradients and learning rate do not: the optimizer's "

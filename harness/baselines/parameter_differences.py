@@ -9,7 +9,7 @@ from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from harness.baselines.pairs import Pair
     from harness.baselines.ruler import Ruler
@@ -23,7 +23,7 @@ def compare_parameters(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     """Parameters with other values before the step.
 
     In the first step these are first values, also of optimizers that step later. In a later one, after the same
-    updates, the parameters were written to since; where it is no more than rounding, the updates did it.
+    updates, the parameters were written to since, but for rounding.
     """
     before, now = list_values(pair.baseline, pair.index), list_values(pair.observed, pair.index)
     names = [
@@ -72,16 +72,24 @@ def _is_same(one: TensorPoint, other: TensorPoint, pair: Pair, ruler: Ruler) -> 
 
 
 def _place(pair: Pair, ruler: Ruler, norms: list[tuple[float | None, float | None]]) -> Phase:
-    """The phase of values that differ before a step; between machines, the updates before it are not known."""
+    """The phase of values that differ before a step.
+
+    What is done to parameters from the first update on, as clamping them, belongs to the update; values that they
+    get later were set anew. Between machines, the updates before are not known.
+    """
     if pair.index == 0:
         return Phase.INITIALISATION
-    if not ruler.is_exact:
+    if pair.index == 1 or not ruler.is_exact or _is_rounding(norms):
         return Phase.OPTIMIZER
-    is_rounding = all(
+    return Phase.INITIALISATION
+
+
+def _is_rounding(norms: Iterable[tuple[float | None, float | None]]) -> bool:
+    """Whether values differ by no more than another order of summation makes of them."""
+    return all(
         one is not None and other is not None and measure_distance(one, other) <= SAME_TENSORS
         for one, other in norms
     )
-    return Phase.OPTIMIZER if is_rounding else Phase.INITIALISATION
 
 
 def _holds_others(pair: Pair) -> bool:

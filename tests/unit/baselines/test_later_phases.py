@@ -160,28 +160,30 @@ def test_numbers_that_are_not_finite_in_a_batch_are_data_where_the_loader_is_kno
     assert found.causes == ("loader 0 batches that are not finite is new: 3.",)
 
 
-def test_parameters_written_to_between_the_steps_are_initialisation_with_their_step() -> None:
+def test_parameters_written_to_after_the_first_update_are_optimizer_as_part_of_the_update() -> None:
     written = alter_tensors(move_on(BASELINE, 1), "0.weight", step=1, contents="clamped", weight_norm=1.2)
     found = diverge(written)
-    assert (found.phase, found.step, found.item) == (Phase.INITIALISATION, 1, "values of `0.weight`")
+    assert (found.phase, found.step, found.item) == (Phase.OPTIMIZER, 1, "values of `0.weight`")
     assert "`0.weight` differs after the same updates: written to between the steps" in found.causes[0]
     assert "parameters" not in found.identical
 
 
-def test_parameters_written_to_in_any_step_are_initialisation_by_their_norm() -> None:
+def test_parameters_set_anew_in_a_later_step_are_initialisation_by_their_norm() -> None:
     baseline = alter(BASELINE, weight_norm=1.8)
     found = diverge(alter(move_on(baseline, 5), 5, weight_norm=1.2), baseline)
     assert (found.phase, found.step, found.item) == (Phase.INITIALISATION, 5, "values of the parameters")
     assert found.change == "norm 1.8 -> 1.2, x0.667"
+    assert "written to between the steps" in found.causes[0]
+    assert "parameters" not in found.identical
     # Baselines of earlier versions have no norm.
     assert diverge(move_on(baseline, 5)).phase is Phase.FORWARD
 
 
 def test_parameters_that_differ_in_the_last_digits_are_the_optimizers_arithmetic() -> None:
-    rounded = alter_tensors(move_on(BASELINE, 1), "0.weight", step=1, contents="rounded")
-    found = diverge(rounded)
-    assert (found.phase, found.step, found.item) == (Phase.OPTIMIZER, 1, "values of `0.weight`")
-    assert "in the last digits after the same updates" in found.causes[0]
+    baseline = alter(BASELINE, weight_norm=1.8)
+    found = diverge(alter(move_on(baseline, 5), 5, weight_norm=1.8000001), baseline)
+    assert (found.phase, found.step, found.item) == (Phase.OPTIMIZER, 5, "values of the parameters")
+    assert "in the last digits alone, the optimizer's arithmetic" in found.causes[0]
 
 
 def test_steps_and_values_of_the_parameters_match_where_both_are_the_same() -> None:
