@@ -93,7 +93,7 @@ def compare_trajectories(
     if obstacle:
         return TrajectoryComparison(Match.NOT_COMPARABLE, is_exact=False, reason=obstacle)
     _require_losses(baseline, observed)
-    if _never_steps(baseline, observed):
+    if never_steps(baseline, observed):
         return TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=_tell_no_steps(baseline))
     is_one_class = baseline.numerics_class == observed.numerics_class
     if is_exact is None:
@@ -147,7 +147,7 @@ def _require_losses(baseline: Trajectory, observed: Trajectory) -> None:
             )
 
 
-def _never_steps(baseline: Trajectory, observed: Trajectory) -> bool:
+def never_steps(baseline: Trajectory, observed: Trajectory) -> bool:
     """Whether a run was watched, and no optimizer stepped in it; those of the baseline did."""
     has_stepped = any(point.learning_rates for point in observed.points)
     return (
