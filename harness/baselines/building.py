@@ -46,7 +46,7 @@ STEPS_BY_TENSOR = 16
 MAX_TENSOR_FINGERPRINTS = 2048
 """Tensors are told apart in the first steps, and only so many of all; then a step has one fingerprint."""
 MAX_DEEP_STEPS = 2
-WEIGHT_DIGITS = 12
+WEIGHT_DIGITS, RATE_DIGITS = 12, 10
 MAX_MODULES = 64
 
 
@@ -136,7 +136,7 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
     return TracePoint(
         step=seen.step,
         loss=_shorten(loss),
-        learning_rates=tuple(_shorten(rate) for group in seen.learning_rates for rate in group),
+        learning_rates=tuple(_round_rate(rate) for group in seen.learning_rates for rate in group),
         grad_norm=_shorten(seen.grad_norm if seen.grad_norm is not None or seen.clipping else clipped),
         clipped_norm=_shorten(clipped if clipped is not None else seen.clipped_grad_norm),
         num_micro_batches=seen.num_micro_batches,
@@ -251,6 +251,13 @@ def _build_deep(deep: DeepObservation) -> DeepPoint:
         loss_scale=_shorten(deep.loss_scale),
         generators_after=dict(deep.rng_fingerprints_after),
     )
+
+
+def _round_rate(rate: float | None) -> float | None:
+    """A rate to more digits than any comparison of rates looks at."""
+    if rate is None or not math.isfinite(rate):
+        return rate
+    return float(f"{shorten(rate):.{RATE_DIGITS}g}")
 
 
 def _shorten(value: float | None) -> float | None:
