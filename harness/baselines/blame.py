@@ -16,6 +16,7 @@ from harness.baselines.batches import LATER, are_of_another_kind, has_other_give
 from harness.baselines.draws import choose_drawn
 from harness.baselines.holdings import HELD, is_step_of_another
 from harness.baselines.pairs import LADDER, SAME_TENSORS
+from harness.baselines.parameter_differences import VALUES_OF
 from harness.baselines.pass_differences import has_other_targets, has_same_outputs
 from harness.baselines.ruler import measure_distance
 from harness.baselines.run_settings import NOT_FINITE_BATCHES, ORDER
@@ -72,6 +73,13 @@ def _judge_streams(evidence: Evidence) -> Phase | None:
     return None
 
 
+def _judge_written(evidence: Evidence) -> Phase | None:
+    """The forward pass differs, and parameters of another optimizer were written to, as its next step shows."""
+    if evidence.moved is not Phase.FORWARD:
+        return None
+    return next((found.phase for found in evidence.differences if found.item.startswith(VALUES_OF)), None)
+
+
 def _judge_loss(evidence: Evidence) -> Phase | None:
     """Of the forward pass nothing is known but that the loss differs."""
     is_alone = all(
@@ -101,6 +109,7 @@ RULES: tuple[Callable[[Evidence], Phase | None], ...] = (
     _judge_other_step,
     _judge_poison,
     _judge_streams,
+    _judge_written,
     _judge_loss,
     _judge_gradients,
 )

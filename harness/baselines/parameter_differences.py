@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.pairs import SAME_TENSORS, Difference, tell_ratio
-from harness.baselines.ruler import measure_distance
+from harness.baselines.pairs import SAME_TENSORS, Difference, Pair, tell_ratio
+from harness.baselines.ruler import ExactRuler, measure_distance
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harness.baselines.pairs import Pair
     from harness.baselines.ruler import Ruler
     from harness.baselines.trajectory import TensorPoint, Trajectory
 
@@ -36,11 +35,36 @@ def compare_parameters(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         phase = _place(pair, ruler, [(before[name].weight_norm, now[name].weight_norm) for name in names])
         yield Difference(phase, f"{VALUES_OF} `{names[0]}`", tell_ratio("norm", *norms), tuple(names))
         return
-    norms = pair.before.weight_norm, pair.now.weight_norm
-    if ruler.is_exact and None not in norms and norms[0] != norms[1] and not _holds_others(pair):
-        yield Difference(
-            _place(pair, ruler, [norms]), f"{VALUES_OF} the parameters", tell_ratio("norm", *norms), ("*",)
-        )
+    if ruler.is_exact:
+        yield from _compare_norms(pair, pair.index)
+        yield from (found for later in _list_next(pair) for found in _compare_norms(pair, later))
+
+
+def _compare_norms(pair: Pair, index: int) -> Iterator[Difference]:
+    """Whether the norm of all parameters differs before a step, the one of the pair or a later one."""
+    step = Pair(pair.baseline, pair.observed, index)
+    one, other = step.before.weight_norm, step.now.weight_norm
+    if one is None or other is None or one == other or _holds_others(step):
+        return
+    phase = _place(step, ExactRuler(), [(one, other)])
+    # What is seen later may have been written later: it explains a difference, and is none by itself.
+    change = tell_ratio("norm", one, other)
+    yield Difference(phase, f"{VALUES_OF} the parameters", change, ("*",), moves=index == pair.index)
+
+
+def _list_next(pair: Pair) -> Iterator[int]:
+    """The next steps of other optimizers, whose parameters are what they are now until then."""
+    moved = set(pair.before.optimizers)
+    num_common = min(len(pair.baseline.points), len(pair.observed.points))
+    for index in range(pair.index + 1, num_common):
+        if len(moved) >= len(pair.baseline.parameters):
+            return
+        stepping = set(pair.baseline.points[index].optimizers)
+        if stepping != set(pair.observed.points[index].optimizers):
+            return
+        if not stepping & moved:
+            yield index
+        moved |= stepping
 
 
 def list_values(trajectory: Trajectory, index: int) -> dict[str, TensorPoint]:
@@ -74,12 +98,16 @@ def _is_same(one: TensorPoint, other: TensorPoint, pair: Pair, ruler: Ruler) -> 
 def _place(pair: Pair, ruler: Ruler, norms: list[tuple[float | None, float | None]]) -> Phase:
     """The phase of values that differ before a step.
 
-    What is done to parameters from the first update on, as clamping them, belongs to the update; values that they
+    What is done to parameters from their first update on, as clamping them, belongs to the update; values that they
     get later were set anew. Between machines, the updates before are not known.
     """
-    if pair.index == 0:
+    optimizers = set(pair.before.optimizers)
+    num_updates = sum(
+        bool(optimizers & set(point.optimizers)) for point in pair.baseline.points[: pair.index]
+    )
+    if num_updates == 0:
         return Phase.INITIALISATION
-    if pair.index == 1 or not ruler.is_exact or _is_rounding(norms):
+    if num_updates == 1 or not ruler.is_exact or _is_rounding(norms):
         return Phase.OPTIMIZER
     return Phase.INITIALISATION
 

@@ -189,3 +189,39 @@ def test_parameters_that_differ_in_the_last_digits_are_the_optimizers_arithmetic
 def test_steps_and_values_of_the_parameters_match_where_both_are_the_same() -> None:
     baseline = alter(BASELINE, weight_norm=1.8, num_eval_calls=1)
     assert compare_trajectories(baseline, replace(baseline)).match is Match.MATCHES
+
+
+def take_turns(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with two optimizers that step in turn, each over a parameter of its own."""
+    points = [
+        replace(
+            point,
+            optimizers=(point.step % 2,),
+            weight_norm=1.0 + point.step % 2,
+            gradients=("aa",),
+            updates=("bb",),
+        )
+        for point in trajectory.points
+    ]
+    return replace(trajectory, points=tuple(points), deep=(), parameters=(("0.weight",), ("1.weight",)))
+
+
+@pytest.mark.parametrize(
+    ("written", "phase", "step"), [(2, Phase.OPTIMIZER, 1), (4, Phase.INITIALISATION, 3)]
+)
+def test_parameters_that_only_the_next_step_of_their_optimizer_shows_are_told_where_they_act(
+    written: int, phase: Phase, step: int
+) -> None:
+    baseline = take_turns(BASELINE)
+    # Optimizer 0 has stepped once, or twice; the forward pass of optimizer 1 uses what was written.
+    observed = alter(baseline, written - 1, loss=lambda loss: loss * 1.1, gradients=("xx",))
+    found = diverge(alter(observed, written, weight_norm=0.8), baseline)
+    assert (found.phase, found.step, found.item) == (phase, step, "values of the parameters")
+    # Without it, nothing tells of parameters.
+    assert diverge(observed, baseline).phase is Phase.FORWARD
+
+
+def test_parameters_written_to_behind_a_step_of_another_optimizer_are_told_with_their_own() -> None:
+    baseline = take_turns(BASELINE)
+    found = diverge(alter(baseline, 4, weight_norm=0.8), baseline)
+    assert found.phase is Phase.INITIALISATION
