@@ -171,10 +171,11 @@ def _collect_optimizers(observed: RunObservation) -> dict[str, Any]:
                 ", ".join(key for key in IMPLEMENTATION if group.hyperparameters.get(key)) or "default"
             )
             names = names_of[index][number]
-            found[f"{name} parameters"] = (
-                f"{len(names)} of {group.num_elements:,} numbers ({_digest(sorted(names))})"
-            )
-            found[f"{name} order"] = _digest(names)
+            found[f"{name} parameters"] = f"{len(names)} of {group.num_elements:,} numbers"
+            # Names that are known in part, as of a model that is gone, tell nothing.
+            if not any(part.startswith(UNOWNED) for part in names):
+                found[f"{name} parameters"] += f" ({_digest(sorted(names))})"
+                found[f"{name} order"] = _digest(names)
     return found
 
 

@@ -165,3 +165,14 @@ def test_names_are_those_of_the_model_though_a_copy_of_it_was_seen_later() -> No
     copied.optimizers[0].groups[0].parameters = ["Net.b", "Net.a"]
     assert list_group_names(copied) == list_group_names(observed) == [[["b", "a"]]]
     assert collect_settings(copied) == collect_settings(observed)
+
+
+def test_names_that_are_known_in_part_tell_no_difference() -> None:
+    observed, in_part = observe(), observe()
+    in_part.optimizers[0].groups[0].parameters = ["?0", "a"]
+    found = collect_settings(in_part)["optimizer"]
+    assert found["optimizer 0 group 0 parameters"] == "2 of 1,200 numbers"
+    assert "optimizer 0 group 0 order" not in found
+    assert not list_changes(collect_settings(observed), collect_settings(in_part))
+    in_part.optimizers[0].groups[0].parameters = ["?0"]
+    assert list_changes(collect_settings(observed), collect_settings(in_part))
