@@ -157,8 +157,11 @@ def digest_training(record: dict[str, Any]) -> list[Any]:
         )
         numbers = [
             step.get(name)
-            for name in ("loss", "losses", "learning_rates", "grad_norm", "batch_shapes", "num_micro_batches")
+            for name in ("loss", "losses", "learning_rates", "batch_shapes", "num_micro_batches")
         ]
+        # It is summed up in the order of the optimizer, which shows in the last digits of a double.
+        if (norm := step.get("grad_norm")) is not None:
+            numbers.append(f"{norm:.12g}")
         streams = [trace.get("generators", {}).get("torch"), trace.get("called_with")]
         found.append([*(repr(number) for number in numbers), gradients, updates, streams])
     return found

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from harness.baselines.parameter_names import list_group_names
 from harness.baselines.run_settings import collect_settings
 from harness.baselines.trajectory import (
     DeepPoint,
@@ -45,6 +46,7 @@ STEPS_BY_TENSOR = 16
 MAX_TENSOR_FINGERPRINTS = 2048
 """Tensors are told apart in the first steps, and only so many of all; then a step has one fingerprint."""
 MAX_DEEP_STEPS = 2
+WEIGHT_DIGITS, RATE_DIGITS = 12, 10
 MAX_MODULES = 64
 
 
@@ -80,7 +82,8 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         is_deterministic=device == "cpu" or is_strict,
         points=points,
         deep=tuple(_build_deep(deep) for deep in observed.deep_steps[:MAX_DEEP_STEPS]) if observed else (),
-        settings=collect_settings(observed) if observed and is_watched else {},
+        # Of a run in which no optimizer stepped, what was seen tells that it was watched.
+        settings=collect_settings(observed) if observed and (is_watched or not observed.steps) else {},
         parameters=_list_parameters(observed) if observed and is_watched else (),
         machine=machine,
         sources=dict(observed.sources) if observed else {},
@@ -92,8 +95,7 @@ def _list_parameters(observed: RunObservation) -> tuple[tuple[str, ...], ...]:
     """Names of each optimizer's tensors; those that no model owns by their position among all."""
     counter = itertools.count()
     rows = [
-        [(name, next(counter)) for group in optimizer.groups for name in group.parameters]
-        for optimizer in observed.optimizers
+        [(name, next(counter)) for names in groups for name in names] for groups in list_group_names(observed)
     ]
     return tuple(
         tuple(f"?{position}" if name.startswith("?") else name for name, position in row) for row in rows
@@ -128,11 +130,13 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
             "update_norm": _join(trace.updates),
             "gradients": _fingerprint(trace.gradients, has_tensors=has_tensors),
             "updates": _fingerprint(trace.updates, has_tensors=has_tensors),
+            "weight_norm": _join_digits(trace.weights),
+            "num_eval_calls": trace.num_eval_calls,
         }
     return TracePoint(
         step=seen.step,
         loss=_shorten(loss),
-        learning_rates=tuple(_shorten(rate) for group in seen.learning_rates for rate in group),
+        learning_rates=tuple(_round_rate(rate) for group in seen.learning_rates for rate in group),
         grad_norm=_shorten(seen.grad_norm if seen.grad_norm is not None or seen.clipping else clipped),
         clipped_norm=_shorten(clipped if clipped is not None else seen.clipped_grad_norm),
         num_micro_batches=seen.num_micro_batches,
@@ -172,6 +176,13 @@ def _tell_shapes(batches: Iterable[Iterable[tuple[int, ...]]]) -> str:
 def _join(rows: Iterable[Iterable[float | None]]) -> float | None:
     norms = [norm for row in rows for norm in row if norm is not None]
     return round_to_single(math.sqrt(sum(norm * norm for norm in norms))) if norms else None
+
+
+def _join_digits(rows: Iterable[Iterable[float | None]]) -> float | None:
+    """The norm over all, to the digits that tell equal from different whatever the order of an optimizer."""
+    norms = sorted(norm for row in rows for norm in row if norm is not None)
+    whole = math.fsum(norm * norm for norm in norms)
+    return float(f"{math.sqrt(whole):.{WEIGHT_DIGITS}g}") if norms and math.isfinite(whole) else None
 
 
 def _fingerprint(rows: Iterable[Iterable[float | None]], *, has_tensors: bool) -> tuple[str, ...]:
@@ -240,6 +251,13 @@ def _build_deep(deep: DeepObservation) -> DeepPoint:
         loss_scale=_shorten(deep.loss_scale),
         generators_after=dict(deep.rng_fingerprints_after),
     )
+
+
+def _round_rate(rate: float | None) -> float | None:
+    """A rate to more digits than any comparison of rates looks at."""
+    if rate is None or not math.isfinite(rate):
+        return rate
+    return float(f"{shorten(rate):.{RATE_DIGITS}g}")
 
 
 def _shorten(value: float | None) -> float | None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.differences import VALUES_OF, Pair, tell_ratio, unclip
-from harness.baselines.ruler import is_same_rate, measure_distance
-from harness.baselines.run_settings import ORDER
+from harness.baselines.holdings import HELD
+from harness.baselines.names import name_group
+from harness.baselines.parameter_differences import VALUES_OF, list_values
+from harness.baselines.pass_differences import INPUTS_OF, MODE
+from harness.baselines.rate_causes import tell_rates
+from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
+from harness.baselines.update_differences import unclip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from harness.baselines.divergence import Evidence
-    from harness.baselines.run_settings import SettingChange
-    from harness.baselines.trajectory import TracePoint
+    from harness.baselines.evidence import Evidence
+    from harness.baselines.pairs import Difference, Pair
+    from harness.baselines.setting_changes import SettingChange
 
 MAX_CHANGES = 4
 SAME_RATIO = 1e-4
-MAX_NAMES = 3
 
 
 def list_causes(evidence: Evidence) -> list[str]:
@@ -32,6 +34,8 @@ def list_causes(evidence: Evidence) -> list[str]:
 def _tell_changes(evidence: Evidence) -> Iterator[str]:
     """The settings of the phase that differ, as they stand."""
     changes = evidence.list_changes(evidence.phase)
+    # What changes no number is told where nothing else is.
+    changes = [change for change in changes if not change.is_neutral] or changes
     for change in changes[:MAX_CHANGES]:
         yield f"{change}."
     if len(changes) > MAX_CHANGES:
@@ -41,7 +45,7 @@ def _tell_changes(evidence: Evidence) -> Iterator[str]:
 def _tell_data(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.DATA):
         return
-    orders = [change for change in evidence.changes if change.phase is Phase.DATA and ORDER in change.name]
+    orders = [change for change in evidence.changes if change.phase is Phase.DATA and change.is_order]
     step = evidence.first_index
     if orders:
         yield (
@@ -83,36 +87,52 @@ def _tell_generators(evidence: Evidence) -> Iterator[str]:
 
 def _tell_initialisation(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.INITIALISATION)
+    if found is not None and evidence.first_index > 0:
+        yield f"{_tell_written(found)}."
+        return
     if evidence.list_changes(Phase.INITIALISATION):
         yield "the model has other parameters; what is drawn after them, the order of the data too, moves with them."
         return
-    if found is None or evidence.pair.deep is None:
+    if found is None:
         return
-    before = {tensor.name: tensor for tensor in evidence.pair.deep[0].tensors}
-    ratios = {
-        tensor.name: tensor.weight_norm / norm
-        for tensor in evidence.pair.deep[1].tensors
-        if tensor.name in found.names
-        and tensor.weight_norm
-        and (earlier := before.get(tensor.name)) is not None
-        and (norm := earlier.weight_norm)
-    }
+    before, now = list_values(evidence.pair.baseline, 0), list_values(evidence.pair.observed, 0)
+    ratios = [
+        later / earlier
+        for name in found.names
+        if name in before
+        and name in now
+        and (earlier := before[name].weight_norm)
+        and (later := now[name].weight_norm)
+    ]
     if ratios:
+        most = f" to x{max(ratios):.3g}" if max(ratios) > min(ratios) * 1.01 else ""
         yield (
-            f"{name_group(found.names)} {'is' if len(found.names) == 1 else 'are'} initialised differently: the norm "
-            f"is x{min(ratios.values()):.3g}"
-            f"{f' to x{max(ratios.values()):.3g}' if max(ratios.values()) > min(ratios.values()) * 1.01 else ''}."
+            f"{name_group(found.names)} {_agree(found.names, 'is', 'are')} initialised differently: the norm is "
+            f"x{min(ratios):.3g}{most}."
         )
     else:
-        yield f"{name_group(found.names)} start{'s' if len(found.names) == 1 else ''} from other values."
+        yield f"{name_group(found.names)} {_agree(found.names, 'starts', 'start')} from other values."
+
+
+def _tell_written(found: Difference) -> str:
+    return (
+        f"{name_group(found.names)} {_agree(found.names, 'differs', 'differ')} after the same updates: written to "
+        "between the steps, outside of the optimizer (clamped, averaged, loaded, reset)"
+    )
+
+
+def _agree(names: Sequence[str], one: str, many: str) -> str:
+    """The verb that goes with so many names."""
+    return one if len(names) == 1 and names != ("*",) else many
 
 
 def _tell_forward(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.FORWARD)
     if evidence.list_changes(Phase.FORWARD) or found is None:
         return
-    if found.item.startswith("mode of"):
-        yield f"{name_group(found.names)}: model.train() or model.eval() is called at another place."
+    if found.item.startswith(MODE):
+        who = f"{name_group(found.names)}: " if found.names else ""
+        yield f"{who}model.train() or model.eval() is called at another place."
     elif found.item.startswith("output of"):
         yield (
             f"`{found.names[0]}` computes something else from the same batch, parameters and random numbers: its "
@@ -131,9 +151,14 @@ def _tell_loss(evidence: Evidence) -> Iterator[str]:
         return
     found = evidence.find(Phase.LOSS)
     if found is None:
+        if pair.before.loss and pair.now.loss is not None:
+            ratio = pair.now.loss / pair.before.loss
+            yield f"loss and gradients are x{ratio:.4g} of before, all alike: the loss is scaled in this step."
         return
     if "targets" in found.names:
         yield "the targets are made from the batch in another way: shifted, masked, or another column."
+    elif found.item.startswith(INPUTS_OF):
+        yield "all modules gave the same, the loss function is given something else: what lies between them changed."
     elif found.item.startswith("scale"):
         yield f"the loss is divided or multiplied by something else before backward ({found.change})."
     elif pair.before.loss and pair.now.loss is not None:
@@ -192,85 +217,35 @@ def _tell_clipping(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.CLIPPING):
         return
     before, now = evidence.pair.before, evidence.pair.now
+    if not _is_same_norm(before.grad_norm, now.grad_norm):
+        yield (
+            "clipping finds another norm in the same gradients: it is called at another place, or with other "
+            "parameters."
+        )
+        return
     for one, text in (
         (now, "gradients are no longer clipped"),
         (before, "gradients are clipped that were not"),
     ):
-        if one.grad_norm is not None and one.clipped_norm is not None and _is_whole(one):
+        if one.grad_norm is not None and _is_same_norm(one.grad_norm, one.clipped_norm):
             yield f"{text}."
             return
     yield "gradients are clipped to another norm."
 
 
-def _is_whole(point: TracePoint) -> bool:
-    return measure_distance(point.grad_norm or 0.0, point.clipped_norm or 0.0) < SAME_RATIO
-
-
-def _tell_rates(evidence: Evidence) -> Iterator[str]:
-    baseline, observed = evidence.pair.baseline.points, evidence.pair.observed.points
-    start = evidence.first_index
-    before, now = _list_rates(baseline), _list_rates(observed)
-    for group in range(min(len(before[start]), len(now[start]))):
-        pairs = [
-            (one[group], other[group])
-            for one, other in zip(before[start:], now[start:], strict=False)
-            if group < len(one) and group < len(other)
-        ]
-        ratios = [other / one for one, other in pairs if one and other is not None]
-        name = f"the learning rate of group {group}" if len(before[start]) > 1 else "the learning rate"
-        if ratios and all(measure_distance(ratio, ratios[0]) < SAME_RATIO for ratio in ratios):
-            if abs(ratios[0] - 1) > SAME_RATIO:
-                yield f"{name} is x{ratios[0]:.4g} from step {start} on."
-            continue
-        shift = _find_shift(before, now, group)
-        if shift:
-            steps = f"{abs(shift)} step{'s' if abs(shift) > 1 else ''}"
-            yield f"the schedule is {steps} {'ahead' if shift > 0 else 'behind'}."
-            return
-        first = next((pair for pair in pairs if not is_same_rate(*pair)), None)
-        if first is not None:
-            yield f"{name} takes another course from step {start} on ({tell_ratio('', *first)} there)."
-
-
-def _list_rates(points: Sequence[TracePoint]) -> list[tuple[float | None, ...]]:
-    return [point.learning_rates for point in points]
-
-
-MAX_SHIFT = 3
-
-
-def _find_shift(
-    before: Sequence[Sequence[float | None]], now: Sequence[Sequence[float | None]], group: int
-) -> int:
-    """By how many steps a schedule is ahead of the other; 0 where it is another one."""
-    one = [rates[group] if group < len(rates) else None for rates in before]
-    other = [rates[group] if group < len(rates) else None for rates in now]
-    for shift in (sign * size for size in range(1, MAX_SHIFT + 1) for sign in (1, -1)):
-        early, late = (one[shift:], other) if shift > 0 else (one, other[-shift:])
-        num = min(len(early), len(late))
-        # The first steps after a shift repeat the start or have nothing before them.
-        pairs = list(zip(early[MAX_SHIFT:num], late[MAX_SHIFT:num], strict=True))
-        if len(pairs) > MAX_SHIFT and len(set(early[MAX_SHIFT:num])) > 2 and _agree(pairs):  # noqa: PLR2004  moves
-            return shift
-    return 0
-
-
-def _agree(pairs: Sequence[tuple[float | None, float | None]]) -> bool:
-    return all(
-        one is not None and other is not None and measure_distance(one, other) < SAME_RATIO
-        for one, other in pairs
-    )
+def _is_same_norm(one: float | None, other: float | None) -> bool:
+    return one is None or other is None or measure_distance(one, other) < SAME_RATIO
 
 
 def _tell_optimizer(evidence: Evidence) -> Iterator[str]:
-    if evidence.list_changes(Phase.OPTIMIZER):
+    held = next((found for found in evidence.differences if found.item.startswith(HELD)), None)
+    if held is not None:
+        yield f"{held.item} are others ({held.change}): {name_group(held.names)} moved into it, or out of it."
+    if held is not None or evidence.list_changes(Phase.OPTIMIZER):
         return
     found = evidence.find(Phase.OPTIMIZER)
     if found is not None and found.item.startswith(VALUES_OF):
-        yield (
-            f"{name_group(found.names)} differ{'s' if len(found.names) == 1 else ''} after the same updates: written "
-            "to between the steps, outside of the optimizer (clamped, averaged, loaded, reset)."
-        )
+        yield f"{_tell_written(found)}; where they differ in the last digits alone, the optimizer's arithmetic."
     elif found is not None and found.names and found.names != ("*",):
         yield (
             f"the update of {name_group(found.names)} differs, gradients and learning rate do not: the optimizer's "
@@ -287,7 +262,7 @@ _TELLERS: dict[Phase, Callable[[Evidence], Iterator[str]]] = {
     Phase.GRADIENTS: _tell_gradients,
     Phase.CLIPPING: _tell_clipping,
     Phase.OPTIMIZER: _tell_optimizer,
-    Phase.SCHEDULE: _tell_rates,
+    Phase.SCHEDULE: tell_rates,
 }
 
 _FALLBACK = {
@@ -306,25 +281,6 @@ _FALLBACK = {
 def tell_setting(change: SettingChange) -> str:
     """A setting that differs although the training is the same, as a note."""
     return f"{change}, which changes nothing in the steps that were compared"
-
-
-def name_group(names: Sequence[str]) -> str:
-    """Tensors or modules for people: `` `blocks.1.*` `` where all share a beginning that is a module."""
-    if not names or names[0] == "*":
-        return "some tensors"
-    if len(names) == 1:
-        return f"`{names[0]}`"
-    shared = _find_common([name.split(".") for name in names])
-    if shared and len(names) > MAX_NAMES:
-        return f"`{'.'.join(shared)}.*`"
-    shown = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
-    return f"{shown} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else shown
-
-
-def _find_common(paths: Sequence[Sequence[str]]) -> list[str]:
-    """The parts that all paths begin with."""
-    parts = zip(*paths, strict=False)
-    return [part[0] for part in itertools.takewhile(lambda part: len(set(part)) == 1, parts)]
 
 
 def list_modules(evidence: Evidence) -> tuple[str, ...]:

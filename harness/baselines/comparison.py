@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
-from harness.baselines.run_settings import list_changes
+from harness.baselines.setting_changes import list_changes
 from harness.baselines.tolerance import build_tolerance, find_drift
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
 
 if TYPE_CHECKING:
-    from harness.baselines.divergence import Evidence
+    from harness.baselines.evidence import Evidence
     from harness.baselines.ruler import Ruler
-    from harness.baselines.run_settings import SettingChange
+    from harness.baselines.setting_changes import SettingChange
     from harness.baselines.trajectory import Trajectory
 
 
@@ -93,6 +93,8 @@ def compare_trajectories(
     if obstacle:
         return TrajectoryComparison(Match.NOT_COMPARABLE, is_exact=False, reason=obstacle)
     _require_losses(baseline, observed)
+    if never_steps(baseline, observed):
+        return TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=_tell_no_steps(baseline))
     is_one_class = baseline.numerics_class == observed.numerics_class
     if is_exact is None:
         is_exact = is_one_class and baseline.is_deterministic and observed.is_deterministic
@@ -145,6 +147,24 @@ def _require_losses(baseline: Trajectory, observed: Trajectory) -> None:
             )
 
 
+def never_steps(baseline: Trajectory, observed: Trajectory) -> bool:
+    """Whether a run was watched, and no optimizer stepped in it; those of the baseline did."""
+    has_stepped = any(point.learning_rates for point in observed.points)
+    return (
+        bool(baseline.parameters) and bool(observed.settings) and not has_stepped and not observed.parameters
+    )
+
+
+def _tell_no_steps(baseline: Trajectory) -> Divergence:
+    return Divergence(
+        phase=Phase.OPTIMIZER,
+        step=baseline.points[0].step,
+        item="steps of an optimizer",
+        change=f"{len(baseline.points)} -> none",
+        causes=("no optimizer steps any more: its `step` is not called, or it is no optimizer of torch.",),
+    )
+
+
 def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
     """Why the comparison is by tolerance."""
     if baseline.numerics_class == observed.numerics_class:
@@ -175,8 +195,14 @@ def _build_divergence(evidence: Evidence, ruler: Ruler) -> Divergence:
     pair = evidence.pair
     found = evidence.find(evidence.phase)
     changes = evidence.list_changes(evidence.phase)
-    # Without a difference of its own, a phase is blamed for a setting.
-    item, change = (found.item, found.change) if found is not None else _name_change(changes[0])
+    if found is not None:
+        item, change = found.item, found.change
+    elif changes:
+        # Without a difference of its own, a phase is blamed for a setting.
+        item, change = _name_change(changes[0])
+    else:
+        first = next(difference for difference in evidence.differences if difference.moves)
+        item, change = first.item, first.change
     num = count_different(pair.baseline.points, pair.observed.points, ruler)
     num_common = min(len(pair.baseline.points), len(pair.observed.points))
     told = tell_pair(pair)
@@ -204,6 +230,7 @@ def _find_other_settings(baseline: Trajectory, observed: Trajectory) -> Divergen
         change
         for change in list_changes(baseline.settings, observed.settings)
         if change.phase in SET_EXACTLY
+        and not change.is_neutral
         and (is_one_torch or (change.baseline is not None and change.observed is not None))
     ]
     if not changes:

@@ -20,6 +20,7 @@ SPREAD = (
     "sources",
     "project_files",
     "points",
+    "points.rows",
     "deep",
     "deep.*",
     "deep.*.inputs",

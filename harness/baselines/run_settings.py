@@ -1,12 +1,12 @@
-"""What a run was set up with, as plain values by phase and name, and how two runs differ in it."""
+"""What a run was set up with, as plain values by phase and name."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.baselines.parameter_names import list_group_names
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_json import shorten
 
@@ -15,37 +15,28 @@ if TYPE_CHECKING:
 
     from harness.baselines.trajectory import Settings
     from harness.record.deep import DeepObservation, LossFunctionObservation
-    from harness.record.observation import LoaderObservation, RunObservation
+    from harness.record.observation import (
+        ClippingCall,
+        LoaderObservation,
+        RunObservation,
+        StepObservation,
+    )
 
-IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable", "lr", "initial_lr", "params")
-"""Settings of an optimizer that choose how it computes and not what, and the rates, which belong to the schedule."""
+IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
+"""Settings of an optimizer that choose how it computes and not what."""
+NOT_ITS_OWN = (*IMPLEMENTATION, "lr", "initial_lr", "params")
+"""The rates belong to the schedule."""
 SCHEDULER_STATE = ("last_epoch", "verbose", "_step_count", "last_lr", "_last_lr", "base_lrs")
 
 DIGITS = 9
 """Of a setting that is a number: machines differ in the last ones of a root or power."""
 MAX_PASSES = 3
+NOT_FINITE_BATCHES = "batches that are not finite"
 ORDER = "order of pass"
-
-
-@dataclass(frozen=True, slots=True)
-class SettingChange:
-    """One setting in which two runs differ; None where a run does not have it."""
-
-    phase: Phase
-    name: str
-    baseline: Any
-    observed: Any
-
-    def __str__(self) -> str:
-        if self.baseline is None:
-            return f"{self.name} is new: {_show(self.observed)}"
-        if self.observed is None:
-            return f"{self.name} is gone (was {_show(self.baseline)})"
-        return f"{self.name}: {_show(self.baseline)} -> {_show(self.observed)}"
-
-
-def _show(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+NOT_HELD = " in no optimizer"
+EQUAL_ROWS = "matrices of equal rows"
+UNOWNED = "?"
+"""Begins the name of a parameter that no model owns which was seen."""
 
 
 def collect_settings(observed: RunObservation) -> Settings:
@@ -64,31 +55,6 @@ def collect_settings(observed: RunObservation) -> Settings:
     return {str(phase): found for phase, found in settings.items() if found}
 
 
-def list_changes(baseline: Settings, observed: Settings) -> list[SettingChange]:
-    """The settings in which two runs differ, in the order of phases.
-
-    Phases that one of the runs tells nothing of are passed over: it was watched less closely.
-    """
-    changes: list[SettingChange] = []
-    for phase in Phase:
-        before, now = baseline.get(phase), observed.get(phase)
-        if before is None or now is None:
-            continue
-        changes += [
-            SettingChange(phase, name, before.get(name), now.get(name))
-            for name in dict.fromkeys([*before, *now])
-            if before.get(name) != now.get(name) and not _is_open_order(name, before.get(name), now.get(name))
-        ]
-    return changes
-
-
-def _is_open_order(name: str, before: Any, now: Any) -> bool:
-    """Whether two orders can't be compared, because the passes did not go equally far."""
-    return ORDER in name and (
-        before is None or now is None or before.partition("/")[2] != now.partition("/")[2]
-    )
-
-
 def _collect_data(loaders: Iterable[LoaderObservation]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for index, loader in enumerate(loaders):
@@ -99,6 +65,8 @@ def _collect_data(loaders: Iterable[LoaderObservation]) -> dict[str, Any]:
         found[f"{name} sampler"] = loader.sampler
         found[f"{name} drop_last"] = loader.drop_last
         found[f"{name} num_workers"] = loader.num_workers
+        if loader.non_finite_batches:
+            found[f"{name} {NOT_FINITE_BATCHES}"] = " ".join(map(str, loader.non_finite_batches))
         for number, epoch in enumerate(loader.epochs[:MAX_PASSES], 1):
             if epoch.order is not None:
                 found[f"{name} {ORDER} {number}"] = f"{epoch.order}/{epoch.num_indices}"
@@ -113,7 +81,10 @@ def _collect_parameters(first: DeepObservation) -> dict[str, Any]:
         found[parameter.name] = f"{shape} {parameter.dtype}{frozen}"
     for unheld in first.unheld:
         shape = "x".join(map(str, unheld.shape)) or "scalar"
-        found[unheld.name] = f"{shape}{'' if unheld.is_trainable else ' frozen'} in no optimizer"
+        found[unheld.name] = f"{shape}{'' if unheld.is_trainable else ' frozen'}{NOT_HELD}"
+    equal = [parameter.name for parameter in first.parameters if parameter.are_rows_equal]
+    if first.parameters:
+        found[EQUAL_ROWS] = ", ".join(equal) or "none"
     return found
 
 
@@ -151,13 +122,42 @@ def _describe_loss(call: LossFunctionObservation) -> str:
 
 
 def _collect_clipping(observed: RunObservation) -> dict[str, Any]:
-    calls = observed.steps[0].clipping if observed.steps else []
+    if not observed.steps:
+        return {}
+    first = observed.steps[0]
+    calls = first.clipping
     bounds = [f"{call.kind} to {call.max_norm:g}" for call in calls if call.max_norm is not None]
-    return {"clipping": ", ".join(bounds) or ("called" if calls else "none")}
+    found = {"clipping": ", ".join(bounds) or ("called" if calls else "none")}
+    if calls:
+        if (reach := _describe_reach(first)) is not None:
+            found["clipping covers"] = reach
+        places = [_describe_place(call, first) for call in calls]
+        found |= {"clipping comes": ", ".join(dict.fromkeys(filter(None, places)))} if any(places) else {}
+    return found
+
+
+def _describe_reach(step: StepObservation) -> str | None:
+    """Whether all gradients of a step were clipped; None where that was not seen."""
+    counts = [call.num_gradients for call in step.clipping]
+    if step.trace is None or any(count is None for count in counts):
+        return None
+    num_gradients = sum(norm is not None for row in step.trace.gradients for norm in row)
+    num_clipped = sum(count for count in counts if count is not None)
+    return "all gradients" if num_clipped >= num_gradients else f"{num_clipped} of {num_gradients} gradients"
+
+
+def _describe_place(call: ClippingCall, step: StepObservation) -> str | None:
+    """When in the step a call came; None where that was not seen."""
+    if call.is_before_unscale:
+        return "before the loss scale is taken off"
+    if call.num_micro_batches is None:
+        return None
+    return f"{'before' if call.num_micro_batches < step.num_micro_batches else 'after'} the last backward"
 
 
 def _collect_optimizers(observed: RunObservation) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    names_of = list_group_names(observed)
     for index, optimizer in enumerate(observed.optimizers):
         found[f"optimizer {index}"] = optimizer.name
         for number, group in enumerate(optimizer.groups):
@@ -165,12 +165,23 @@ def _collect_optimizers(observed: RunObservation) -> dict[str, Any]:
             found |= {
                 f"{name} {key}": _as_value(value)
                 for key, value in group.hyperparameters.items()
-                if key not in IMPLEMENTATION and value is not None and value is not False
+                if key not in NOT_ITS_OWN and value is not None and value is not False
             }
-            names = sorted(group.parameters)
-            digest = zlib.crc32("\n".join(names).encode()) & 0xFFFF
-            found[f"{name} parameters"] = f"{len(names)} of {group.num_elements:,} numbers ({digest:04x})"
+            found[f"{name} implementation"] = (
+                ", ".join(key for key in IMPLEMENTATION if group.hyperparameters.get(key)) or "default"
+            )
+            names = names_of[index][number]
+            found[f"{name} parameters"] = f"{len(names)} of {group.num_elements:,} numbers"
+            # Names that are known in part, as of a model that is gone, tell nothing.
+            if not any(part.startswith(UNOWNED) for part in names):
+                found[f"{name} parameters"] += f" ({_digest(sorted(names))})"
+                found[f"{name} order"] = _digest(names)
     return found
+
+
+def _digest(names: Iterable[str]) -> str:
+    digest = zlib.crc32("\n".join(names).encode()) & 0xFFFF
+    return f"{digest:04x}"
 
 
 def _collect_schedule(observed: RunObservation) -> dict[str, Any]:

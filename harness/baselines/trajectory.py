@@ -48,6 +48,9 @@ class TracePoint:
             where the step was not traced.
         updates: Fingerprint of the change of each, or one of all.
         was_skipped: Whether a GradScaler skipped it.
+        weight_norm: Norm of all parameters of these optimizers before the step, to so many digits that it tells
+            equal from different.
+        num_eval_calls: Calls of models in eval mode, with gradients recorded; None where they were not counted.
     """
 
     step: int
@@ -64,6 +67,8 @@ class TracePoint:
     gradients: tuple[str, ...] = ()
     updates: tuple[str, ...] = ()
     was_skipped: bool = False
+    weight_norm: float | None = None
+    num_eval_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

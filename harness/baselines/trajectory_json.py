@@ -1,4 +1,4 @@
-"""Trajectories as JSON objects: what repeats, and what holds nothing, is left out."""
+"""Trajectories as JSON objects: what repeats, and what holds nothing, is left out; steps are the rows of a table."""
 
 from __future__ import annotations
 
@@ -21,15 +21,36 @@ NOTHING = "."
 """In the place of a value that a tensor does not have."""
 JOINED = ("gradients", "updates")
 """Lists of fingerprints, written as one text each."""
-KEPT_ON = ("shapes", "learning_rates", "optimizers")
+KEPT_ON = ("shapes", "learning_rates", "optimizers", "num_eval_calls")
 """What a step has in common with the one before it unless it says otherwise; of generators, each one by itself."""
+COLUMNS = (
+    "step",
+    "loss",
+    "grad_norm",
+    "clipped_norm",
+    "update_norm",
+    "weight_norm",
+    "num_micro_batches",
+    "learning_rates",
+    "batch",
+    "generators",
+    "gradients",
+    "updates",
+    "shapes",
+    "optimizers",
+    "num_eval_calls",
+    "was_skipped",
+)
+"""Of a table of steps, from left to right; one that no step has anything in is left out."""
+TIMES = " x "
+"""Between a number of groups and the rate that all of them have."""
 TENSOR_COLUMNS = ("contents", "weight_norm", "grad_norm", "update_norm")
 
 
 def write_trajectory(trajectory: Trajectory) -> dict[str, Any]:
     """A trajectory as a JSON object, which `read_trajectory` reads."""
     plain = _write_fields(trajectory)
-    plain["points"] = _write_points(trajectory.points)
+    plain["points"] = _write_table(_write_points(trajectory.points))
     plain["deep"] = [_write_deep(deep) for deep in trajectory.deep]
     return plain
 
@@ -41,7 +62,9 @@ def read_trajectory(value: dict[str, Any]) -> Trajectory:
         KeyError, TypeError, ValueError, AttributeError: It is not one.
     """
     plain = dict(value)
-    plain["points"] = _read_points(plain["points"])
+    points = plain["points"]
+    # Before schema 2 every step was an object.
+    plain["points"] = _read_points(points if isinstance(points, list) else _read_table(points))
     plain["deep"] = tuple(_read_deep(deep) for deep in plain.get("deep", ()))
     plain["parameters"] = tuple(tuple(names) for names in plain.get("parameters", ()))
     plain["project_files"] = tuple(plain.get("project_files", ()))
@@ -111,6 +134,8 @@ def _write_points(points: tuple[TracePoint, ...]) -> list[dict[str, Any]]:
                 plain.pop(name, None)
             else:
                 plain[name] = _write_value(getattr(point, name))
+        if "learning_rates" in plain:
+            plain["learning_rates"] = _join_rates(plain["learning_rates"])
         for name in JOINED:
             if name in plain:
                 plain[name] = "".join(plain[name]) if len(plain[name]) > 1 else plain[name][0]
@@ -120,6 +145,43 @@ def _write_points(points: tuple[TracePoint, ...]) -> list[dict[str, Any]]:
         written.append(plain)
         before = point
     return written
+
+
+def _write_table(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Steps as rows of values; null where a step has nothing of its own, false where it has a value no longer."""
+    columns = [name for name in COLUMNS if any(name in point for point in points)]
+    rows = []
+    for point in points:
+        row = [(False if point[name] is None else point[name]) if name in point else None for name in columns]
+        while row and row[-1] is None:
+            row.pop()
+        rows.append(row)
+    return {"columns": columns, "rows": rows}
+
+
+def _read_table(table: dict[str, Any]) -> list[dict[str, Any]]:
+    columns = table["columns"]
+    return [
+        {
+            name: None if value is False else value
+            for name, value in zip(columns, row, strict=False)
+            if value is not None
+        }
+        for row in table["rows"]
+    ]
+
+
+def _join_rates(rates: list[Any]) -> Any:
+    """The rates of all groups, as one text where they are the same number."""
+    is_one = len(rates) > 1 and isinstance(rates[0], float) and len(set(map(repr, rates))) == 1
+    return f"{len(rates)}{TIMES}{rates[0]!r}" if is_one else rates
+
+
+def _split_rates(rates: Any) -> Any:
+    if not isinstance(rates, str):
+        return rates
+    count, _, rate = rates.partition(TIMES)
+    return [float(rate)] * int(count)
 
 
 def _list_moved(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
@@ -133,6 +195,7 @@ def _read_points(values: list[dict[str, Any]]) -> tuple[TracePoint, ...]:
     before = TracePoint(-1)
     for value in values:
         plain: dict[str, Any] = {name: getattr(before, name) for name in KEPT_ON} | value
+        plain["learning_rates"] = _split_rates(plain["learning_rates"])
         for name in JOINED:
             if name in plain:
                 plain[name] = split_fingerprints(plain[name])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness import clock
 from harness.baselines.building import build_trajectory
-from harness.baselines.comparison import Match, compare_trajectories
+from harness.baselines.comparison import Match, compare_trajectories, never_steps
 from harness.baselines.revisions import digest_uncommitted, read_commit
 from harness.baselines.shelves import open_shelf
 from harness.baselines.trajectory import Provenance
@@ -103,8 +103,12 @@ def _choose_verdict(
     comparison: TrajectoryComparison | None,
 ) -> TrajectoryVerdict:
     if request.reason is not None:
+        # The file is to hold what this run does, no less and no more.
+        is_as_full = baseline is not None and not (
+            list_missing(baseline, observed) or list_missing(observed, baseline)
+        )
         is_own = baseline is not None and baseline.numerics_class == observed.numerics_class
-        is_same = is_own and comparison is not None and comparison.match is Match.MATCHES
+        is_same = is_own and is_as_full and comparison is not None and comparison.match is Match.MATCHES
         return TrajectoryVerdict.UNCHANGED if is_same else TrajectoryVerdict.ACCEPTED
     if comparison is None:
         return TrajectoryVerdict.MISSING_BASELINE
@@ -171,7 +175,7 @@ def _refuse_less(
 ) -> None:
     """A run that lacks a number which its baseline holds would match it unseen."""
     missing = list_missing(baseline, observed)
-    if missing:
+    if missing and not never_steps(baseline, observed):
         how = "the program" if run.observed is None else "it as closely as when the baseline was accepted"
         raise ObservationError(
             f"{observed.test} lacks what its baseline holds: {', '.join(missing)}; nothing was compared.\n"
@@ -186,6 +190,7 @@ def list_missing(baseline: Trajectory, observed: Trajectory) -> list[str]:
         "gradient norms": lambda point: point.grad_norm is not None or point.clipped_norm is not None,
         "learning rates": lambda point: bool(point.learning_rates),
         "traces of steps": lambda point: bool(point.batch),
+        "norms of the parameters": lambda point: point.weight_norm is not None,
     }
     missing = [
         name

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.baselines.shelves import Shelf
     from harness.baselines.trajectory import Provenance, Trajectory
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FOLDER = "trajectories"
 FIRST = ("test", "numerics_class", "provenance")
 """What a reader looks for comes first."""

@@ -19,6 +19,8 @@ class StepTrace:
             that stepped, in the order of its groups; None without a gradient.
         updates: Norm of the change of every parameter, in the same order; of a sample of the numbers where the
             parameters are too large to be copied.
+        weights: Norm of every parameter before the step, in the same order; of the same sample.
+        num_eval_calls: Calls of models in eval mode with gradients recorded; None where they were not counted.
     """
 
     generators: dict[str, str] = field(default_factory=dict)
@@ -26,6 +28,8 @@ class StepTrace:
     called_with: list[str] = field(default_factory=list)
     gradients: list[list[float | None]] = field(default_factory=list)
     updates: list[list[float | None]] = field(default_factory=list)
+    weights: list[list[float | None]] = field(default_factory=list)
+    num_eval_calls: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The trace as a JSON object."""

@@ -208,6 +208,9 @@ class ModuleHooks:
         session = self._session
         if not module.training or not torch.is_grad_enabled():
             self._note_evaluation(module)
+            trace = session.ledger.open.trace
+            if trace is not None and not module.training and torch.is_grad_enabled():
+                trace.note_eval_call()
             return
         if session.ledger.last is not None:
             session.ledger.begin()

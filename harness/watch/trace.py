@@ -28,11 +28,12 @@ class TracedStep:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._trace = StepTrace()
+        self._trace = StepTrace(num_eval_calls=0)
         self._has_begun = False
         self._copies: dict[int, list[torch.Tensor]] = {}
         self._gradients: list[tuple[list[int], int, torch.Tensor | None]] = []
         self._updates: list[torch.Tensor | None] = []
+        self._weights: list[torch.Tensor | None] = []
 
     def note_first_event(self) -> None:
         """Takes the state of the generators, when the first forward or backward of the step begins."""
@@ -57,8 +58,12 @@ class TracedStep:
             with self._session.clock.leave_out():
                 self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
 
+    def note_eval_call(self) -> None:
+        """Counts a call of a model in eval mode whose graph is recorded, as if it were to train."""
+        self._trace.num_eval_calls = (self._trace.num_eval_calls or 0) + 1
+
     def read_gradients(self, optimizer: Optimizer) -> None:
-        """Before an optimizer steps: its gradients, and a copy of its parameters."""
+        """Before an optimizer steps: its gradients, its parameters, and a copy of these."""
         with self._session.clock.leave_out(), torch.no_grad():
             held = list_parameters([optimizer])
             having = [(place, p.grad) for place, p in enumerate(held) if p.grad is not None]
@@ -66,7 +71,9 @@ class TracedStep:
             if norms is not None and (scale := getattr(optimizer, "grad_scale", None)) is not None:
                 norms = norms / scale
             self._gradients.append(([place for place, _ in having], len(held), norms))
-            self._copies[id(optimizer)] = [part.clone() for part in _sample(held)]
+            sample = _sample(held)
+            self._weights.append(_stack_norms(sample))
+            self._copies[id(optimizer)] = [part.clone() for part in sample]
 
     def read_updates(self, optimizer: Optimizer) -> None:
         """After the optimizer has stepped: by how much it changed its parameters."""
@@ -91,7 +98,8 @@ class TracedStep:
                     row[place] = norm
             self._trace.gradients.append(row)
         self._trace.updates = [[] if norms is None else norms.tolist() for norms in self._updates]
-        self._gradients, self._updates = [], []
+        self._trace.weights = [[] if norms is None else norms.tolist() for norms in self._weights]
+        self._gradients, self._updates, self._weights = [], [], []
         return self._trace
 
 

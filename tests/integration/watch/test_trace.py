@@ -84,7 +84,7 @@ def test_only_the_first_steps_are_traced_and_none_unless_asked() -> None:
 
 
 def test_norms_are_those_of_the_gradients_and_changes_of_every_parameter() -> None:
-    seen: list[tuple[list[float], list[float]]] = []
+    seen: list[tuple[list[float], list[float], list[float]]] = []
 
     def train() -> None:
         model = build_model()
@@ -101,11 +101,27 @@ def test_norms_are_those_of_the_gradients_and_changes_of_every_parameter() -> No
                 float(torch.linalg.vector_norm(p.detach() - old))
                 for p, old in zip(model.parameters(), before, strict=True)
             ]
-            seen.append((gradients, changes))
+            weights = [float(torch.linalg.vector_norm(old)) for old in before]
+            seen.append((gradients, changes, weights))
 
-    for found, (gradients, changes) in zip(list_traces(train), seen, strict=True):
+    for found, (gradients, changes, weights) in zip(list_traces(train), seen, strict=True):
         assert found.gradients == [pytest.approx(gradients)]
         assert found.updates == [pytest.approx(changes)]
+        assert found.weights == [pytest.approx(weights)]
+
+
+def test_calls_in_eval_mode_count_where_their_graph_is_recorded() -> None:
+    def train() -> None:
+        model = build_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        for step, (inputs, targets) in enumerate(build_batches(3)):
+            model.train(step != 1)
+            cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+            with torch.no_grad():
+                model.eval()(inputs)
+
+    assert [found.num_eval_calls for found in list_traces(train)] == [0, 1, 0]
 
 
 def test_the_time_that_a_trace_takes_belongs_to_no_phase(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,13 @@ from harness.baselines.building import (
     number_again,
 )
 from harness.baselines.comparison import Match, compare_trajectories
+from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
 from harness.record.deep import DeepObservation, ModuleObservation
 from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.observation import (
     ClippingCall,
+    LoaderObservation,
     OptimizerGroup,
     OptimizerObservation,
     RunObservation,
@@ -73,6 +75,31 @@ def test_a_point_holds_the_numbers_of_its_step(make_run: Callable[..., TrainingR
     assert point.gradients[1] == "--"
     assert point.batch.startswith("bb ")
     assert len(point.updates) == 2
+
+
+def test_the_norm_of_the_parameters_is_the_same_in_whatever_order_and_tells_small_changes(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    observed = observe()
+    for step, row in zip(observed.steps, ([3.0, 4.0], [4.0, 3.0], [4.00001, 3.0]), strict=True):
+        assert step.trace is not None
+        step.trace.weights, step.trace.num_eval_calls = [list(row)], step.step
+    points = build(make_run, observed).points
+    assert [point.weight_norm for point in points] == [5.0, 5.0, 5.000008]
+    assert [point.num_eval_calls for point in points] == [0, 1, 2]
+    assert build(make_run, observe()).points[0].weight_norm is None
+
+
+def test_a_watched_run_in_which_no_optimizer_steps_diverges_in_that(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    steps = [Step(step, {"loss": 3.0 - step}) for step in range(3)]
+    loaders = [LoaderObservation("Texts", 48, 8, 0, "RandomSampler", drop_last=True)]
+    idle = observe(steps=[], optimizers=[], loaders=loaders)
+    observed = build_trajectory(make_run(steps=steps, observed=idle), test="it")
+    found = compare_trajectories(build(make_run, observe()), observed).divergence
+    assert found is not None
+    assert (found.phase, found.item, found.change) == (Phase.OPTIMIZER, "steps of an optimizer", "3 -> none")
 
 
 def test_what_the_program_was_told_by_clipping_is_the_norm_before_it(

@@ -351,14 +351,6 @@ def test_a_lost_optimizer_state_is_told_where_no_setting_differs() -> None:
     assert "state (lost, shared, reset)" in found.causes[0]
 
 
-def test_parameters_written_to_between_the_steps_are_optimizer_and_not_initialisation() -> None:
-    observed = alter_tensors(move_on(BASELINE, 1), "0.weight", step=1, contents="clamped")
-    found = diverge(observed)
-    assert (found.phase, found.step, found.item) == (Phase.OPTIMIZER, 1, "values of `0.weight`")
-    assert "`0.weight` differs after the same updates" in found.causes[0]
-    assert "parameters" not in found.identical
-
-
 def test_a_changed_factor_of_the_learning_rate_is_schedule() -> None:
     observed = alter(move_on(BASELINE, 1), 0, learning_rates=lambda rates: tuple(rate * 3 for rate in rates))
     observed = alter(observed, 0, 1, updates=("uu", "vv", "ww"))

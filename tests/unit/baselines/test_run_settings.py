@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
 
-from harness.baselines.run_settings import SettingChange, collect_settings, list_changes
-from harness.baselines.trajectory import Phase
+from harness.baselines.parameter_names import list_group_names
+from harness.baselines.run_settings import collect_settings
+from harness.baselines.setting_changes import list_changes
 from harness.record.deep import (
     DeepObservation,
     LossFunctionObservation,
@@ -24,9 +24,7 @@ from harness.record.observation import (
     SchedulerObservation,
     StepObservation,
 )
-
-if TYPE_CHECKING:
-    from harness.baselines.trajectory import Settings
+from harness.record.trace import StepTrace
 
 
 def observe() -> RunObservation:
@@ -81,6 +79,7 @@ def test_settings_are_plain_values_by_phase_and_name() -> None:
         "a": "2x4 float32",
         "b": "scalar float32 frozen",
         "c": "3 frozen in no optimizer",
+        "matrices of equal rows": "none",
     }
     assert settings["forward"] == {
         "0": "Linear(4, 2)",
@@ -98,10 +97,15 @@ def test_settings_are_plain_values_by_phase_and_name() -> None:
     }  # fmt: skip
 
 
-def test_settings_of_an_optimizer_leave_out_how_it_computes_and_what_is_off() -> None:
+def test_settings_of_an_optimizer_tell_apart_what_it_computes_and_how() -> None:
     found = collect_settings(observe())["optimizer"]
     parameters = found.pop("optimizer 0 group 0 parameters")
     assert parameters.startswith("2 of 1,200 numbers (")
+    turned = observe()
+    turned.optimizers[0].groups[0].parameters.reverse()
+    changed = list_changes(collect_settings(observe()), collect_settings(turned))
+    assert [(change.name, change.is_neutral) for change in changed] == [("optimizer 0 group 0 order", True)]
+    del found["optimizer 0 group 0 order"]
     assert found == {
         "optimizer 0": "AdamW",
         "optimizer 0 group 0 betas": [0.9, 0.999],
@@ -109,6 +113,7 @@ def test_settings_of_an_optimizer_leave_out_how_it_computes_and_what_is_off() ->
         "optimizer 0 group 0 momentum": 0.3,
         "optimizer 0 group 0 root": 0.282842712,
         "optimizer 0 group 0 limit": "inf",
+        "optimizer 0 group 0 implementation": "foreach",
     }
 
 
@@ -120,22 +125,54 @@ def test_a_run_that_was_watched_lightly_has_the_settings_that_were_seen() -> Non
     assert list_changes(collect_settings(observe()), collect_settings(light)) == []
 
 
-def test_changes_are_listed_in_the_order_of_phases_and_say_what_is_new_or_gone() -> None:
-    before: Settings = {"schedule": {"rate": 0.1}, "data": {"size": 8, "drop": True}}
-    after: Settings = {"schedule": {"rate": 0.3}, "data": {"size": 8, "shuffle": True}}
-    changes = list_changes(before, after)
-    assert changes == [
-        SettingChange(Phase.DATA, "drop", True, None),
-        SettingChange(Phase.DATA, "shuffle", None, True),
-        SettingChange(Phase.SCHEDULE, "rate", 0.1, 0.3),
-    ]
-    assert [str(change) for change in changes] == [
-        "drop is gone (was True)", "shuffle is new: True", "rate: 0.1 -> 0.3",
-    ]  # fmt: skip
+def test_clipping_tells_what_it_covers_and_when_it_is_called() -> None:
+    observed = observe()
+    step = observed.steps[0]
+    step.trace = StepTrace(gradients=[[0.5, None, 0.25]])
+    step.clipping = [ClippingCall("norm", 1.0, num_gradients=2, num_micro_batches=2)]
+    assert collect_settings(observed)["clipping"] == {
+        "clipping": "norm to 1",
+        "clipping covers": "all gradients",
+        "clipping comes": "after the last backward",
+    }
+    step.clipping = [ClippingCall("norm", 1.0, num_gradients=1, num_micro_batches=1)]
+    found = collect_settings(observed)["clipping"]
+    assert found["clipping covers"] == "1 of 2 gradients"
+    assert found["clipping comes"] == "before the last backward"
+    step.clipping = [ClippingCall("norm", 1.0, num_micro_batches=2, is_before_unscale=True)]
+    found = collect_settings(observed)["clipping"]
+    assert "clipping covers" not in found
+    assert found["clipping comes"] == "before the loss scale is taken off"
 
 
-def test_orders_of_passes_that_did_not_go_equally_far_are_not_compared() -> None:
-    name = "loader 0 order of pass 2"
-    assert not list_changes({"data": {name: "aa/8"}}, {"data": {name: "bb/16"}})
-    assert not list_changes({"data": {name: "aa/8"}}, {"data": {}})
-    assert list_changes({"data": {name: "aa/8"}}, {"data": {name: "bb/8"}})
+def test_batches_that_are_not_finite_are_told_where_there_are_any() -> None:
+    observed = observe()
+    name = "loader 0 batches that are not finite"
+    assert name not in collect_settings(observed)["data"]
+    observed.loaders[0].non_finite_batches = [3, 7]
+    assert collect_settings(observed)["data"][name] == "3 7"
+
+
+def test_matrices_that_were_filled_with_one_number_are_told() -> None:
+    observed = observe()
+    observed.deep_steps[0].parameters[0].are_rows_equal = True
+    assert collect_settings(observed)["initialisation"]["matrices of equal rows"] == "a"
+
+
+def test_names_are_those_of_the_model_though_a_copy_of_it_was_seen_later() -> None:
+    observed = observe()
+    copied = observe()
+    copied.optimizers[0].groups[0].parameters = ["Net.b", "Net.a"]
+    assert list_group_names(copied) == list_group_names(observed) == [[["b", "a"]]]
+    assert collect_settings(copied) == collect_settings(observed)
+
+
+def test_names_that_are_known_in_part_tell_no_difference() -> None:
+    observed, in_part = observe(), observe()
+    in_part.optimizers[0].groups[0].parameters = ["?0", "a"]
+    found = collect_settings(in_part)["optimizer"]
+    assert found["optimizer 0 group 0 parameters"] == "2 of 1,200 numbers"
+    assert "optimizer 0 group 0 order" not in found
+    assert not list_changes(collect_settings(observed), collect_settings(in_part))
+    in_part.optimizers[0].groups[0].parameters = ["?0"]
+    assert list_changes(collect_settings(observed), collect_settings(in_part))

@@ -1,0 +1,245 @@
+"""Chooses the phase to blame for the differences of the first step that differs.
+
+Differences of one step are read in the order in which a step passes its phases. That alone would blame the
+consequences of a change that comes before the first step: another seed, a wider layer or an extra draw of random
+numbers move the order of the data and the values of every parameter at once, and an optimizer that holds other
+parameters shows in gradients and norms. So what a run was set up with is compared too, and streams of random numbers
+are told from what is drawn from them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from harness.baselines.batches import LATER, are_of_another_kind, has_other_given
+from harness.baselines.draws import choose_drawn
+from harness.baselines.holdings import HELD, is_step_of_another
+from harness.baselines.pairs import LADDER, SAME_TENSORS
+from harness.baselines.parameter_differences import VALUES_OF
+from harness.baselines.pass_differences import has_other_targets, has_same_outputs
+from harness.baselines.ruler import measure_distance
+from harness.baselines.run_settings import NOT_FINITE_BATCHES, ORDER
+from harness.baselines.trajectory import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.baselines.evidence import Evidence
+    from harness.baselines.pairs import Pair
+    from harness.baselines.setting_changes import SettingChange
+    from harness.baselines.trajectory import TracePoint
+
+STREAMS = frozenset((Phase.DATA, Phase.RNG))
+LOSSES = ("loss", "value of")
+"""Beginnings of what tells that a loss differs, and not in which phase it came to be."""
+COMPUTING = ("precision", "torch.compile")
+"""Beginnings of settings of the forward pass that hold for the backward pass as well."""
+SAME_FACTOR, OTHER_FACTOR = 1e-3, 1e-2
+
+
+def choose_phase(evidence: Evidence) -> Phase:
+    """The phase to blame for the differences of the first step that differs: what the first rule says that applies."""
+    found = (rule(evidence) for rule in RULES)
+    return next((phase for phase in found if phase is not None), evidence.moved)
+
+
+def _judge_other_step(evidence: Evidence) -> Phase | None:
+    """Nothing else of a step can be compared that another optimizer made, or behind updates of other parameters."""
+    is_behind = _holds_others(evidence) and evidence.pair.index > 0
+    return Phase.OPTIMIZER if is_behind or is_step_of_another(evidence.pair) else None
+
+
+def _judge_poison(evidence: Evidence) -> Phase | None:
+    """Numbers are not finite any more, and a loader is known to have given such ones."""
+    point = evidence.pair.now
+    is_finite = all(math.isfinite(number) for number in (point.loss, point.grad_norm) if number is not None)
+    is_given = any(
+        change.name.endswith(NOT_FINITE_BATCHES) and change.observed is not None
+        for change in evidence.list_changes(Phase.DATA)
+    )
+    return Phase.DATA if is_given and not is_finite else None
+
+
+def _judge_streams(evidence: Evidence) -> Phase | None:
+    """What the model was given, drew, or started from."""
+    is_drawn = bool(evidence.seen & STREAMS) and _is_reached(evidence)
+    if evidence.pair.index > 0:
+        return _choose_stream(evidence) if is_drawn else None
+    if is_drawn or evidence.moved is Phase.INITIALISATION:
+        return _choose_set_up(evidence) or _choose_start(evidence)
+    if evidence.moved is Phase.FORWARD and list_other_parameters(evidence):
+        return Phase.INITIALISATION
+    return None
+
+
+def _judge_written(evidence: Evidence) -> Phase | None:
+    """The forward pass differs, and parameters of another optimizer were written to, as its next step shows."""
+    if evidence.moved is not Phase.FORWARD:
+        return None
+    return next((found.phase for found in evidence.differences if found.item.startswith(VALUES_OF)), None)
+
+
+def _judge_loss(evidence: Evidence) -> Phase | None:
+    """Of the forward pass nothing is known but that the loss differs."""
+    is_alone = all(
+        found.item.startswith(LOSSES) for found in evidence.differences if found.phase is Phase.FORWARD
+    )
+    if evidence.moved is not Phase.FORWARD or not is_alone:
+        return None
+    return Phase.LOSS if _is_scaled_as_a_whole(evidence.pair) else _choose_by_settings(evidence)
+
+
+def _judge_gradients(evidence: Evidence) -> Phase | None:
+    """Gradients differ, and nothing before them: what comes to the optimizer, or from how all is computed."""
+    if LADDER.index(evidence.moved) >= LADDER.index(Phase.GRADIENTS) and _holds_others(evidence):
+        return Phase.OPTIMIZER
+    if evidence.moved is not Phase.GRADIENTS:
+        return None
+    if evidence.list_changes(Phase.CLIPPING):
+        return Phase.CLIPPING
+    if any(change.name.startswith(COMPUTING) for change in evidence.list_changes(Phase.FORWARD)):
+        return Phase.FORWARD
+    if _may_have_other_parameters(evidence) and evidence.list_changes(Phase.OPTIMIZER):
+        return Phase.OPTIMIZER
+    return None
+
+
+RULES: tuple[Callable[[Evidence], Phase | None], ...] = (
+    _judge_other_step,
+    _judge_poison,
+    _judge_streams,
+    _judge_written,
+    _judge_loss,
+    _judge_gradients,
+)
+
+
+def _holds_others(evidence: Evidence) -> bool:
+    return any(found.item.startswith(HELD) for found in evidence.differences)
+
+
+def _is_reached(evidence: Evidence) -> bool:
+    """Whether what the model was given, or drew, can be what moved the training: something before its gradients did."""
+    moved = {found.phase for found in evidence.differences if found.moves}
+    if moved & {Phase.DATA, Phase.INITIALISATION, Phase.FORWARD}:
+        return True
+    if Phase.LOSS not in moved:
+        return False
+    return Phase.RNG in evidence.seen or not _is_unused(evidence)
+
+
+def _is_unused(evidence: Evidence) -> bool:
+    """Whether what differs in a batch reaches nothing: a field of the same samples that no module or loss used."""
+    pair, found = evidence.pair, evidence.find(Phase.DATA)
+    # Of later micro-batches, outputs are not known.
+    is_later = found is not None and found.item == LATER
+    return (
+        not is_later and not has_other_given(pair) and has_same_outputs(pair) and not has_other_targets(pair)
+    )
+
+
+def _choose_stream(evidence: Evidence) -> Phase:
+    """In a later step a batch and the generators differ together where draws have moved, or epochs end elsewhere."""
+    seen = evidence.seen
+    # A batch from elsewhere, given to a model in another mode, is a step at another place: no draw leads to it.
+    is_elsewhere = evidence.pair.is_in_other_mode
+    has_other_data = Phase.RNG not in seen or is_elsewhere or bool(evidence.list_changes(Phase.DATA))
+    return Phase.DATA if Phase.DATA in seen and has_other_data else Phase.RNG
+
+
+def _choose_set_up(evidence: Evidence) -> Phase | None:
+    """Where the first step differs from its beginning: the first phase that was set up in another way."""
+    if Phase.RNG in evidence.seen and evidence.list_changes(Phase.RNG):
+        return Phase.RNG
+    is_other_data = bool(evidence.list_changes(Phase.DATA)) or are_of_another_kind(evidence.pair)
+    if Phase.DATA in evidence.seen and is_other_data:
+        return Phase.DATA
+    return Phase.INITIALISATION if list_other_parameters(evidence) else None
+
+
+def _choose_start(evidence: Evidence) -> Phase:
+    """Where nothing was set up in another way: data, parameters, or streams of random numbers."""
+    pair, seen = evidence.pair, evidence.seen
+    if Phase.RNG not in seen:
+        return Phase.DATA if Phase.DATA in seen else Phase.INITIALISATION
+    if _holds_others(evidence):
+        # A module that was built anew draws; what the optimizer holds tells of it.
+        return Phase.OPTIMIZER
+    if Phase.INITIALISATION in seen:
+        return choose_drawn(pair)
+    return Phase.DATA if Phase.DATA in seen and _has_same_order(pair) else Phase.RNG
+
+
+def list_other_parameters(evidence: Evidence) -> list[SettingChange]:
+    """Parameters that only one of the models has, or that have another shape or type.
+
+    Not those that are frozen, nor those that are only called otherwise, as behind a module that was put in between.
+    """
+
+    def describe(value: object) -> str:
+        return str(value).replace(" frozen", "")
+
+    changes = evidence.list_changes(Phase.INITIALISATION)
+    gone, new = (
+        sorted(describe(value) for value, other in values if other is None)
+        for values in (
+            [(change.baseline, change.observed) for change in changes],
+            [(change.observed, change.baseline) for change in changes],
+        )
+    )
+    return [
+        change
+        for change in changes
+        if describe(change.baseline) != describe(change.observed)
+        and (gone != new or None not in (change.baseline, change.observed))
+    ]
+
+
+def _has_same_order(pair: Pair) -> bool:
+    """Whether loaders drew the same samples in the same order, so that only their contents differ."""
+    before, now = pair.baseline.settings.get(Phase.DATA, {}), pair.observed.settings.get(Phase.DATA, {})
+    orders = {name for name in before.keys() & now.keys() if ORDER in name}
+    return bool(orders) and all(before[name] == now[name] for name in orders)
+
+
+def _is_scaled_as_a_whole(pair: Pair) -> bool:
+    """Whether loss and gradients are those of the baseline, times one factor."""
+    factors = [
+        other / one
+        for one, other in ((pair.before.loss, pair.now.loss), (pair.before.grad_norm, pair.now.grad_norm))
+        if one and other and math.isfinite(one) and math.isfinite(other)
+    ]
+    return (
+        len(factors) == 2  # noqa: PLR2004  both
+        and measure_distance(*factors) < SAME_FACTOR
+        and abs(factors[0] - 1) > OTHER_FACTOR
+    )
+
+
+def _choose_by_settings(evidence: Evidence) -> Phase:
+    """A loss differs, and nothing that it is computed from is known: the first phase whose settings differ."""
+    phases = [Phase.FORWARD, Phase.LOSS]
+    if _may_have_other_parameters(evidence):
+        phases += [Phase.CLIPPING, Phase.OPTIMIZER, Phase.SCHEDULE]
+    return next((phase for phase in phases if evidence.list_changes(phase)), Phase.FORWARD)
+
+
+def _may_have_other_parameters(evidence: Evidence) -> bool:
+    """Whether updates before the step may have differed: between machines, without traces, or by rounding."""
+    pair = evidence.pair
+    if pair.index == 0:
+        return False
+    if not evidence.is_exact or not pair.baseline.points[pair.index - 1].updates:
+        return True
+    return _is_rounding(pair.before, pair.now)
+
+
+def _is_rounding(before: TracePoint, now: TracePoint) -> bool:
+    """Whether loss and gradients differ by no more than another order of summation makes of them."""
+    numbers = ((before.loss, now.loss), (before.grad_norm, now.grad_norm))
+    return all(
+        measure_distance(one, other) <= SAME_TENSORS
+        for one, other in numbers
+        if one is not None and other is not None
+    )

@@ -1,0 +1,95 @@
+"""A step of a baseline beside the same step of a run, and one thing in which they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.baselines.ruler import measure_distance
+from harness.baselines.trajectory import Phase
+
+if TYPE_CHECKING:
+    from harness.baselines.trajectory import DeepPoint, TracePoint, Trajectory
+
+LADDER = (
+    Phase.DATA,
+    Phase.RNG,
+    Phase.INITIALISATION,
+    Phase.FORWARD,
+    Phase.LOSS,
+    Phase.GRADIENTS,
+    Phase.CLIPPING,
+    Phase.SCHEDULE,
+    Phase.OPTIMIZER,
+)
+"""The phases in the order in which a step passes them: the rate is there before the optimizer uses it."""
+SAME_TENSORS = 1e-5
+"""Norms that were summed up in another order differ by less."""
+CONTENTS_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that differs in a step.
+
+    Attributes:
+        item: What it is, as users know it.
+        change: Both values.
+        names: Tensors or modules that differ, in their order.
+        moves: Whether it moves the training: a generator in another state, or a field of a batch that nothing
+            uses, alone does not.
+    """
+
+    phase: Phase
+    item: str
+    change: str
+    names: tuple[str, ...] = ()
+    moves: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A step of the baseline beside the same step of the run."""
+
+    baseline: Trajectory
+    observed: Trajectory
+    index: int
+
+    @property
+    def before(self) -> TracePoint:
+        """The step as the baseline has it."""
+        return self.baseline.points[self.index]
+
+    @property
+    def now(self) -> TracePoint:
+        """The step as the run has it."""
+        return self.observed.points[self.index]
+
+    @property
+    def deep(self) -> tuple[DeepPoint, DeepPoint] | None:
+        """The step in depth in both; None where one was not watched so."""
+        before, now = self.baseline.find_deep(self.before.step), self.observed.find_deep(self.now.step)
+        return None if before is None or now is None else (before, now)
+
+    @property
+    def is_in_other_mode(self) -> bool:
+        """Whether models that train are known to be called in eval mode in one of them only."""
+        before, now = self.before, self.now
+        if bool(before.shapes) != bool(now.shapes):
+            return True
+        calls = before.num_eval_calls, now.num_eval_calls
+        return None not in calls and calls[0] != calls[1]
+
+
+def tell_ratio(what: str, baseline: float | None, observed: float | None) -> str:
+    """Two numbers for people: `norm 0.41 -> 0.82, x2.00`."""
+    if baseline is None or observed is None:
+        one, other = ("none" if value is None else f"{value:.6g}" for value in (baseline, observed))
+        return f"{what} {one} -> {other}".strip()
+    digits = 4 if measure_distance(baseline, observed) > CONTENTS_TOLERANCE else 9
+    text = f"{what} {baseline:.{digits}g} -> {observed:.{digits}g}".strip()
+    if not baseline or not observed or baseline * observed < 0 or observed - observed != 0:
+        return text
+    ratio = observed / baseline
+    shown = f"x{ratio:.3g}" if abs(ratio - 1) >= 0.1 else f"{ratio - 1:+.2g} relative"  # noqa: PLR2004  a tenth
+    return f"{text}, {shown}"

@@ -1,0 +1,129 @@
+"""Whether the parameters that a step begins with are the same: first values, or what was written since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.baselines.pairs import SAME_TENSORS, Difference, Pair, tell_ratio
+from harness.baselines.ruler import measure_distance
+from harness.baselines.trajectory import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from harness.baselines.ruler import Ruler
+    from harness.baselines.trajectory import TensorPoint, Trajectory
+
+VALUES_OF = "values of"
+"""Begins what parameters are called that differ before a step."""
+
+
+def compare_parameters(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
+    """Parameters with other values before the step.
+
+    In the first step these are first values, also of optimizers that step later. In a later one, after the same
+    updates, the parameters were written to since, but for rounding. Between machines first values are compared alone:
+    what Adam makes of gradients that are nothing but rounding is as large as any update.
+    """
+    if pair.index > 0 and not ruler.is_exact:
+        return
+    before, now = list_values(pair.baseline, pair.index), list_values(pair.observed, pair.index)
+    names = [
+        name
+        for name, other in now.items()
+        if (one := before.get(name)) is not None and not _is_same(one, other, pair, ruler)
+    ]
+    if names:
+        norms = before[names[0]].weight_norm, now[names[0]].weight_norm
+        phase = _place(pair, [(before[name].weight_norm, now[name].weight_norm) for name in names])
+        yield Difference(phase, f"{VALUES_OF} `{names[0]}`", tell_ratio("norm", *norms), tuple(names))
+        return
+    if ruler.is_exact:
+        yield from _compare_norms(pair, pair.index)
+        yield from (found for later in _list_next(pair) for found in _compare_norms(pair, later))
+
+
+def _compare_norms(pair: Pair, index: int) -> Iterator[Difference]:
+    """Whether the norm of all parameters differs before a step, the one of the pair or a later one."""
+    step = Pair(pair.baseline, pair.observed, index)
+    one, other = step.before.weight_norm, step.now.weight_norm
+    if one is None or other is None or one == other or _holds_others(step):
+        return
+    phase = _place(step, [(one, other)])
+    # What is seen later may have been written later: it explains a difference, and is none by itself.
+    change = tell_ratio("norm", one, other)
+    yield Difference(phase, f"{VALUES_OF} the parameters", change, ("*",), moves=index == pair.index)
+
+
+def _list_next(pair: Pair) -> Iterator[int]:
+    """The next steps of other optimizers, whose parameters are what they are now until then."""
+    moved = set(pair.before.optimizers)
+    num_common = min(len(pair.baseline.points), len(pair.observed.points))
+    for index in range(pair.index + 1, num_common):
+        if len(moved) >= len(pair.baseline.parameters):
+            return
+        stepping = set(pair.baseline.points[index].optimizers)
+        if stepping != set(pair.observed.points[index].optimizers):
+            return
+        if not stepping & moved:
+            yield index
+        moved |= stepping
+
+
+def list_values(trajectory: Trajectory, index: int) -> dict[str, TensorPoint]:
+    """The parameters known before a step, by name.
+
+    In the first step all first values count that are known: those of an optimizer that has not stepped yet are seen
+    when it does.
+    """
+    if index > 0:
+        deep = trajectory.find_deep(trajectory.points[index].step)
+        return {tensor.name: tensor for tensor in deep.tensors} if deep is not None else {}
+    found: dict[str, TensorPoint] = {}
+    moved: set[str] = set()
+    for point in trajectory.points:
+        deep = trajectory.find_deep(point.step)
+        if deep is None:
+            break
+        for tensor in deep.tensors:
+            if tensor.name not in moved:
+                found.setdefault(tensor.name, tensor)
+        moved.update(trajectory.list_tensors(point))
+    return found
+
+
+def _is_same(one: TensorPoint, other: TensorPoint, pair: Pair, ruler: Ruler) -> bool:
+    if ruler.is_exact and one.contents and other.contents:
+        return one.contents == other.contents
+    return ruler.is_same(one.weight_norm, other.weight_norm, pair.index)
+
+
+def _place(pair: Pair, norms: list[tuple[float | None, float | None]]) -> Phase:
+    """The phase of values that differ before a step.
+
+    What is done to parameters from their first update on, as clamping them, belongs to the update; values that they
+    get later were set anew.
+    """
+    optimizers = set(pair.before.optimizers)
+    num_updates = sum(
+        bool(optimizers & set(point.optimizers)) for point in pair.baseline.points[: pair.index]
+    )
+    if num_updates == 0:
+        return Phase.INITIALISATION
+    if num_updates == 1 or _is_rounding(norms):
+        return Phase.OPTIMIZER
+    return Phase.INITIALISATION
+
+
+def _is_rounding(norms: Iterable[tuple[float | None, float | None]]) -> bool:
+    """Whether values differ by no more than another order of summation makes of them."""
+    return all(
+        one is not None and other is not None and measure_distance(one, other) <= SAME_TENSORS
+        for one, other in norms
+    )
+
+
+def _holds_others(pair: Pair) -> bool:
+    """Whether the optimizers of the step hold other tensors, so that the norms of all are of different things."""
+    before, now = pair.baseline.list_tensors(pair.before), pair.observed.list_tensors(pair.now)
+    return set(before) != set(now)

@@ -1,0 +1,160 @@
+"""What differs behind the backward pass of a step: gradients, clipping, rates and updates."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from harness.baselines.pairs import SAME_TENSORS, Difference, tell_ratio
+from harness.baselines.ruler import is_same_rate, measure_distance
+from harness.baselines.trajectory import Phase
+from harness.baselines.trajectory_json import NOT_FINITE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.baselines.pairs import Pair
+    from harness.baselines.ruler import Ruler
+    from harness.baselines.trajectory import DeepPoint, TracePoint
+
+
+def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
+    """Gradients as the optimizers got them, and what clipping made of them."""
+    before, now = pair.before, pair.now
+    if before.was_skipped and now.was_skipped:
+        # They are not finite, and thrown away.
+        return
+    names = list_differing(pair, "gradients") if ruler.is_exact else _list_scaled(pair, ruler)
+    has_same_tensors = _has_same_tensors(pair)
+    is_same_norm = _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler)
+    is_same_clipped = _is_same_norm(before.clipped_norm, now.clipped_norm, pair, ruler)
+    if not names and ((is_same_norm and is_same_clipped) or not has_same_tensors):
+        # The norm of other tensors is another one.
+        return
+    can_tell = before.grad_norm is not None and now.grad_norm is not None
+    is_told_apart = is_same_norm and not is_same_clipped
+    if can_tell and has_same_tensors and (is_told_apart or _is_clipped_elsewhere(pair, names, ruler)):
+        values = (
+            (before.clipped_norm, now.clipped_norm) if is_told_apart else (before.grad_norm, now.grad_norm)
+        )
+        item = "gradients after clipping" if is_told_apart else "norm that clipping finds"
+        yield Difference(Phase.CLIPPING, item, tell_ratio("norm", *values), names)
+        return
+    change = tell_ratio("norm", before.grad_norm or before.clipped_norm, now.grad_norm or now.clipped_norm)
+    item = "gradients" if len(names) != 1 else f"gradient of `{names[0]}`"
+    yield Difference(Phase.GRADIENTS, item, change, names)
+
+
+def _is_clipped_elsewhere(pair: Pair, names: tuple[str, ...], ruler: Ruler) -> bool:
+    """Whether the program clips other gradients, or at another moment, and the gradients themselves are the same.
+
+    The optimizer gets the very gradients of the baseline, though clipping found another norm; or it gets now what
+    the baseline had before clipping.
+    """
+    before, now = pair.before, pair.now
+    if (
+        before.grad_norm is None
+        or now.grad_norm is None
+        or not math.isfinite(before.grad_norm + now.grad_norm)
+    ):
+        return False
+    if _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler):
+        return False
+    if not names:
+        return ruler.is_exact and bool(before.gradients) and bool(now.gradients)
+    return any(
+        one.grad_norm is not None
+        and other.clipped_norm is not None
+        and one.grad_norm != one.clipped_norm
+        and _is_same_norm(one.grad_norm, other.clipped_norm, pair, ruler)
+        for one, other in ((before, now), (now, before))
+    )
+
+
+def _has_same_tensors(pair: Pair) -> bool:
+    """Whether the optimizers of a step hold the same tensors, as far as names tell."""
+    before, now = pair.baseline.list_tensors(pair.before), pair.observed.list_tensors(pair.now)
+    return not before or not now or set(before) == set(now)
+
+
+def _list_scaled(pair: Pair, ruler: Ruler) -> tuple[str, ...]:
+    """Tensors whose gradients, before clipping, differ by far more than rounding can make of them."""
+    if pair.deep is None:
+        return ()
+    tolerance = max(SCALED_TENSORS, SCALED_FACTOR * ruler.find_allowed(pair.index))
+    before, now = unclip(pair.deep[0], pair.before), unclip(pair.deep[1], pair.now)
+    total = max(before.values(), default=0.0)
+    return tuple(
+        name
+        for name, norm in now.items()
+        if (earlier := before.get(name)) is not None
+        and earlier > SCALED_SHARE * total
+        and measure_distance(earlier, norm) > tolerance
+    )
+
+
+SCALED_TENSORS, SCALED_FACTOR, SCALED_SHARE = 0.05, 20.0, 1e-2
+
+
+def unclip(deep: DeepPoint, point: TracePoint) -> dict[str, float]:
+    """The gradient norm of every tensor before clipping, by name."""
+    factor = 1.0
+    if point.grad_norm and point.clipped_norm:
+        factor = point.grad_norm / point.clipped_norm
+    return {tensor.name: tensor.grad_norm * factor for tensor in deep.tensors if tensor.grad_norm is not None}
+
+
+def _is_same_norm(one: float | None, other: float | None, pair: Pair, ruler: Ruler) -> bool:
+    if one is None or other is None:
+        return True
+    # A program that clips tells the norm itself, and sums it up in an order of its own.
+    close = measure_distance(one, other) <= SAME_TENSORS
+    return close if ruler.is_exact else close or ruler.is_same(one, other, pair.index)
+
+
+def list_differing(pair: Pair, kind: str) -> tuple[str, ...]:
+    """Names of the tensors whose fingerprints of a kind differ, of those that both steps have.
+
+    `*` where only all together have one, and nothing where these are not of the same tensors.
+    """
+    before, now = getattr(pair.before, kind), getattr(pair.now, kind)
+    if not before or not now or before == now:
+        return ()
+    names = pair.baseline.list_tensors(pair.before), pair.observed.list_tensors(pair.now)
+    if len(before) != len(names[0]) or len(now) != len(names[1]):
+        return ("*",) if _has_same_tensors(pair) else ()
+    marks = dict(zip(names[0], before, strict=True))
+    return tuple(
+        name
+        for name, mark in zip(names[1], now, strict=True)
+        if marks.get(name, mark) != mark or mark == NOT_FINITE
+    )
+
+
+def compare_rates(pair: Pair) -> Iterator[Difference]:
+    """The learning rate of every group that stepped."""
+    before, now = pair.before.learning_rates, pair.now.learning_rates
+    if len(before) != len(now):
+        yield Difference(
+            Phase.OPTIMIZER, "parameter groups that stepped", f"{len(before)} -> {len(now)}", moves=False
+        )
+        return
+    for group, (one, other) in enumerate(zip(before, now, strict=True)):
+        if not is_same_rate(one, other):
+            name = f"learning rate of group {group}" if len(before) > 1 else "learning rate"
+            yield Difference(Phase.SCHEDULE, name, tell_ratio("", one, other), (str(group),))
+
+
+def compare_updates(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
+    """Which optimizers stepped, and by how much they changed their parameters."""
+    if pair.before.optimizers != pair.now.optimizers:
+        yield Difference(
+            Phase.OPTIMIZER, "optimizers that stepped", f"{pair.before.optimizers} -> {pair.now.optimizers}"
+        )
+    if not ruler.is_exact:
+        return
+    names = list_differing(pair, "updates")
+    if names:
+        item = f"update of `{names[0]}`" if names != ("*",) else "updates"
+        change = tell_ratio("norm", pair.before.update_norm, pair.now.update_norm)
+        yield Difference(Phase.OPTIMIZER, item, change, names)
