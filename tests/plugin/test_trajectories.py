@@ -238,7 +238,7 @@ def test_it(smoke_training, number):
         [
             "baseline *test_it.py.test_it-0.json is empty.",
             "baseline *test_it.py.test_it-1.json can't be read: *",
-            "baseline *test_it.py.test_it-2.json has schema 99; this harness reads up to 1.",
+            "baseline *test_it.py.test_it-2.json has schema 99; this harness reads up to 2.",
         ]
     )
 
