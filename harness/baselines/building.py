@@ -132,6 +132,7 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
             "updates": _fingerprint(trace.updates, has_tensors=has_tensors),
             "weight_norm": _join_digits(trace.weights),
             "num_eval_calls": trace.num_eval_calls,
+            "outputs": _join_outputs(trace.outputs),
         }
     return TracePoint(
         step=seen.step,
@@ -164,6 +165,11 @@ def _name_batch(trace: StepTrace) -> str:
     if others:
         parts.append(f"{zlib.crc32(' '.join(others).encode()):08x}")
     return " ".join(parts)
+
+
+def _join_outputs(outputs: Sequence[str]) -> str:
+    """One fingerprint for what all calls gave; empty where one of them gave nothing that can be told."""
+    return f"{zlib.crc32(' '.join(outputs).encode()):08x}" if outputs and all(outputs) else ""
 
 
 def _tell_shapes(batches: Iterable[Iterable[tuple[int, ...]]]) -> str:

@@ -104,7 +104,8 @@ def compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
 def _place_loss(pair: Pair) -> Phase:
     """The phase a loss belongs to that differs: its own, where what it is computed from is known to be the same."""
     if pair.deep is None:
-        return Phase.FORWARD
+        one, other = pair.before.outputs, pair.now.outputs
+        return Phase.LOSS if one and one == other else Phase.FORWARD
     inputs = [
         one.inputs == other.inputs
         for one, other in zip(pair.deep[0].losses, pair.deep[1].losses, strict=False)

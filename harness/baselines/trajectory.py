@@ -51,6 +51,7 @@ class TracePoint:
         weight_norm: Norm of all parameters of these optimizers before the step, to so many digits that it tells
             equal from different.
         num_eval_calls: Calls of models in eval mode, with gradients recorded; None where they were not counted.
+        outputs: Fingerprint of what models gave in all calls of the step; empty where it is not known.
     """
 
     step: int
@@ -69,6 +70,7 @@ class TracePoint:
     was_skipped: bool = False
     weight_norm: float | None = None
     num_eval_calls: int | None = None
+    outputs: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ COLUMNS = (
     "learning_rates",
     "batch",
     "generators",
+    "outputs",
     "gradients",
     "updates",
     "shapes",

@@ -15,6 +15,8 @@ class StepTrace:
             "python", "numpy", "torch", "cuda".
         given: Fingerprint of the batches that DataLoaders had given until then; empty without one.
         called_with: Fingerprints of what the model was called with, one per micro-batch.
+        outputs: Fingerprints of what the model gave, one per call, its numbers without a dimension left out: a loss
+            that it returns.
         gradients: Norm of the gradient of every parameter as the optimizer got it, one list for each optimizer
             that stepped, in the order of its groups; None without a gradient.
         updates: Norm of the change of every parameter, in the same order; of a sample of the numbers where the
@@ -26,6 +28,7 @@ class StepTrace:
     generators: dict[str, str] = field(default_factory=dict)
     given: str = ""
     called_with: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
     gradients: list[list[float | None]] = field(default_factory=list)
     updates: list[list[float | None]] = field(default_factory=list)
     weights: list[list[float | None]] = field(default_factory=list)

@@ -51,6 +51,14 @@ def fingerprint_tensor(tensor: torch.Tensor) -> str | None:
     return f"{int(_sum_words(local.contiguous()).item()) & 0xFFFFFFFF:08x}"
 
 
+def fingerprint_outputs(value: object) -> str | None:
+    """A fingerprint of every bit of the tensors in a value that have a dimension; None without any."""
+    parts: list[object] = []
+    _collect(value, parts)
+    tensors = [part for part in parts if isinstance(part, torch.Tensor) and part.dim()]
+    return fingerprint_whole(tensors) if tensors else None
+
+
 def fingerprint_whole(value: object) -> str | None:
     """A fingerprint of every bit of the tensors in a value, its other numbers and texts; None without any."""
     parts: list[object] = []

@@ -198,7 +198,10 @@ class ModuleHooks:
                         self._begin(args[0], args[1:], kwargs)
                     except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                         session.note_failure("forward", error)
-                return call(*args, **kwargs)
+                given = call(*args, **kwargs)
+                if (trace := session.ledger.open.trace) is not None and torch.is_grad_enabled():
+                    session.attempt("outputs", trace.note_outputs, given)
+                return given
             finally:
                 self._is_inside = False
 

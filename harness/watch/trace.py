@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.record.trace import StepTrace
-from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators
+from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_outputs
 from harness.watch.gradients import list_parameters, measure_norms
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ class TracedStep:
         if len(self._trace.called_with) < MAX_CALLS:
             with self._session.clock.leave_out():
                 self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
+
+    def note_outputs(self, given: object) -> None:
+        """Takes what the model gave in a call that records a graph."""
+        if len(self._trace.outputs) < MAX_CALLS:
+            with self._session.clock.leave_out():
+                self._trace.outputs.append(fingerprint_outputs(given) or "")
 
     def note_eval_call(self) -> None:
         """Counts a call of a model in eval mode whose graph is recorded, as if it were to train."""

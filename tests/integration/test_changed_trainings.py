@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from harness.baselines.trajectory import Trajectory
 
 
+LATE = 5
+"""The first step that is not watched in depth and not among the first ones either."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Every line that a test changes."""
@@ -49,6 +53,19 @@ class Config:
     is_clamped: bool = False
     draws_python: bool = False
     log_draws_at: int = -1
+    late_smoothing: float = 0.0
+    late_scale: float = 1.0
+
+
+class Model(nn.Sequential):
+    """A model whose outputs are scaled from a step on."""
+
+    scale = 1.0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        given: torch.Tensor = super().forward(inputs)
+        return given if self.scale == 1.0 else given * self.scale
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +84,7 @@ def train(config: Config) -> None:
     )
     if config.extra_draw_at == "before the model":
         torch.rand(1)
-    model = nn.Sequential(
+    model = Model(
         nn.Linear(8, config.width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.width, 4)
     )
     first: Any = model[0]
@@ -90,7 +107,9 @@ def train(config: Config) -> None:
                 random.random()
             if step == config.log_draws_at:
                 torch.rand(1)
-            loss = config.weight * cross_entropy(model(inputs), targets, label_smoothing=config.smoothing)
+            smoothing = config.smoothing if step < LATE else config.late_smoothing
+            model.scale = 1.0 if step < LATE else config.late_scale
+            loss = config.weight * cross_entropy(model(inputs), targets, label_smoothing=smoothing)
             optimizer.zero_grad()
             loss.backward()
             if config.max_norm is not None:
@@ -136,7 +155,7 @@ CHANGES: dict[str, tuple[Config, Phase, int]] = {
     "initialisation": (Config(init_scale=2.0), Phase.INITIALISATION, 0),
     "wider layer": (Config(width=20), Phase.INITIALISATION, 0),
     "dropout": (Config(dropout=0.2), Phase.FORWARD, 0),
-    "label smoothing": (Config(smoothing=0.1), Phase.LOSS, 0),
+    "label smoothing": (Config(smoothing=0.1, late_smoothing=0.1), Phase.LOSS, 0),
     "weight of the loss": (Config(weight=2.0), Phase.LOSS, 0),
     "gradient of a layer": (Config(gradient_scale=2.0), Phase.GRADIENTS, 0),
     "clipping": (Config(max_norm=0.1), Phase.CLIPPING, 0),
@@ -145,6 +164,8 @@ CHANGES: dict[str, tuple[Config, Phase, int]] = {
     "weight decay": (Config(weight_decay=0.1), Phase.OPTIMIZER, 0),
     "clamped weights": (Config(is_clamped=True), Phase.OPTIMIZER, 1),
     "warm-up": (Config(warm_up=4), Phase.SCHEDULE, 0),
+    "label smoothing from step 5 on": (Config(late_smoothing=0.1), Phase.LOSS, LATE),
+    "logits scaled from step 5 on": (Config(late_scale=1.5), Phase.FORWARD, LATE),
 }
 
 
