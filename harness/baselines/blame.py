@@ -46,7 +46,7 @@ def choose_phase(evidence: Evidence) -> Phase:
 
 def _judge_other_step(evidence: Evidence) -> Phase | None:
     """Nothing else of a step can be compared that another optimizer made, or behind updates of other parameters."""
-    is_behind = _holds_others(evidence) and evidence.pair.index > 0
+    is_behind = evidence.pair.index > 0 and (_holds_others(evidence) or _holds_other_number(evidence))
     return Phase.OPTIMIZER if is_behind or is_step_of_another(evidence.pair) else None
 
 
@@ -117,6 +117,15 @@ RULES: tuple[Callable[[Evidence], Phase | None], ...] = (
 
 def _holds_others(evidence: Evidence) -> bool:
     return any(found.item.startswith(HELD) for found in evidence.differences)
+
+
+def _holds_other_number(evidence: Evidence) -> bool:
+    """Whether optimizers hold more or fewer tensors although the models are the same: some that no model names."""
+    is_other_model = bool(evidence.list_changes(Phase.INITIALISATION))
+    return not is_other_model and any(
+        change.name.startswith("optimizer ") and change.name.endswith(" parameters")
+        for change in evidence.list_changes(Phase.OPTIMIZER)
+    )
 
 
 def _is_reached(evidence: Evidence) -> bool:

@@ -55,6 +55,7 @@ class Config:
     log_draws_at: int = -1
     late_smoothing: float = 0.0
     late_scale: float = 1.0
+    has_temperature: bool = True
 
 
 class Model(nn.Sequential):
@@ -94,9 +95,10 @@ def train(config: Config) -> None:
         first.weight.register_hook(lambda gradient: gradient * config.gradient_scale)
     if config.extra_draw_at == "after the model":
         torch.rand(1)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=0.01, betas=config.betas, weight_decay=config.weight_decay
-    )
+    # Of no module, so that nothing names it.
+    temperature = nn.Parameter(torch.tensor(1.0))
+    held = [*model.parameters(), *([temperature] if config.has_temperature else [])]
+    optimizer = torch.optim.AdamW(held, lr=0.01, betas=config.betas, weight_decay=config.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / config.warm_up)
     )
@@ -109,7 +111,9 @@ def train(config: Config) -> None:
                 torch.rand(1)
             smoothing = config.smoothing if step < LATE else config.late_smoothing
             model.scale = 1.0 if step < LATE else config.late_scale
-            loss = config.weight * cross_entropy(model(inputs), targets, label_smoothing=smoothing)
+            loss = config.weight * cross_entropy(
+                model(inputs) * temperature, targets, label_smoothing=smoothing
+            )
             optimizer.zero_grad()
             loss.backward()
             if config.max_norm is not None:
@@ -165,6 +169,7 @@ CHANGES: dict[str, tuple[Config, Phase, int]] = {
     "clamped weights": (Config(is_clamped=True), Phase.OPTIMIZER, 1),
     "warm-up": (Config(warm_up=4), Phase.SCHEDULE, 0),
     "label smoothing from step 5 on": (Config(late_smoothing=0.1), Phase.LOSS, LATE),
+    "a tensor of no module left out of the optimizer": (Config(has_temperature=False), Phase.OPTIMIZER, 1),
     "logits scaled from step 5 on": (Config(late_scale=1.5), Phase.FORWARD, LATE),
 }
 
