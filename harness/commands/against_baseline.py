@@ -126,6 +126,7 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
 
     words = ["harness", "check", "--baseline", options.baseline]
     words += [] if options.baselines == "baselines" else ["--baselines", options.baselines]
+    words += _repeat_options(options)
     request = BaselineRequest(
         test=options.baseline,
         baselines=options.baselines,
@@ -146,6 +147,17 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
             f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines COMMIT:{options.baselines}"
         )
     return request
+
+
+def _repeat_options(options: argparse.Namespace) -> list[str]:
+    """The options that decide what is run and seen: a baseline is accepted of the same run."""
+    words = []
+    for name in ("max_steps", "max_seconds", "ranks", "timeout", "metrics", "loss"):
+        value = getattr(options, name)
+        if value is not None:
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            words += [f"--{name.replace('_', '-')}", shown]
+    return words if options.run_dir == Path() else [*words, "--run-dir", str(options.run_dir)]
 
 
 def compare(run: TrainingRun, request: BaselineRequest, options: argparse.Namespace) -> Comparison:

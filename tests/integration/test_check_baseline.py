@@ -69,6 +69,12 @@ def test_a_command_is_accepted_matches_and_diverges(tmp_path: Path) -> None:
     assert 'Next: harness check --baseline smoke --accept-baselines --reason "initial" -- ' in missing.stdout
     assert json.loads((tmp_path / "out.json").read_text())["trajectory"]["verdict"] == "missing baseline"
 
+    # The same run is accepted: what ends or finds it is said again.
+    short = check(tmp_path, "--baseline", "short", "--max-steps", "4", "--timeout", "90.5")
+    assert (
+        "Next: harness check --baseline short --max-steps 4 --timeout 90.5 --accept-baselines" in short.stdout
+    )
+
     accepted = accept(tmp_path)
     assert accepted.returncode == 0, accepted.stderr
     assert "accepted: smoke: 8 steps, final loss " in accepted.stdout
