@@ -90,7 +90,8 @@ class RevisionShelf:
         if not listed:
             raise UsageError(
                 f"baselines {text} can't be read from git: there is no such folder in that commit, or nothing in "
-                "it, or no such commit here.\nNext: commit the baselines, and name a commit that has them, such as HEAD:baselines."
+                "it, or no such commit here.\n"
+                "Next: commit the baselines, and name a commit that has them, such as HEAD:baselines."
             )
         self._names = sorted(split_names(listed))
 
