@@ -93,7 +93,7 @@ def compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         scales = pair.deep[0].loss_scale, pair.deep[1].loss_scale
         if scales[0] != scales[1]:
             yield Difference(Phase.LOSS, "scale of the GradScaler", f"{scales[0]} -> {scales[1]}")
-    if not ruler.is_same(before.loss, now.loss, pair.index):
+    if not ruler.is_same_loss(before.loss, now.loss, pair.index):
         yield Difference(_place_loss(pair), "loss", tell_ratio("", before.loss, now.loss))
     if before.was_skipped != now.was_skipped:
         yield Difference(
@@ -126,7 +126,7 @@ def _compare_call(
         # Outputs are known of first calls only: of a later one, the model may have given something else.
         phase = Phase.LOSS if is_first and has_same_outputs(pair) else Phase.FORWARD
         yield Difference(phase, f"{INPUTS_OF} {one.name}", "other values")
-    elif not ruler.is_same(one.value, other.value, pair.index):
+    elif not ruler.is_same_loss(one.value, other.value, pair.index):
         phase = Phase.LOSS if one.inputs and one.inputs == other.inputs else _place_loss(pair)
         yield Difference(phase, f"value of {one.name}", tell_ratio("", one.value, other.value))
     if (

@@ -163,14 +163,14 @@ def test_quantised_parameters_do_not_cost_the_trace(dtype: torch.dtype) -> None:
 
 
 def test_numpys_generator_may_be_of_another_kind() -> None:
-    usual = np.random.get_bit_generator()  # noqa: NPY002  the global one
+    usual = np.random.get_bit_generator()
     try:
-        np.random.set_bit_generator(np.random.PCG64(1))  # noqa: NPY002
+        np.random.set_bit_generator(np.random.PCG64(1))
         states = [fingerprint_generators()["numpy"] for _ in range(2)]
         np.random.rand()  # noqa: NPY002
         states.append(fingerprint_generators()["numpy"])
     finally:
-        np.random.set_bit_generator(usual)  # noqa: NPY002
+        np.random.set_bit_generator(usual)
     assert states[0] == states[1] != states[2]
 
 
