@@ -150,8 +150,11 @@ def tell_changed_files(
     shown = [f"{file} ({what})" for file, what in named.items()] + used
     others = [file for file in changed if file not in (*named, *used) and not STORED.search(file)]
     if not observed.project_files and not observed.sources:
-        rest = f"changed are {_list(others, MAX_OTHERS)}" if others else "no file changed"
-        return [f"Since commit {commit} {rest}; which files the program imports is not known."]
+        if not others:
+            return [f"Since commit {commit} no file changed."]
+        return [
+            f"Changed since commit {commit}: {_list(others, MAX_FILES)}; it is not known which the program imports."
+        ]
     if not shown:
         rest = f"; changed are {_list(others, MAX_OTHERS)}" if others else ", nor any other"
         return [f"Since commit {commit} no file changed that the program imports{rest}."]
