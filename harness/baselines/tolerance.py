@@ -17,8 +17,6 @@ from harness.baselines.ruler import ToleranceRuler, measure_distance
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from harness.baselines.trajectory import Trajectory
 
 FLOOR, HALF_FLOOR = 2e-5, 5e-3
@@ -31,7 +29,7 @@ FACTOR = 50.0
 """How much further apart than all steps before it one step may be."""
 LINE_SEARCH, LINE_SEARCH_FACTOR = "LBFGS", 10 * FACTOR
 """It divides by differences of gradients that come close to each other, and its steps part faster."""
-GRADIENT_SHARE = 1e-2
+GRADIENT_SHARE = 0.1
 """The size of a loss that cancels, as a share of the norm of its gradient."""
 HORIZON = 0.05
 """Allowances above it tell nothing from a change: from there on the course of the loss is compared."""
@@ -69,21 +67,15 @@ def build_tolerance(baseline: Trajectory, observed: Trajectory) -> ToleranceRule
 
 
 def _find_loss_size(baseline: Trajectory, observed: Trajectory) -> float:
-    """How large losses are, whatever cancels in single ones.
+    """How large losses are whose terms cancel, as those of a policy do: their gradients do not.
 
-    That of policies cancels in the first step of every batch: its terms sum up to nothing, and their gradients do not.
     Of both runs the smaller size counts, so that one that explodes hides nothing.
     """
-    losses, norms = (
-        min(_find_median(getattr(point, name) for point in run.points) for run in (baseline, observed))
-        for name in ("loss", "grad_norm")
-    )
-    return max(losses, GRADIENT_SHARE * norms)
-
-
-def _find_median(values: Iterable[float | None]) -> float:
-    sizes = [abs(value) for value in values if value is not None and math.isfinite(value)]
-    return statistics.median(sizes) if sizes else 0.0
+    norms = [
+        [point.grad_norm for point in run.points if point.grad_norm and math.isfinite(point.grad_norm)]
+        for run in (baseline, observed)
+    ]
+    return GRADIENT_SHARE * min(statistics.median(found) if found else 0.0 for found in norms)
 
 
 def _has_line_search(trajectory: Trajectory) -> bool:
