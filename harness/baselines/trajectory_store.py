@@ -188,7 +188,7 @@ def parse_trajectory(text: str, place: str) -> Trajectory:
 def _check(trajectory: Trajectory) -> None:
     """Refuses texts where numbers belong, which would only come out when they are compared, and what is no commit."""
     commit = trajectory.provenance.commit
-    if commit is not None and not (isinstance(commit, str) and COMMIT.fullmatch(commit)):
+    if commit is not None and not COMMIT.fullmatch(commit):
         raise ValueError(f"commit is {commit!r}")
     for point in trajectory.points:
         values: dict[str, Any] = {name: getattr(point, name) for name in NUMBERS}
