@@ -164,6 +164,8 @@ class SmokeTraining:
 
         name = getattr(function, "__qualname__", repr(function))
         options = dataclasses.replace(self._options, name=f"{name}()")
+        # The program may change to another folder.
+        folder = Path.cwd()
         try:
             with self._capture() as capture:
                 if capture is not None:
@@ -176,7 +178,7 @@ class SmokeTraining:
         if capture is not None:
             self._keep_trace(run, capture)
         self._note_no_capture(run)
-        return self._keep(run)
+        return self._keep(run, folder=folder)
 
     def command(
         self,
@@ -276,7 +278,7 @@ class SmokeTraining:
     def _keep(
         self,
         run: TrainingRun,
-        folder: Path | None = None,
+        folder: Path,
         relaunch: Callable[[], TrainingRun] | None = None,
     ) -> TrainingRun:
         from harness.record.environment import derive_runner_class  # noqa: PLC0415
@@ -284,7 +286,7 @@ class SmokeTraining:
         run.selection = _choose_rules(self._item)
         self._state.runs.append(run)
         self._state.relaunches.append(relaunch)
-        run.baseline = _build_request(self._item, len(self._state.runs), folder or Path.cwd())
+        run.baseline = _build_request(self._item, len(self._state.runs), folder)
         self._state.runner_class = self._settings["runner_class"] or derive_runner_class(
             run.environment, device=run.device, threads=run.threads
         )

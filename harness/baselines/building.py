@@ -244,13 +244,15 @@ def _build_deep(deep: DeepObservation) -> DeepPoint:
         ),
         tensors=tuple(
             TensorPoint(
-                name=parameter.name,
+                name=name,
                 contents=parameter.fingerprint or "",
                 weight_norm=_shorten(parameter.weight_norm),
                 grad_norm=_shorten(parameter.grad_norm),
                 update_norm=_shorten(parameter.update_norm),
             )
-            for parameter in deep.parameters
+            for name, parameter in zip(
+                number_again(parameter.name for parameter in deep.parameters), deep.parameters, strict=True
+            )
         ),
         in_eval_mode=tuple(deep.modules_in_eval_mode),
         autocast=deep.autocast,

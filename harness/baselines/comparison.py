@@ -168,14 +168,14 @@ def _tell_no_steps(baseline: Trajectory) -> Divergence:
 def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
     """Why the comparison is by tolerance."""
     if baseline.numerics_class == observed.numerics_class:
-        return "compared by tolerance: runs of this kind are not expected to repeat to the last bit"
+        return "runs of this kind are not expected to repeat to the last bit"
     names = sorted(baseline.machine.keys() | observed.machine.keys())
     changes = [
         f"{name} {baseline.machine.get(name, 'none')} -> {observed.machine.get(name, 'none')}"
         for name in names
         if baseline.machine.get(name) != observed.machine.get(name)
     ]
-    return f"compared by tolerance: the baseline was made on another kind of machine ({', '.join(changes)})"
+    return f"the baseline was made on another kind of machine ({', '.join(changes)})"
 
 
 def _is_other_stream(evidence: Evidence) -> bool:

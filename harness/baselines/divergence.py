@@ -104,6 +104,6 @@ def _knows_outputs(pair: Pair) -> bool:
 def count_different(baseline: Sequence[TracePoint], observed: Sequence[TracePoint], ruler: Ruler) -> int:
     """The number of common steps whose losses differ."""
     return sum(
-        not ruler.is_same(one.loss, other.loss, index)
+        not ruler.is_same_loss(one.loss, other.loss, index)
         for index, (one, other) in enumerate(zip(baseline, observed, strict=False))
     )

@@ -93,7 +93,7 @@ def compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         scales = pair.deep[0].loss_scale, pair.deep[1].loss_scale
         if scales[0] != scales[1]:
             yield Difference(Phase.LOSS, "scale of the GradScaler", f"{scales[0]} -> {scales[1]}")
-    if not ruler.is_same(before.loss, now.loss, pair.index):
+    if not ruler.is_same_loss(before.loss, now.loss, pair.index):
         yield Difference(_place_loss(pair), "loss", tell_ratio("", before.loss, now.loss))
     if before.was_skipped != now.was_skipped:
         yield Difference(
@@ -127,7 +127,7 @@ def _compare_call(
         # Outputs are known of first calls only: of a later one, the model may have given something else.
         phase = Phase.LOSS if is_first and has_same_outputs(pair) else Phase.FORWARD
         yield Difference(phase, f"{INPUTS_OF} {one.name}", "other values")
-    elif not ruler.is_same(one.value, other.value, pair.index):
+    elif not _is_same_value(one, other, pair, ruler):
         phase = Phase.LOSS if one.inputs and one.inputs == other.inputs else _place_loss(pair)
         yield Difference(phase, f"value of {one.name}", tell_ratio("", one.value, other.value))
     if (
@@ -137,6 +137,13 @@ def _compare_call(
     ):
         change = tell_ratio("", one.scale, other.scale)
         yield Difference(Phase.LOSS, f"scale with which {one.name} reaches the gradient", change)
+
+
+def _is_same_value(one: LossPoint, other: LossPoint, pair: Pair, ruler: Ruler) -> bool:
+    # One of several losses may be far smaller than all together, which is what the size of losses is about.
+    is_whole = one.value == pair.before.loss and other.value == pair.now.loss
+    is_same = ruler.is_same_loss if is_whole else ruler.is_same
+    return is_same(one.value, other.value, pair.index)
 
 
 def has_other_targets(pair: Pair) -> bool:

@@ -11,6 +11,8 @@ TIMEOUT_S = 30
 DIGEST_LENGTH = 12
 PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color")
 """Against what a user's own configuration makes of a diff."""
+END_OF_OPTIONS = "--end-of-options"
+"""Goes before names of commits from files and command lines: one that begins with a dash is no option of git."""
 
 
 def read_commit(folder: Path) -> str | None:
@@ -48,19 +50,26 @@ def list_changed_files(folder: Path, commit: str) -> list[str] | None:
     top = find_top(folder)
     if top is None:
         return None
-    changed = run_git("diff", *PLAIN_DIFF, "--no-relative", "--name-only", "-z", commit, "--", folder=top)
+    words = ("diff", *PLAIN_DIFF, "--no-relative", "--name-only", "-z", END_OF_OPTIONS, commit, "--")
+    changed = run_git(*words, folder=top)
     if changed is None:
         return None
     others = run_git("ls-files", "--others", "--exclude-standard", "-z", folder=top) or b""
-    names = (changed + others).decode(errors="replace").split("\0")
     below = folder.resolve()
-    return sorted({Path(os.path.relpath(top / name, below)).as_posix() for name in names if name})
+    return sorted(
+        {Path(os.path.relpath(top / name, below)).as_posix() for name in split_names(changed + others)}
+    )
+
+
+def split_names(listed: bytes) -> list[str]:
+    """The paths that git lists with `-z`, as Python names files: they need not be text in UTF-8."""
+    return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
 def find_top(folder: Path) -> Path | None:
     """The top of the work tree that a folder lies in; None outside git."""
     found = run_git("rev-parse", "--show-toplevel", folder=folder)
-    return Path(found.decode().strip()).resolve() if found else None
+    return Path(os.fsdecode(found).removesuffix("\n")).resolve() if found else None
 
 
 def run_git(*words: str, folder: Path) -> bytes | None:

@@ -19,7 +19,10 @@ class Ruler(Protocol):
         """Whether every bit counts, so that fingerprints tell."""
 
     def is_same(self, baseline: float | None, observed: float | None, step: int) -> bool:
-        """Whether a loss or norm of a step is the same; NaN is the same as nothing."""
+        """Whether a norm of a step is the same; NaN is the same as nothing."""
+
+    def is_same_loss(self, baseline: float | None, observed: float | None, step: int) -> bool:
+        """Whether a loss of a step is the same: it may be a sum that cancels, so that rounding is all that is left."""
 
     def find_allowed(self, step: int) -> float:
         """The relative difference allowed in a step."""
@@ -35,6 +38,8 @@ class ExactRuler:
         del step
         return baseline == observed
 
+    is_same_loss = is_same
+
     def find_allowed(self, step: int) -> float:
         """Nothing."""
         del step
@@ -47,29 +52,46 @@ class ToleranceRuler:
 
     Attributes:
         allowed: Largest relative difference by step, from step 0 on; the last one holds for all after it.
+        loss_size: Differences of losses below it are relative to it.
     """
 
     allowed: tuple[float, ...]
+    loss_size: float = 0.0
     is_exact: bool = False
 
     def is_same(self, baseline: float | None, observed: float | None, step: int) -> bool:
         """Whether both are within the tolerance of the step, or one is missing."""
+        return self._is_near(baseline, observed, step, 0.0)
+
+    def is_same_loss(self, baseline: float | None, observed: float | None, step: int) -> bool:
+        """Whether both are within the tolerance of the step for the size that losses have, or one is missing."""
+        return self._is_near(baseline, observed, step, self.loss_size)
+
+    def _is_near(self, baseline: float | None, observed: float | None, step: int, size: float) -> bool:
         if baseline is None or observed is None:
             return True
-        return measure_distance(baseline, observed) <= self.find_allowed(step)
+        distance = measure_distance(baseline, observed, size)
+        # Where everything is allowed, one that is not finite still is not.
+        return math.isfinite(distance) and distance <= self.find_allowed(step)
 
     def find_allowed(self, step: int) -> float:
         """The relative difference allowed in a step."""
         return self.allowed[min(step, len(self.allowed) - 1)]
 
 
-def measure_distance(baseline: float, observed: float) -> float:
-    """The relative difference of two numbers; infinite where one is not finite, and the other not the same."""
+def measure_distance(baseline: float, observed: float, size: float = 0.0) -> float:
+    """The relative difference of two numbers; infinite where one is not finite, and the other not the same.
+
+    Args:
+        baseline: One of them.
+        observed: The other one.
+        size: What the difference is relative to at least.
+    """
     if baseline == observed:
         return 0.0
     if not (math.isfinite(baseline) and math.isfinite(observed)):
         return math.inf
-    return abs(observed - baseline) / max(abs(baseline), abs(observed), TINY)
+    return abs(observed - baseline) / max(abs(baseline), abs(observed), size, TINY)
 
 
 def is_same_rate(baseline: float | None, observed: float | None) -> bool:

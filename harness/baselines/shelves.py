@@ -6,7 +6,7 @@ import fnmatch
 from typing import TYPE_CHECKING, Protocol
 
 from harness.baselines.files import RESTORE
-from harness.baselines.revisions import run_git
+from harness.baselines.revisions import END_OF_OPTIONS, run_git, split_names
 from harness.errors import BaselineError, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ class FolderShelf:
 
 
 class RevisionShelf:
-    """A folder as a commit has it, whatever the work tree holds: `GOOD:baselines`.
+    """A folder as a commit has it, whatever the work tree holds: `GOOD:baselines`, from the top of the repository.
+
+    `GOOD:./baselines` is looked for in the folder of this machine that `repository` is.
 
     Raises:
         UsageError: The commit or the folder in it is not there.
@@ -82,13 +84,16 @@ class RevisionShelf:
         self._revision, _, folder = text.partition(":")
         self._folder = folder.rstrip("/")
         self._repository = repository
-        listed = run_git("ls-tree", "-r", "--name-only", "-z", f"{text.rstrip('/')}", folder=repository)
-        if listed is None:
+        # The full tree: otherwise git looks in the folder for the path that leads to the repository's folder.
+        words = ("ls-tree", "-r", "--full-tree", "--name-only", "-z", END_OF_OPTIONS, text.rstrip("/"))
+        listed = run_git(*words, folder=repository)
+        if not listed:
             raise UsageError(
-                f"baselines {text} can't be read from git: there is no such folder in that commit, or no such "
-                "commit here.\nNext: commit the baselines, and name a commit that has them, such as HEAD:baselines."
+                f"baselines {text} can't be read from git: there is no such folder in that commit, or nothing in "
+                "it, or no such commit here.\n"
+                "Next: commit the baselines, and name a commit that has them, such as HEAD:baselines."
             )
-        self._names = sorted(name for name in listed.decode(errors="replace").split("\0") if name)
+        self._names = sorted(split_names(listed))
 
     def list_files(self, pattern: str) -> list[str]:
         """Names of the files that match a pattern, sorted."""
@@ -103,7 +108,7 @@ class RevisionShelf:
         """
         if name not in self._names:
             return None
-        content = run_git("cat-file", "blob", self.locate(name), folder=self._repository)
+        content = run_git("cat-file", "blob", END_OF_OPTIONS, self.locate(name), folder=self._repository)
         try:
             return None if content is None else content.decode()
         except UnicodeDecodeError as error:

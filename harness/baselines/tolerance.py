@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
 FLOOR, HALF_FLOOR = 2e-5, 5e-3
 """Relative differences of the first loss, in single and in half precision; see docs/detection.md for measured ones."""
+LATER_FLOOR = 1e-4
+"""From the second step on: one update made 5.5e-5 between instruction sets of a first loss that was the same."""
 GROWTH = 1.15
 """Growth of the floor from step to step, where nothing was seen to differ by more."""
 FACTOR = 50.0
-"""How much further apart than all steps before it one step may be; LBFGS reaches 40."""
+"""How much further apart than all steps before it one step may be."""
+LINE_SEARCH, LINE_SEARCH_FACTOR = "LBFGS", 10 * FACTOR
+"""It divides by differences of gradients that come close to each other, and its steps part faster."""
+GRADIENT_SHARE = 0.1
+"""The size of a loss that cancels, as a share of the norm of its gradient."""
 HORIZON = 0.05
 """Allowances above it tell nothing from a change: from there on the course of the loss is compared."""
 HALF_PRECISION = ("bfloat16", "float16")
@@ -39,20 +45,41 @@ CORRELATED_STEPS = 4
 def build_tolerance(baseline: Trajectory, observed: Trajectory) -> ToleranceRuler:
     """The allowance for every step that both runs have; infinite beyond the horizon."""
     floor = HALF_FLOOR if _is_half(baseline) or _is_half(observed) else FLOOR
+    factor = LINE_SEARCH_FACTOR if _has_line_search(baseline) or _has_line_search(observed) else FACTOR
+    loss_size = _find_loss_size(baseline, observed)
     allowed: list[float] = []
     grown, seen = floor, 0.0
-    for one, other in zip(baseline.points, observed.points, strict=False):
-        now = max(grown, FACTOR * seen)
+    for step, (one, other) in enumerate(zip(baseline.points, observed.points, strict=False)):
+        now = max(grown, LATER_FLOOR if step else 0.0, factor * seen)
         if now > max(HORIZON, floor):
             # The last one holds for all steps after it.
             allowed.append(math.inf)
             break
         allowed.append(now)
         grown *= GROWTH
-        for before, after in ((one.loss, other.loss), (one.grad_norm, other.grad_norm)):
+        for before, after, size in (
+            (one.loss, other.loss, loss_size),
+            (one.grad_norm, other.grad_norm, 0.0),
+        ):
             if before is not None and after is not None and math.isfinite(before) and math.isfinite(after):
-                seen = max(seen, measure_distance(before, after))
-    return ToleranceRuler(tuple(allowed))
+                seen = max(seen, measure_distance(before, after, size))
+    return ToleranceRuler(tuple(allowed), loss_size)
+
+
+def _find_loss_size(baseline: Trajectory, observed: Trajectory) -> float:
+    """How large losses are whose terms cancel, as those of a policy do: their gradients do not.
+
+    Of both runs the smaller size counts, so that one that explodes hides nothing.
+    """
+    norms = [
+        [point.grad_norm for point in run.points if point.grad_norm and math.isfinite(point.grad_norm)]
+        for run in (baseline, observed)
+    ]
+    return GRADIENT_SHARE * min(statistics.median(found) if found else 0.0 for found in norms)
+
+
+def _has_line_search(trajectory: Trajectory) -> bool:
+    return any(LINE_SEARCH in str(value) for value in trajectory.settings.get(Phase.OPTIMIZER, {}).values())
 
 
 def _is_half(trajectory: Trajectory) -> bool:

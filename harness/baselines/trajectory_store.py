@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ SCHEMA_VERSION = 2
 FOLDER = "trajectories"
 FIRST = ("test", "numerics_class", "provenance")
 """What a reader looks for comes first."""
+COMMIT = re.compile(r"[0-9a-f]{7,64}")
 NUMBERS = tuple(entry.name for entry in fields(TracePoint) if entry.type == "float | None")
 
 
@@ -184,7 +186,10 @@ def parse_trajectory(text: str, place: str) -> Trajectory:
 
 
 def _check(trajectory: Trajectory) -> None:
-    """Refuses texts where numbers belong, which would only come out when they are compared."""
+    """Refuses texts where numbers belong, which would only come out when they are compared, and what is no commit."""
+    commit = trajectory.provenance.commit
+    if commit is not None and not COMMIT.fullmatch(commit):
+        raise ValueError(f"commit is {commit!r}")
     for point in trajectory.points:
         values: dict[str, Any] = {name: getattr(point, name) for name in NUMBERS}
         if isinstance(point.step, bool) or not isinstance(point.step, int):

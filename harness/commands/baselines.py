@@ -249,7 +249,7 @@ def _find(shelf: Shelf, name: str, of_class: str | None) -> tuple[Trajectory, li
 
 def _read_side(side: str, options: argparse.Namespace, shelf: Shelf) -> Trajectory:
     """The trajectory that a side of a comparison names."""
-    from harness.baselines.revisions import run_git  # noqa: PLC0415  late
+    from harness.baselines.revisions import END_OF_OPTIONS, run_git  # noqa: PLC0415  late
     from harness.baselines.shelves import RevisionShelf  # noqa: PLC0415
     from harness.baselines.trajectory_store import parse_trajectory  # noqa: PLC0415
 
@@ -262,7 +262,7 @@ def _read_side(side: str, options: argparse.Namespace, shelf: Shelf) -> Trajecto
                 f"baseline {side} can't be read: {error}.\nNext: name another file."
             ) from error
     if ":" in side and side.endswith(".json"):
-        content = run_git("cat-file", "blob", side, folder=Path.cwd())
+        content = run_git("cat-file", "blob", END_OF_OPTIONS, side, folder=Path.cwd())
         if content is None:
             raise BaselineError(
                 f"{side} is not in git: no such file in that commit, or no such commit here.\n"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.baselines.revisions import END_OF_OPTIONS
 from harness.commands.history import add_launches, find_root, open_history, pin_release
 from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import ObservationError, UsageError
@@ -210,7 +211,8 @@ def _find_former(
 
 def list_commits(root: Path, before: str, last: str) -> list[str] | None:
     """One line for each commit after `before` up to `last`, newest first; None where git has no answer."""
-    command = ["git", "-C", str(root), "log", "--oneline", "--no-decorate", f"{before}..{last}", "--"]
+    words = ("log", "--oneline", "--no-decorate", END_OF_OPTIONS, f"{before}..{last}", "--")
+    command = ["git", "-C", str(root), *words]
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=GIT_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):

@@ -88,7 +88,7 @@ def tell_accepted(result: TrajectoryResult) -> str:
     if divergence is not None:
         parts.append(f"first difference: {_tell_first(divergence)}")
     elif result.is_of_own_class and result.comparison and result.comparison.reason:
-        parts.append(result.comparison.reason)
+        parts.append(f"compared by tolerance: {result.comparison.reason}")
     return head + ", ".join(parts)
 
 
@@ -149,6 +149,12 @@ def tell_changed_files(
     used = [file for file in observed.project_files if file in changed and file not in named]
     shown = [f"{file} ({what})" for file, what in named.items()] + used
     others = [file for file in changed if file not in (*named, *used) and not STORED.search(file)]
+    if not observed.project_files and not observed.sources:
+        if not others:
+            return [f"Since commit {commit} no file changed."]
+        return [
+            f"Changed since commit {commit}: {_list(others, MAX_FILES)}; it is not known which the program imports."
+        ]
     if not shown:
         rest = f"; changed are {_list(others, MAX_OTHERS)}" if others else ", nor any other"
         return [f"Since commit {commit} no file changed that the program imports{rest}."]
@@ -223,4 +229,5 @@ def _count(number: int, noun: str) -> str:
 
 def _list(names: Sequence[str], most: int) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    # Names of files need not be text that can be written; reports are.
+    return ", ".join(names[:most]).encode(errors="replace").decode() + more

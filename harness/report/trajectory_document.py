@@ -77,8 +77,9 @@ def _describe_band(result: TrajectoryResult) -> dict[str, list[list[float]]]:
     band: dict[str, list[list[float]]] = {}
     for metric in BANDED:
         curve = pick_curve(baseline, metric)
+        size = ruler.loss_size if metric == "loss" else 0.0
         rows = [
-            [point.step, value - allowed * abs(value), value + allowed * abs(value)]
+            [point.step, value - allowed * max(abs(value), size), value + allowed * max(abs(value), size)]
             for index, point in enumerate(baseline.points[: len(result.observed.points)])
             if (value := curve.get(point.step)) is not None
             and math.isfinite(allowed := ruler.find_allowed(index))

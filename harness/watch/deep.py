@@ -25,7 +25,7 @@ from harness.watch.fingerprints import (
     fingerprint_whole,
 )
 from harness.watch.flow import GradientFlow
-from harness.watch.gradients import list_parameters, read_norms
+from harness.watch.gradients import as_floats, list_parameters, read_norms
 from harness.watch.graph import find_grown_shape
 from harness.watch.inputs import measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
@@ -197,7 +197,7 @@ class DeepStep:
         changes = [before for _, before, _ in copies]
         with torch.no_grad():
             nows = [
-                _local(parameter).reshape(-1)[::stride]
+                as_floats(_local(parameter).reshape(-1)[::stride])
                 for parameter, (_, _, stride) in zip(held, copies, strict=True)
             ]
             # In place: the sign does not matter, and new memory takes as long as the difference.
@@ -328,7 +328,7 @@ class DeepStep:
             self.record.num_sampled_updates += stride > 1
         else:
             self._num_copied_bytes += num_bytes
-        self._copies[id(parameter)] = (parameter, local.reshape(-1)[::stride].clone(), stride)
+        self._copies[id(parameter)] = (parameter, as_floats(local.reshape(-1)[::stride].clone()), stride)
 
 
 def _describe_backward(loss: torch.Tensor) -> BackwardObservation:

@@ -92,12 +92,30 @@ def fingerprint_generators() -> dict[str, str]:
     # Of whole numbers alone, a hash is the same in every process.
     found = {"python": f"{zlib.crc32(repr((version, hash(words), gauss)).encode()):08x}"}
     if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
-        _, key, *rest = numpy.random.get_state()
-        found["numpy"] = f"{zlib.crc32(repr(rest).encode(), zlib.crc32(key.tobytes())):08x}"
+        found["numpy"] = _fingerprint_numpy(numpy.random.get_state(legacy=False))
     found["torch"] = fingerprint_tensor(torch.get_rng_state()) or ""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda"] = fingerprint_tensor(torch.cuda.get_rng_state()) or ""
     return found
+
+
+def _fingerprint_numpy(state: Mapping[str, Any]) -> str:
+    """A fingerprint of the global generator; a program may have set another kind of one."""
+    if state["bit_generator"] == "MT19937":
+        rest = [state["state"]["pos"], state["has_gauss"], state["gauss"]]
+        return f"{zlib.crc32(repr(rest).encode(), zlib.crc32(state['state']['key'].tobytes())):08x}"
+    parts: list[object] = []
+    _list_state(state, parts)
+    return f"{zlib.crc32(repr(parts).encode()):08x}"
+
+
+def _list_state(state: Any, parts: list[object]) -> None:
+    if isinstance(state, Mapping):
+        for name, part in state.items():
+            parts.append(name)
+            _list_state(part, parts)
+    else:
+        parts.append(state.tobytes() if hasattr(state, "tobytes") else state)
 
 
 @functools.lru_cache(maxsize=1024)

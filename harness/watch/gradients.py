@@ -172,25 +172,40 @@ def read_norms(tensors: Tensors) -> list[float]:
     if not tensors:
         return []
     with torch.no_grad():
-        norms = measure_norms(tensors)
-        if any(norm.dtype is not norms[0].dtype for norm in norms):
-            norms = [norm.float() for norm in norms]
-        return torch.stack(norms).tolist()
+        return torch.stack(list(measure_norms(tensors))).tolist()
 
 
 def measure_norms(tensors: Tensors) -> Tensors:
-    """The Euclidean norm of each tensor, of this rank's shard where it is sharded."""
+    """The Euclidean norm of each tensor, of this rank's shard where it is sharded.
+
+    In single precision also where the tensors have half of it, or no fractions at all: 8 bits tell little, and squares
+    overflow. All in double precision where one has that.
+    """
     if PLAIN.issuperset(map(type, tensors)) and len({tensor.get_device() for tensor in tensors}) == 1:
         try:
-            return torch._foreach_norm(tensors)  # noqa: SLF001  no public name; half the time of a loop
-        except NotImplementedError:
-            # Some are sparse, which is not looked for: in every step that takes as long as two of the norms.
+            return torch._foreach_norm(tensors, 2, torch.float32)  # noqa: SLF001  no public name; half a loop's time
+        except RuntimeError:
+            # Some are sparse, double or whole numbers, which is not looked for: in every step that takes as long as
+            # two of the norms.
             pass
-    local = [getattr(tensor, "_local_tensor", tensor) for tensor in tensors]
+    dense = [_list_numbers(getattr(tensor, "_local_tensor", tensor)) for tensor in tensors]
+    precision = torch.float64 if any(tensor.dtype is torch.float64 for tensor in dense) else torch.float32
     if (
-        all(tensor.layout is torch.strided for tensor in local)
-        and len({tensor.device for tensor in local}) == 1
+        all(tensor.layout is torch.strided for tensor in dense)
+        and len({tensor.device for tensor in dense}) == 1
     ):
-        return torch._foreach_norm(local)  # noqa: SLF001  no public name
-    dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in local]
-    return [torch.linalg.vector_norm(tensor).to(dense[0].device) for tensor in dense]
+        return torch._foreach_norm(dense, 2, precision)  # noqa: SLF001  no public name
+    return [torch.linalg.vector_norm(tensor, dtype=precision).to(dense[0].device) for tensor in dense]
+
+
+def _list_numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers of a tensor as real ones that a norm can be taken of."""
+    numbers = as_floats(tensor.coalesce().values() if tensor.is_sparse else tensor)
+    return torch.view_as_real(numbers.resolve_conj()) if numbers.is_complex() else numbers
+
+
+def as_floats(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, as floats where it has whole numbers or 8 bits, such as quantised weights: these do not subtract."""
+    if tensor.is_complex() or (tensor.is_floating_point() and tensor.element_size() > 1):
+        return tensor
+    return tensor.float()

@@ -6,6 +6,7 @@ only, because it slows every module call; afterwards their class is listened to.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import weakref
 from threading import get_ident
@@ -112,8 +113,12 @@ class ModuleHooks:
                 continue
             seen |= members
             kind = type(unwrap(root)).__name__
-            same = sum(owner.rstrip("0123456789") == kind for owner, _ in owners)
-            owners.append((f"{kind}{same + 1}" if same else kind, root))
+            taken = {owner for owner, _ in owners}
+            # A class may have the name that a second one of another class would get.
+            numbered = (f"{kind}{number}" for number in itertools.count(2))
+            owners.append(
+                (next(name for name in itertools.chain([kind], numbered) if name not in taken), root)
+            )
         names: dict[int, str] = {}
         for owner, root in owners:
             for name, parameter in root.named_parameters():

@@ -401,8 +401,8 @@ class Observer:
         roots = self._modules.find_roots()
         run.modules = describe_modules(roots)
         kinds = {type(module) for root in roots for module in root.modules()}
-        run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()])
-        run.project_files = list_project_files()
+        run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()], self._session.folder)
+        run.project_files = list_project_files(self._session.folder)
 
 
 class _KeptSteps:

@@ -61,38 +61,50 @@ def _list_settings(module: nn.Module) -> str:
     return ", ".join(shown[:MAX_SETTINGS])
 
 
-def find_sources(kinds: Iterable[type]) -> dict[str, str]:
-    """The file of every class that is the project's own, relative to the working directory, by class."""
+def find_folder() -> Path:
+    """The working directory; one in which no file lies where it has been deleted."""
+    try:
+        return Path.cwd().resolve()
+    except OSError:
+        return Path(os.devnull)
+
+
+def find_sources(kinds: Iterable[type], folder: Path) -> dict[str, str]:
+    """The file of every class that is the project's own, relative to the folder the program began in, by class."""
     found = {}
     for kind in kinds:
         try:
             path = inspect.getsourcefile(kind)
         except (TypeError, OSError):
             continue
-        if path is not None and (own := name_own_file(path)) is not None:
+        if path is not None and (own := name_own_file(path, folder)) is not None:
             found[kind.__name__] = own
     return found
 
 
-def list_project_files() -> list[str]:
-    """The Python files of the project that this process has imported, relative to the working directory, sorted."""
+def list_project_files(folder: Path) -> list[str]:
+    """The Python files of the project that this process has imported, relative to the folder it began in, sorted."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    own = {name_own_file(path) for path in files if isinstance(path, str) and path.endswith(".py")}
+    own = {name_own_file(path, folder) for path in files if isinstance(path, str) and path.endswith(".py")}
     return sorted(path for path in own if path is not None)
 
 
-def name_own_file(path: str) -> str | None:
-    """A file's path from the working directory; None for what is installed, and for what lies outside of it."""
+def name_own_file(path: str, folder: Path) -> str | None:
+    """A file's path from a folder; None for what is installed, and for what lies outside of the folder.
+
+    Args:
+        path: Where it is; relative to the folder too.
+        folder: Where the program began: by now it may work in another one.
+    """
     # Resolving takes a while, and thousands of files are imported: most are told by their text.
     if any(mark in path for mark in INSTALLED) or path.startswith(_list_libraries()):
         return None
-    whole = Path(path).resolve()
+    whole = (folder / path).resolve()
     if any(mark in str(whole) for mark in INSTALLED) or str(whole).startswith(_list_libraries()):
         return None
     if whole.is_relative_to(OWN_FOLDER) or not whole.is_file():
         return None
-    relative = os.path.relpath(whole)
-    return None if relative.startswith(os.pardir) else relative
+    return str(whole.relative_to(folder)) if whole.is_relative_to(folder) else None
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.record.observation import RunObservation
 from harness.watch.options import Depth
+from harness.watch.provenance import find_folder
 from harness.watch.steps import StepLedger
 from harness.watch.taps import TapSet
 from harness.watch.timing import PhaseClock
@@ -35,6 +36,8 @@ class Session:
         is_prompt: bool = False,
     ) -> None:
         self.options = options
+        # The program may change to another folder.
+        self.folder = find_folder()
         self.run = RunObservation()
         self.clock = PhaseClock()
         self.ledger = StepLedger(self._hand_on, is_prompt=is_prompt)

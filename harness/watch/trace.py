@@ -9,7 +9,7 @@ import torch
 
 from harness.record.trace import StepTrace
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_outputs
-from harness.watch.gradients import list_parameters, measure_norms
+from harness.watch.gradients import as_floats, list_parameters, measure_norms
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -111,7 +111,7 @@ class TracedStep:
 
 def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor | None:
     """The norm of each tensor, on their device; None without any."""
-    return torch.stack([norm.float() for norm in measure_norms(tensors)]) if tensors else None
+    return torch.stack(list(measure_norms(tensors))) if tensors else None
 
 
 def _sample(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -119,4 +119,4 @@ def _sample(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
     local = [getattr(parameter, "_local_tensor", parameter).detach() for parameter in parameters]
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in local)
     stride = -(-num_bytes // MAX_COPIED_BYTES)
-    return local if stride <= 1 else [tensor.reshape(-1)[::stride] for tensor in local]
+    return [as_floats(tensor if stride <= 1 else tensor.reshape(-1)[::stride]) for tensor in local]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -372,3 +373,32 @@ def test_without_matplotlib_nothing_fails(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["note: pictures of trajectories need matplotlib: pip install *plots*"])
     summary = (project.path / "harness-report/summary.md").read_text(encoding="utf-8")
     assert "- pictures of trajectories need matplotlib: pip install " in summary
+
+
+def test_files_are_named_from_where_a_program_began_that_changes_folder(project: pytest.Pytester) -> None:
+    project.makepyfile(net=TORCH)
+    project.makepyfile(
+        test_it="""
+        import os
+        import pytest
+        import net
+
+
+        def train(folder):
+            os.chdir(folder)
+            net.train()
+
+
+        @pytest.mark.smoke_training(seed=0, baseline=True)
+        def test_it(smoke_training, tmp_path):
+            smoke_training(train, tmp_path)
+        """
+    )
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false")
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", *identity, *words], cwd=project.path, check=True)
+    project.runpytest_subprocess(*ACCEPT).assert_outcomes(passed=1)
+    project.makepyfile(net=TORCH.replace("0.05", "0.06"))
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["Changed since commit *, of the files that the program imports: net.py*"])

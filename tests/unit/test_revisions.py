@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from harness.baselines.revisions import (
     run_git,
 )
 from harness.baselines.shelves import FolderShelf, RevisionShelf, open_shelf
+from harness.commands.trend import list_commits
 from harness.errors import BaselineError, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +61,37 @@ def test_commit_and_changes_are_read_from_any_folder_of_the_work_tree(git: Git, 
     git("commit", "--quiet", "--message", "second")
     assert list_changed_files(tmp_path, first) == ["sub/a.py", "sub/größer.py"]
     assert list_changed_files(tmp_path, "HEAD") == []
+
+
+def test_a_path_that_is_no_text_is_the_name_that_python_has_for_it(git: Git, tmp_path: Path) -> None:
+    git("status")
+    path = tmp_path / os.fsdecode(b"caf\xe9.py")
+    path.write_text("new\n")
+    (found,) = list_changed_files(tmp_path, "HEAD") or []
+    assert (tmp_path / found).is_file()
+    folder = tmp_path.parent / os.fsdecode(b"caf\xe9")
+    tmp_path.rename(folder)
+    assert find_top(folder / "sub") == folder.resolve()
+    folder.rename(tmp_path)
+
+
+def test_a_commit_is_no_option_of_git(git: Git, tmp_path: Path) -> None:
+    git("status")
+    written = tmp_path / "written"
+    assert list_changed_files(tmp_path, f"--output={written}") is None
+    assert list_commits(tmp_path, f"--output={written}", "HEAD") is None
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("written")] == []
+    with pytest.raises(UsageError, match="can't be read from git"):
+        RevisionShelf("--help", tmp_path)
+
+
+def test_baselines_of_a_commit_are_found_from_any_folder(git: Git, tmp_path: Path) -> None:
+    git("mv", "baselines", "sub/baselines")
+    git("commit", "--quiet", "--message", "moved")
+    for text in ("HEAD:sub/baselines", "HEAD:./baselines"):
+        shelf = open_shelf(text, root=tmp_path / "sub")
+        assert shelf.list_files("trajectories/*/*.json") == ["trajectories/cpu/x.json"]
+        assert shelf.read("trajectories/cpu/x.json") == "{}\n"
 
 
 def test_the_digest_tells_differences_apart_and_leaves_the_baselines_out(git: Git, tmp_path: Path) -> None:
@@ -135,9 +168,12 @@ def test_baselines_are_read_as_a_commit_has_them(git: Git, tmp_path: Path) -> No
     assert open_shelf("HEAD~1:baselines", root=tmp_path).read("trajectories/cpu/x.json") == "{}\n"
 
 
-@pytest.mark.parametrize("text", ["HEAD:nowhere", "no-such-commit:baselines"])
-def test_a_commit_or_folder_that_is_not_there_is_told(git: Git, tmp_path: Path, text: str) -> None:
-    git("status")
+@pytest.mark.parametrize("text", ["HEAD:nowhere", "no-such-commit:baselines", "HEAD:"])
+def test_a_commit_or_folder_that_is_not_there_or_holds_nothing_is_told(
+    git: Git, tmp_path: Path, text: str
+) -> None:
+    git("rm", "-r", "--quiet", ".")
+    git("commit", "--quiet", "--message", "gone")
     with pytest.raises(UsageError, match=f"baselines {text} can't be read from git: .*\nNext: commit"):
         open_shelf(text, root=tmp_path)
 

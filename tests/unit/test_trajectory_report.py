@@ -124,6 +124,31 @@ def test_where_nothing_that_it_imports_changed_the_message_says_so(
     assert told in tell_divergence(make_result(), changed)
 
 
+def test_where_it_is_not_known_what_it_imports_the_message_says_so(make_result: MakeResult) -> None:
+    result = make_result()
+    unknown = replace(result, observed=replace(result.observed, sources={}, project_files=()))
+    told = "Changed since commit 1a2b3c4: net.py; it is not known which the program imports."
+    assert told in tell_divergence(unknown, ["net.py"])
+    assert "Since commit 1a2b3c4 no file changed." in tell_divergence(unknown, [])
+
+
+def test_names_of_files_that_are_no_text_can_be_written(make_result: MakeResult) -> None:
+    told = "\n".join(tell_divergence(make_result(), ["caf\udce9.txt"]))
+    assert "changed are caf?.txt." in told
+
+
+def test_how_it_was_compared_is_told_once(make_result: MakeResult) -> None:
+    comparison = TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=DIVERGENCE, reason="why")
+    result = make_result(comparison=comparison)
+    assert "Compared by tolerance: why" in tell_divergence(result)
+    matching = replace(result, verdict=TrajectoryVerdict.MATCHES)
+    assert tell_outcome(matching) == "matches its baseline in 4 steps, by tolerance: why"
+    accepted = replace(matching, comparison=replace(comparison, divergence=None))
+    assert tell_accepted(replace(accepted, verdict=TrajectoryVerdict.ACCEPTED)).endswith(
+        ", compared by tolerance: why"
+    )
+
+
 def test_without_a_commit_no_file_is_spoken_of(make_result: MakeResult) -> None:
     result = make_result()
     assert result.baseline is not None

@@ -125,6 +125,11 @@ def put(document: dict[str, Any], column: str, value: object) -> None:
         (lambda document: document.update(points=[]), "holds no step"),
         (lambda document: document.update(points=[1]), "incomplete"),
         (lambda document: document.update(unknown=1), "incomplete: .*unknown"),
+        (
+            lambda document: document["provenance"].update(commit="--output=x"),
+            "incomplete: commit is '--output=x'",
+        ),
+        (lambda document: document["provenance"].update(commit=1234567), "incomplete: "),
         (lambda document: put(document, "loss", "3.0"), "incomplete: loss of step 0 is '3.0'"),
         (lambda document: put(document, "step", "0"), "incomplete: step is '0'"),
         (

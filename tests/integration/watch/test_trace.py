@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.record.observation import StepObservation
 from harness.watch import trace
+from harness.watch.fingerprints import fingerprint_generators
 from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
 from tests.integration.watch.programs import (
@@ -108,6 +109,90 @@ def test_norms_are_those_of_the_gradients_and_changes_of_every_parameter() -> No
         assert found.gradients == [pytest.approx(gradients)]
         assert found.updates == [pytest.approx(changes)]
         assert found.weights == [pytest.approx(weights)]
+
+
+def step_once(parameter: nn.Parameter, gradient: torch.Tensor, *others: nn.Parameter) -> StepTrace:
+    """The trace of one step of SGD, after another one, with a given gradient."""
+
+    def train() -> None:
+        optimizer = torch.optim.SGD([parameter, *others], lr=1.0)
+        for _ in range(2):
+            (parameter * gradient).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return list_traces(train)[-1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "relative"),
+    [
+        (torch.bfloat16, 1.0, 1e-6),
+        (torch.float16, 1e4, 1e-6),
+        (torch.float64, 1.0, 1e-15),
+        (torch.complex64, 1.0, 1e-6),
+    ],
+)
+def test_norms_have_the_digits_that_tell_equal_from_different(
+    dtype: torch.dtype, size: float, relative: float
+) -> None:
+    gradient = (torch.linspace(0.1, 1.0, 99, dtype=torch.float64) * size).to(dtype)
+    parameter = nn.Parameter(torch.zeros(99, dtype=dtype))
+    if dtype.is_complex:
+        gradient = gradient * 1j
+        found = list_traces(lambda: step_complex(parameter, gradient))[-1]
+    else:
+        found = step_once(parameter, gradient)
+    wide = gradient.to(torch.complex128 if dtype.is_complex else torch.float64)
+    assert found.gradients == [[pytest.approx(float(torch.linalg.vector_norm(wide)), rel=relative, abs=0.0)]]
+
+
+def step_complex(parameter: nn.Parameter, gradient: torch.Tensor) -> None:
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    (parameter * gradient.conj()).real.sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.float8_e4m3fn])
+def test_quantised_parameters_do_not_cost_the_trace(dtype: torch.dtype) -> None:
+    numbers = nn.Parameter(torch.ones(3).to(dtype), requires_grad=False)
+    found = step_once(nn.Parameter(torch.zeros(2)), torch.tensor([3.0, 4.0]), numbers)
+    assert found.gradients == [[5.0, None]]
+    assert found.weights == [[5.0, pytest.approx(3**0.5)]]
+    assert found.updates == [[5.0, 0.0]]
+
+
+def test_numpys_generator_may_be_of_another_kind() -> None:
+    # Unknown to its types.
+    generators: Any = np.random
+    usual = generators.get_bit_generator()
+    try:
+        generators.set_bit_generator(np.random.PCG64(1))
+        states = [fingerprint_generators()["numpy"] for _ in range(2)]
+        np.random.rand()  # noqa: NPY002
+        states.append(fingerprint_generators()["numpy"])
+    finally:
+        generators.set_bit_generator(usual)
+    assert states[0] == states[1] != states[2]
+
+
+def test_models_of_one_class_have_names_of_their_own() -> None:
+    class Net2(nn.Linear):
+        pass
+
+    class Net(nn.Linear):
+        pass
+
+    with Observer(ObserverOptions(depth=Depth.DEEP, traced_steps=2)) as observer:
+        models = [kind(8, 4) for kind in (Net2, Net2, Net, Net)]
+        optimizer = torch.optim.SGD([p for model in models for p in model.parameters()], lr=0.1)
+        for inputs, targets in build_batches(2):
+            optimizer.zero_grad()
+            cross_entropy(sum(model(inputs) for model in models), targets).backward()
+            optimizer.step()
+    owners = ("Net2", "Net22", "Net", "Net3")
+    names = [f"{owner}.{part}" for owner in owners for part in ("weight", "bias")]
+    assert observer.observation.optimizers[0].groups[0].parameters == names
 
 
 def test_calls_in_eval_mode_count_where_their_graph_is_recorded() -> None:

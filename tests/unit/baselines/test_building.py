@@ -16,7 +16,7 @@ from harness.baselines.building import (
 from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
-from harness.record.deep import DeepObservation, ModuleObservation
+from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
 from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.observation import (
     ClippingCall,
@@ -164,6 +164,15 @@ def test_modules_of_several_models_that_are_called_alike_are_told_apart(
     (deep,) = build(make_run, observe(deep_steps=[DeepObservation(0, modules=modules)])).deep
     assert deep.outputs == {"Linear": "aa", "Linear (2)": "bb"}
     assert number_again(["a", "b", "a", "a"]) == ["a", "b", "a (2)", "a (3)"]
+
+
+def test_tensors_that_are_called_alike_are_all_kept(make_run: Callable[..., TrainingRun]) -> None:
+    parameters = [ParameterObservation("weight", 4, "float32", None, weight_norm=norm) for norm in (1.0, 2.0)]
+    (deep,) = build(make_run, observe(deep_steps=[DeepObservation(0, parameters=parameters)])).deep
+    assert [(tensor.name, tensor.weight_norm) for tensor in deep.tensors] == [
+        ("weight", 1.0),
+        ("weight (2)", 2.0),
+    ]
 
 
 def test_a_run_that_was_not_watched_has_the_losses_that_it_logged(

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from harness.watch.provenance import describe_modules, find_sources, list_project_files, name_own_file
+from harness.watch.provenance import (
+    describe_modules,
+    find_folder,
+    find_sources,
+    list_project_files,
+    name_own_file,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,18 +68,31 @@ def test_only_files_of_the_project_are_named(tmp_path: Path, monkeypatch: pytest
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     monkeypatch.chdir(own.parent)
-    assert name_own_file(str(own)) == "model.py"
-    assert name_own_file("model.py") == "model.py"
+    folder = find_folder()
+    # Where the program works later does not matter.
+    monkeypatch.chdir(tmp_path)
+    assert name_own_file(str(own), folder) == "model.py"
+    assert name_own_file("model.py", folder) == "model.py"
     for other in (str(installed), str(outside), str(own.with_name("missing.py")), nn.__file__, json.__file__):
-        assert name_own_file(other) is None
+        assert name_own_file(other, folder) is None
     module = types.ModuleType("made")
     module.__file__ = str(own)
     monkeypatch.setitem(sys.modules, "made", module)
-    assert "model.py" in list_project_files()
+    assert "model.py" in list_project_files(folder)
 
 
 def test_classes_of_libraries_have_no_source_of_the_project(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.chdir(request.config.rootpath)
-    assert find_sources([Scaled, nn.Linear, int]) == {"Scaled": "tests/unit/watch/test_provenance.py"}
+    found = find_sources([Scaled, nn.Linear, int], request.config.rootpath)
+    assert found == {"Scaled": "tests/unit/watch/test_provenance.py"}
+
+
+def test_a_working_directory_that_is_gone_holds_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert name_own_file(__file__, find_folder()) is None
