@@ -150,7 +150,7 @@ class PoolStore:
             if before is None or document is None:
                 return None
             anchor = Anchor(name, reason, pinned_at, before.launches)
-            document["harness"]["anchor"] = asdict(anchor)
+            document["harness"]["anchor"] = _describe_anchor(anchor)
             write_json(path, document)
         return replace(before, anchor=anchor)
 

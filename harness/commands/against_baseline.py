@@ -125,7 +125,8 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     from harness.record.request import BaselineRequest  # noqa: PLC0415
 
     words = ["harness", "check", "--baseline", options.baseline]
-    words += [] if options.baselines == "baselines" else ["--baselines", options.baselines]
+    folder = _name_folder(options.baselines)
+    words += [] if folder == "baselines" else ["--baselines", folder]
     request = BaselineRequest(
         test=options.baseline,
         baselines=options.baselines,
@@ -143,9 +144,15 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     if options.bisect and not TrajectoryStore(shelf).find_classes(request.test):
         raise BaselineError(
             f"{request.test} has no baseline in any numerics class under {options.baselines}.\n"
-            f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines COMMIT:{options.baselines}"
+            f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines COMMIT:{folder}"
         )
     return request
+
+
+def _name_folder(baselines: str) -> str:
+    """The folder that can be accepted into: of `REVISION:DIR` the latter."""
+    is_folder = ":" not in baselines or Path(baselines).is_dir()
+    return baselines if is_folder else baselines.partition(":")[2] or "."
 
 
 def compare(run: TrainingRun, request: BaselineRequest, options: argparse.Namespace) -> Comparison:

@@ -8,8 +8,15 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say, write_json
-from harness.errors import HarnessError, UsageError
+from harness.commands.output import (
+    EXIT_FINDING,
+    EXIT_GOOD,
+    check_above_zero,
+    run_documented,
+    say,
+    write_json,
+)
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +27,12 @@ if TYPE_CHECKING:
     from harness.budgets.spec import Budget
     from harness.record.run import TrainingRun
 
-MAX_LAUNCHES = 40
 ACCEPTED_LAUNCHES = 20
 EPILOG = """
 NAME=NUMBER is what @pytest.mark.budget takes: limits such as wall_clock_s=60 or peak_memory_mb=900, and tolerances
 against the baseline such as step_time=0.05 (5 %), throughput=0.05, flops=0.
-Exit codes: 0 pass or improved (inconclusive too, but for --inconclusive fail); 1 over a limit, regressed, or no
-baseline; 2 used wrongly, or the program could not be measured.
+Exit codes: 0 pass or improved (inconclusive and "not steady" too, but for --inconclusive fail); 1 over a limit,
+regressed, or no baseline; 2 used wrongly, or the program could not be measured.
 """
 
 
@@ -98,13 +104,7 @@ def run_budget(options: argparse.Namespace) -> int:
     Raises:
         HarnessError: The options can't be used, or the program could not be measured.
     """
-    try:
-        return _judge(options)
-    except HarnessError as error:
-        if options.json is not None:
-            facts = {"outcome": "not observed", "message": str(error), "command": options.words}
-            write_json(options.json, facts, EXIT_NOT_OBSERVED)
-        raise
+    return run_documented(_judge, options)
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -180,6 +180,11 @@ def _read_budget(options: argparse.Namespace) -> Budget:
 
     from harness.budgets.spec import parse_budget  # noqa: PLC0415  late
 
+    if not options.bounds:
+        raise UsageError(
+            "the command line sets no bound, so nothing would be judged.\n"
+            "Next: harness budget wall_clock_s=60 -- python train.py, or a tolerance: step_time=0.05 --baseline NAME"
+        )
     arguments: dict[str, Any] = {}
     for word in options.bounds:
         name, equals, text = word.partition("=")
@@ -195,6 +200,8 @@ def _read_budget(options: argparse.Namespace) -> Budget:
 
 
 def _check_options(options: argparse.Namespace, budget: Budget) -> None:
+    from harness.baselines.pools import MAX_LAUNCHES  # noqa: PLC0415  late
+
     if not options.words:
         raise UsageError(
             "no command to measure.\nNext: harness budget wall_clock_s=60 -- python train.py --mode ci"
@@ -216,11 +223,7 @@ def _check_options(options: argparse.Namespace, budget: Budget) -> None:
         )
     if options.reason and not options.accept_baselines:
         raise UsageError("--reason belongs to --accept-baselines, which is not given.\nNext: leave it out.")
-    for name in ("launches", "allowance", "threads", "ranks", "max_steps", "timeout"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} {value:g} must be above 0.\nNext: leave it out for the default.")
+    check_above_zero(options, "launches", "allowance", "threads", "ranks", "max_steps", "timeout")
     if (options.launches or 0) > MAX_LAUNCHES:
         raise UsageError(
             f"--launches {options.launches} is more than the {MAX_LAUNCHES} that a pool keeps.\nNext: --launches 20"

@@ -7,11 +7,42 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness import clock
+from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
     from pathlib import Path
 
 EXIT_GOOD, EXIT_FINDING, EXIT_NOT_OBSERVED = 0, 1, 2
+
+
+def run_documented(judge: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """The exit code that `judge` returns; where nothing could be judged, `--json` says why.
+
+    Raises:
+        HarnessError: The options can't be used, or nothing could be judged.
+    """
+    try:
+        return judge(options)
+    except HarnessError as error:
+        if options.json is not None:
+            facts = {"outcome": "not observed", "message": str(error), "command": options.words}
+            write_json(options.json, facts, EXIT_NOT_OBSERVED)
+        raise
+
+
+def check_above_zero(options: argparse.Namespace, *names: str) -> None:
+    """Refuses numbers of options that are not above 0, NaN among them.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} {value:g} must be above 0.\nNext: leave it out for the default.")
 
 
 def write_json(path: Path, facts: dict[str, Any], exit_code: int) -> int:

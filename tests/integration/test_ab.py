@@ -296,6 +296,9 @@ def test_what_a_killed_comparison_left_is_taken_away_by_the_next(project: Path) 
         (("--base", "no-such-branch"), "is no revision"),
         (("--tolerance", "5"), "is no share from 0 to 1"),
         (("--threads", "0"), "must be above 0"),
+        (("--max-steps", "0"), "--max-steps 0 must be above 0"),
+        (("--allowance", "nan"), "--allowance nan must be above 0"),
+        (("--timeout", "nan"), "--timeout nan must be above 0"),
     ],
 )
 def test_misuse_is_told(project: Path, options: tuple[str, ...], told: str) -> None:
