@@ -69,8 +69,14 @@ class Judge:
     num_looks: int = 1
     accept_command: str = ACCEPT_TEST
 
-    def judge_all(self, launches: Mapping[str, Sequence[TrainingRun]], budget: Budget) -> list[BudgetResult]:
+    def judge_all(
+        self, launches: Mapping[str, Sequence[TrainingRun]], budgets: Mapping[str, Budget]
+    ) -> list[BudgetResult]:
         """Judges the launches of each run of one test, by the name of its baseline; accepts all of them or none.
+
+        Args:
+            launches: Those of each run.
+            budgets: What each may cost.
 
         Raises:
             ObservationError: A metric of the budget could not be read off a run.
@@ -79,13 +85,15 @@ class Judge:
         if self.reason is not None:
             only_judge = replace(self, reason=None)
             results = [
-                result for name, runs in launches.items() for result in only_judge.judge(name, runs, budget)
+                result
+                for name, runs in launches.items()
+                for result in only_judge.judge(name, runs, budgets[name])
             ]
             if any(
                 result.verdict is Verdict.EXCEEDED or not math.isfinite(result.observed) for result in results
             ):
                 return results
-        return [result for name, runs in launches.items() for result in self.judge(name, runs, budget)]
+        return [result for name, runs in launches.items() for result in self.judge(name, runs, budgets[name])]
 
     def judge(
         self, test: str, runs: Sequence[TrainingRun], budget: Budget, *, is_last: bool = True

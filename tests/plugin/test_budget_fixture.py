@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,6 +77,38 @@ def test_a_tolerance_is_accepted_with_the_test_and_judged_after(project: pytest.
     assert len(pool.launches) == 1
     done = run(project, test.format(holds=True))
     done.assert_outcomes(passed=1)
+
+
+def test_what_is_claimed_beside_a_marker_is_accepted_with_it(project: pytest.Pytester) -> None:
+    test = (
+        "def train(record):\n"
+        "    train_timed()\n"
+        "    for step in range(20):\n"
+        "        record(step=step, loss=1.0, accuracy=1.0)\n"
+        "@pytest.mark.budget(final_loss=0.5, step_time_s=9)\n"
+        "def test_it(smoke_training, budget):\n"
+        "    smoke_training(train_timed)\n"
+        "    second = smoke_training(train, smoke_training.record)\n"
+        "    budget(second, logged={'accuracy': {'tolerance': 0.1, 'is_higher_better': True}}, wall_clock_s=60)\n"
+        "    budget(second, final_loss=0.2)\n"
+    )
+    run(project, test, "--accept-baselines", "--reason=first").assert_outcomes(passed=1)
+    assert [
+        [launch.values.get("logged.accuracy") for launch in pool.launches] for pool in read_pools(project)
+    ] == [
+        [1.0],
+        [None],
+    ]
+    session = json.loads((project.path / "harness-report" / "session.json").read_text())
+    assert [(line["metric"], line["verdict"]) for line in session["tests"][0]["budget"]] == [
+        ("wall_clock_s", "pass"),
+        ("step_time_s", "pass"),
+        ("final_loss", "accepted"),
+        ("step_time_s", "pass"),
+        ("final_loss", "accepted"),
+        ("logged.accuracy", "accepted"),
+    ]
+    run(project, test).assert_outcomes(passed=1)
 
 
 def test_a_run_of_another_test_is_refused(project: pytest.Pytester) -> None:

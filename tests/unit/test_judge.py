@@ -236,9 +236,12 @@ def test_the_runs_of_a_test_are_accepted_together_or_not_at_all(store: PoolStore
     judge = Judge(store, CLASS, reason="initial")
     budget = make_budget(wall_clock_s=11, final_loss=0.1)
     runs = {TEST: [make_run()], f"{TEST}#2": [make_run(wall_clock_s=12.0)]}
-    assert Verdict.EXCEEDED in {result.verdict for result in judge.judge_all(runs, budget)}
+    assert Verdict.EXCEEDED in {
+        result.verdict for result in judge.judge_all(runs, dict.fromkeys(runs, budget))
+    }
     assert store.read(TEST, CLASS) is None
-    accepted = judge.judge_all({TEST: [make_run()], f"{TEST}#2": [make_run()]}, budget)
+    runs = {TEST: [make_run()], f"{TEST}#2": [make_run()]}
+    accepted = judge.judge_all(runs, dict.fromkeys(runs, budget))
     assert [result.verdict for result in accepted].count(Verdict.ACCEPTED) == 2
     assert store.read(TEST, CLASS) is not None
     assert store.read(f"{TEST}#2", CLASS) is not None
