@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.baselines.files import RESTORE, locked, name_file, read_json, write_json
 from harness.errors import BaselineError
+from harness.record.counters import CountedStep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,13 +104,14 @@ class PoolStore:
         """The pool of a test on a runner class; None when there is none.
 
         Raises:
-            BaselineError: The file is damaged, of a newer schema, or belongs to another test.
+            BaselineError: The file is damaged, of a newer schema, or belongs to another test or runner class.
         """
         path = self.path(test, runner_class)
         pool = read_pool(path)
-        if pool is not None and pool.test != test:
+        if pool is not None and (pool.test, pool.runner_class) != (test, runner_class):
             raise BaselineError(
-                f"baseline {path} belongs to {pool.test}, not to {test}.\nNext: delete it and accept a new one."
+                f"baseline {path} belongs to {pool.test} on {pool.runner_class}, not to {test} on {runner_class}.\n"
+                "Next: delete it and accept a new one."
             )
         return pool
 
@@ -181,6 +183,8 @@ def _read_launch(document: Any) -> Launch:
     for metric, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{metric} is {value!r}")
+    if (counted := document.get("counted")) is not None:
+        CountedStep.from_json(counted)
     return Launch(**document)
 
 

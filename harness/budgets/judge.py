@@ -23,6 +23,7 @@ from harness.budgets.results import BudgetResult, judge_limit, refuse_non_finite
 from harness.budgets.unmeasured import explain_unmeasured
 from harness.errors import BaselineError, ObservationError
 from harness.record.counters import CountedStep
+from harness.record.request import quote_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ MAX_WAITING_SHARE = 0.05
 SESSION_ALPHA = 0.01
 """Share of sessions of unchanged code in which any of their tolerances, each of 0, may be called regressed."""
 
-ACCEPT_TEST = 'pytest "{test}" --accept-baselines --reason "{reason}"'
+ACCEPT_TEST = 'pytest {test} --accept-baselines --reason "{reason}"'
 """The command that accepts a baseline of a test."""
 
 
@@ -57,7 +58,7 @@ class Judge:
         num_session_tolerances: Tolerances that are judged in the whole session, which share one error rate; where
             it is less than those of a budget, these are meant.
         num_looks: How often the same launches may be looked at, with more of them every time.
-        accept_command: The command that accepts, with `{test}` and `{reason}` where these belong.
+        accept_command: The command that accepts, with `{test}`, which comes in quotes, and `{reason}` where they belong.
     """
 
     store: PoolStore
@@ -297,7 +298,7 @@ class Judge:
 
     def _tell_accepting(self, test: str, reason: str) -> str:
         # The second run of a test is named `nodeid#2`, which pytest does not know.
-        return self.accept_command.format(test=re.sub(r"#\d+$", "", test), reason=reason)
+        return self.accept_command.format(test=quote_test(re.sub(r"#\d+$", "", test)), reason=reason)
 
 
 def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, float]]:

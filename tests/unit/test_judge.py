@@ -232,6 +232,21 @@ def test_a_regressed_time_is_inconclusive_when_others_had_the_processor(
     assert "inconclusive" in busy[0].message
 
 
+@pytest.mark.parametrize(
+    ("test", "told"),
+    [
+        ("t.py::test_a[x y]#2", 'pytest "t.py::test_a[x y]" --accept'),
+        ("t.py::test_a[$(touch x)]", "pytest 't.py::test_a[$(touch x)]' --accept"),
+        ("t.py::test_a[`{reason}`]", "pytest 't.py::test_a[`{reason}`]' --accept"),
+    ],
+)
+def test_the_command_that_accepts_runs_nothing_of_an_id(
+    store: PoolStore, make_run: MakeRun, test: str, told: str
+) -> None:
+    (result,) = Judge(store, CLASS).judge(test, [make_run()], make_budget(wall_clock=0.1))
+    assert told in result.advice
+
+
 def test_the_runs_of_a_test_are_accepted_together_or_not_at_all(store: PoolStore, make_run: MakeRun) -> None:
     judge = Judge(store, CLASS, reason="initial")
     budget = make_budget(wall_clock_s=11, final_loss=0.1)

@@ -152,7 +152,14 @@ def test_tests_with_similar_names_have_pools_of_their_own(
 def test_a_file_of_another_test_is_refused(store: PoolStore, extend: Callable[..., None]) -> None:
     extend()
     edit(store.path(TEST, CLASS), lambda header: header.update(test="other"))
-    with pytest.raises(BaselineError, match=f"belongs to other, not to {TEST}"):
+    with pytest.raises(BaselineError, match=f"belongs to other on {CLASS}, not to {TEST} on {CLASS}"):
+        store.read(TEST, CLASS)
+
+
+def test_a_file_of_another_class_is_refused(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend()
+    edit(store.path(TEST, CLASS), lambda header: header.update(runner_class="other"))
+    with pytest.raises(BaselineError, match=f"belongs to {TEST} on other, not to {TEST} on {CLASS}"):
         store.read(TEST, CLASS)
 
 
@@ -166,6 +173,16 @@ def test_a_file_of_another_test_is_refused(store: PoolStore, extend: Callable[..
         (lambda header: header.update(launches=["x"]), "incomplete"),
         (lambda header: header["launches"][0].pop("reason"), "incomplete"),
         (lambda header: header["launches"][0].update(values=[1]), "incomplete"),
+        (lambda header: header["launches"][0].update(counted=5), "incomplete"),
+        (lambda header: header["launches"][0].update(counted={"step": 1, "x": 1}), "incomplete"),
+        (
+            lambda header: header["launches"][0].update(counted={"step": 1, "ops": {"forward": 5}}),
+            "incomplete",
+        ),
+        (
+            lambda header: header["launches"][0].update(counted={"step": 1, "ops": {"forward": {"mm": "2"}}}),
+            "incomplete: mm is counted as '2'",
+        ),
         (lambda header: header["launches"][0]["values"].update(a="1"), "incomplete: a is '1'"),
         (lambda header: header["launches"][0]["values"].update(a=float("nan")), "incomplete: a is nan"),
     ],
