@@ -224,15 +224,15 @@ def _judge(
 
 def _build_judge(item: pytest.Item, state: TestState) -> Judge:
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.baselines.shelves import open_shelf  # noqa: PLC0415
     from harness.budgets.judge import Judge  # noqa: PLC0415
 
     settings = item.config.stash[SETTINGS]
     stash: Any = item.config.stash
     return Judge(
-        store=PoolStore(item.config.rootpath / settings["baselines"]),
+        store=PoolStore(open_shelf(settings["baselines"], root=item.config.rootpath)),
         runner_class=state.runner_class or "",
         reason=settings["reason"] if settings["accept"] else None,
         is_crowded=getattr(item.config, "workerinput", {}).get("workercount", 1) > 1,
-        root=item.config.rootpath,
         num_session_tolerances=stash.get(NUM_TOLERANCES, 0),
     )

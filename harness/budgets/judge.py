@@ -27,7 +27,6 @@ from harness.record.request import quote_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from harness.baselines.pools import Pool, PoolStore
     from harness.budgets.metrics import Metric
@@ -54,18 +53,16 @@ class Judge:
         runner_class: The class of this machine.
         reason: Why baselines are being accepted; None when they are only compared.
         is_crowded: Whether other tests run beside this one, so that its times say nothing.
-        root: Folder that paths in messages are relative to; None shows them as they are.
         num_session_tolerances: Tolerances that are judged in the whole session, which share one error rate; where
             it is less than those of a budget, these are meant.
         num_looks: How often the same launches may be looked at, with more of them every time.
-        accept_command: The command that accepts, with `{test}`, which comes in quotes, and `{reason}` where they belong.
+        accept_command: The command that accepts, with `{test}`, to come in quotes, and `{reason}` where they belong.
     """
 
     store: PoolStore
     runner_class: str
     reason: str | None = None
     is_crowded: bool = False
-    root: Path | None = None
     num_session_tolerances: int = 0
     num_looks: int = 1
     accept_command: str = ACCEPT_TEST
@@ -280,9 +277,7 @@ class Judge:
             )
             anew = bool(moved) and number == 0
             pool = self.store.extend(test, launch, run.environment, self.runner_class, anew=anew)
-        path = self.store.path(test, self.runner_class)
-        if self.root is not None and path.is_relative_to(self.root):
-            path = path.relative_to(self.root)
+        path = self.store.locate(test, self.runner_class)
         why = f" (started anew: {', '.join(result.metric for result in moved)} moved)" if moved else ""
         last = len(pool.launches)
         numbers = f"launch {last}" if len(runs) == 1 else f"launches {last - len(runs) + 1} to {last}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.output import EXIT_FINDING, EXIT_GOOD, say
+from harness.commands.output import EXIT_FINDING, EXIT_GOOD, name_folder, say
 from harness.errors import BaselineError, ObservationError, UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     from harness.record.request import BaselineRequest  # noqa: PLC0415
 
     words = ["harness", "check", "--baseline", options.baseline]
-    folder = _name_folder(options.baselines)
+    folder = name_folder(options.baselines)
     words += [] if folder == "baselines" else ["--baselines", folder]
     request = BaselineRequest(
         test=options.baseline,
@@ -147,12 +147,6 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
             f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines COMMIT:{folder}"
         )
     return request
-
-
-def _name_folder(baselines: str) -> str:
-    """The folder that can be accepted into: of `REVISION:DIR` the latter."""
-    is_folder = ":" not in baselines or Path(baselines).is_dir()
-    return baselines if is_folder else baselines.partition(":")[2] or "."
 
 
 def compare(run: TrainingRun, request: BaselineRequest, options: argparse.Namespace) -> Comparison:

@@ -97,7 +97,7 @@ def list_stored(options: argparse.Namespace, shelf: Shelf) -> int:
     """Lists everything, also what can't be read, which is exit code 2."""
     from harness.report.stored import list_baselines  # noqa: PLC0415  late
 
-    rows, problems = _collect(options, shelf)
+    rows, problems = _collect(shelf)
     if options.json:
         say(json.dumps([asdict(row) for row, _ in rows], indent=1))
     elif rows:
@@ -157,7 +157,7 @@ def prune_stored(options: argparse.Namespace, shelf: Shelf) -> int:
             "Next: pytest --collect-only -q > tests.txt && harness baselines prune --tests tests.txt"
         )
     shelf.path("any")
-    rows, problems = _collect(options, shelf)
+    rows, problems = _collect(shelf)
     if options.of_class is not None:
         doomed = [(row, name) for row, name in rows if row.of_class == options.of_class]
         if not doomed:
@@ -212,9 +212,9 @@ def read_tests(source: str) -> set[str]:
     return tests
 
 
-def _collect(options: argparse.Namespace, shelf: Shelf) -> tuple[list[tuple[Row, str]], list[str]]:
+def _collect(shelf: Shelf) -> tuple[list[tuple[Row, str]], list[str]]:
     """Every baseline with its name on the shelf, and what is wrong with those that can't be read."""
-    from harness.baselines.pools import PoolStore, read_pool  # noqa: PLC0415  late
+    from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
     from harness.baselines.trajectory_store import TrajectoryStore  # noqa: PLC0415
     from harness.report.stored import describe_pool_row, describe_trajectory_row  # noqa: PLC0415
 
@@ -225,15 +225,15 @@ def _collect(options: argparse.Namespace, shelf: Shelf) -> tuple[list[tuple[Row,
             problems.append(stored.problem)
         else:
             rows.append((describe_trajectory_row(stored.trajectory), stored.name))
-    folder = Path(options.baselines)
-    for path in PoolStore(folder).list_paths() if folder.is_dir() else ():
+    store = PoolStore(shelf)
+    for name in store.list_names():
         try:
-            pool = read_pool(path)
+            pool = store.read_file(name)
         except BaselineError as error:
             problems.append(str(error))
         else:
             if pool is not None:
-                rows.append((describe_pool_row(pool), path.relative_to(folder).as_posix()))
+                rows.append((describe_pool_row(pool), name))
     return rows, problems
 
 

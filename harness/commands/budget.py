@@ -12,6 +12,7 @@ from harness.commands.output import (
     EXIT_FINDING,
     EXIT_GOOD,
     check_above_zero,
+    name_folder,
     run_documented,
     say,
     write_json,
@@ -53,7 +54,12 @@ def add_parser(commands: Any) -> None:
         help="limits and tolerances: wall_clock_s=60 step_time=0.05",
     )
     add("--baseline", metavar="NAME", help="name of the stored pool that tolerances are against")
-    add("--baselines", type=Path, default=Path("baselines"), metavar="DIR", help="default: baselines")
+    add(
+        "--baselines",
+        default="baselines",
+        metavar="DIR",
+        help="folder of the baselines, or REVISION:DIR to read them from git; default: baselines",
+    )
     add("--runner-class", metavar="NAME", help="class of this machine; default: derived from its hardware")
     add(
         "--launches",
@@ -201,6 +207,7 @@ def _read_budget(options: argparse.Namespace) -> Budget:
 
 def _check_options(options: argparse.Namespace, budget: Budget) -> None:
     from harness.baselines.pools import MAX_LAUNCHES  # noqa: PLC0415  late
+    from harness.baselines.shelves import open_shelf  # noqa: PLC0415
 
     if not options.words:
         raise UsageError(
@@ -228,6 +235,9 @@ def _check_options(options: argparse.Namespace, budget: Budget) -> None:
         raise UsageError(
             f"--launches {options.launches} is more than the {MAX_LAUNCHES} that a pool keeps.\nNext: --launches 20"
         )
+    shelf = open_shelf(options.baselines, root=Path.cwd())
+    if options.accept_baselines:
+        shelf.path("any")
     if not options.run_dir.is_dir():
         raise UsageError(f"--run-dir {options.run_dir} is no directory.\nNext: make it, or name another.")
 
@@ -244,19 +254,20 @@ def _choose_plan(options: argparse.Namespace) -> LaunchPlan:
 
 def _build_judge(options: argparse.Namespace, first: TrainingRun, plan: LaunchPlan) -> Judge:
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.baselines.shelves import open_shelf  # noqa: PLC0415
     from harness.budgets.judge import Judge  # noqa: PLC0415
     from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
     derived = derive_runner_class(first.environment, device=first.device, threads=first.threads)
+    folder = name_folder(options.baselines)
     words = ["harness", "budget", *options.bounds, "--baseline", options.baseline or ""]
-    words += [] if options.baselines == Path("baselines") else ["--baselines", str(options.baselines)]
+    words += [] if folder == "baselines" else ["--baselines", folder]
     command = shlex.join(options.words).replace("{", "{{").replace("}", "}}")
     accept = shlex.join(words).replace("{", "{{").replace("}", "}}")
     return Judge(
-        store=PoolStore(options.baselines.resolve()),
+        store=PoolStore(open_shelf(options.baselines, root=Path.cwd())),
         runner_class=options.runner_class or derived,
         reason=options.reason if options.accept_baselines else None,
-        root=Path.cwd(),
         num_looks=len(plan.looks),
         accept_command=f'{accept} --accept-baselines --reason "{{reason}}" -- {command}',
     )

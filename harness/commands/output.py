@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import clock
@@ -12,7 +13,6 @@ from harness.errors import HarnessError, UsageError
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from pathlib import Path
 
 EXIT_GOOD, EXIT_FINDING, EXIT_NOT_OBSERVED = 0, 1, 2
 
@@ -43,6 +43,12 @@ def check_above_zero(options: argparse.Namespace, *names: str) -> None:
         if value is not None and not value > 0:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} {value:g} must be above 0.\nNext: leave it out for the default.")
+
+
+def name_folder(baselines: str) -> str:
+    """The folder that can be accepted into: of `REVISION:DIR` the latter."""
+    is_folder = ":" not in baselines or Path(baselines).is_dir()
+    return baselines if is_folder else baselines.partition(":")[2] or "."
 
 
 def write_json(path: Path, facts: dict[str, Any], exit_code: int) -> int:

@@ -46,7 +46,7 @@ def stored(
     store.write(make_trajectory([3.0, 2.5, 2.25, 1.5], numerics_class="cpu-slow"), later)
     store.write(make_trajectory(test=f"{TEST}#2"), ORIGIN)
     store.write(make_trajectory(test="smoke"), ORIGIN)
-    PoolStore(tmp_path / "baselines").extend(
+    PoolStore(FolderShelf(tmp_path / "baselines")).extend(
         "tests/test_b.py::test_b", make_launch(step_time_s=0.1), environment, "own-runner", anew=False
     )
     return store
@@ -199,6 +199,7 @@ def test_files_and_revisions_are_compared(capsys: pytest.CaptureFixture[str], tm
     assert code == 1
     assert "HEAD:baselines has several classes, taken is cpu-slow" in err
     assert run(capsys, "list", "--baselines", "HEAD:baselines")[1].count("trajectory") == 4
+    assert " budget " in run(capsys, "list", "--baselines", "HEAD:baselines")[1]
 
 
 def list_files() -> set[str]:

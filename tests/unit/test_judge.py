@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.baselines.pools import Launch, PoolStore
+from harness.baselines.shelves import FolderShelf
 from harness.budgets.gate import Verdict
 from harness.budgets.judge import Judge
 from harness.budgets.spec import Budget, parse_budget
@@ -34,7 +35,7 @@ def make_budget(**arguments: float) -> Budget:
 
 @pytest.fixture
 def store(tmp_path: Path) -> PoolStore:
-    return PoolStore(tmp_path)
+    return PoolStore(FolderShelf(tmp_path))
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_a_trajectory_comes_back_with_its_origin(
     assert store.read(TEST, "cpu-fast") == make_trajectory(provenance=ORIGIN)
     path = find_file(tmp_path)
     assert path.relative_to(tmp_path).as_posix() == "trajectories/cpu-fast/tests.test_a.py.test_a.json"
-    assert path.name == PoolStore(tmp_path).path(TEST, "any").name
+    assert path.name == PoolStore(FolderShelf(tmp_path)).path(TEST, "any").name
     assert store.locate(TEST, "cpu-fast") == str(path)
 
 
