@@ -313,7 +313,7 @@ def calls_comparison(item: pytest.Item) -> bool:
 
 def _build_request(item: pytest.Item, number: int, folder: Path) -> BaselineRequest:
     """Which stored trajectory the run of this number, from 1, is compared with; it ran in a folder."""
-    from harness.record.request import BaselineRequest  # noqa: PLC0415  late
+    from harness.record.request import BaselineRequest, quote_test  # noqa: PLC0415  late
 
     settings = item.config.stash[SETTINGS]
     return BaselineRequest(
@@ -321,7 +321,7 @@ def _build_request(item: pytest.Item, number: int, folder: Path) -> BaselineRequ
         baselines=settings["baselines"],
         root=item.config.rootpath,
         folder=folder,
-        accept_command=f'pytest "{item.nodeid}" --accept-baselines --reason "{{reason}}"',
+        accept_command=f'pytest {quote_test(item.nodeid)} --accept-baselines --reason "{{reason}}"',
         reason=settings["reason"] if settings["accept"] else None,
         accepts_findings=settings["accept_with_findings"],
         requires_class=settings["require_baseline"],

@@ -13,7 +13,7 @@ from harness.errors import HarnessError, UsageError
 from harness.fixtures import SETTINGS, STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.budgets.judge import Judge
     from harness.budgets.results import BudgetResult
@@ -56,10 +56,12 @@ class RunBudget:
         found = parse_budget(bounds, source=f"budget() in {self._item.nodeid}")
         budget = dataclasses.replace(found, place="in the call of budget()")
         if self._item.config.stash[SETTINGS]["accept"]:
-            state.claims.append((number, budget))
+            if budget.tolerances:
+                state.claims.append((number, budget))
             budget = dataclasses.replace(budget, tolerances={})
         if budget.metrics:
-            _judge(self._item, state, {_name_run(self._item, number): [run]}, budget)
+            name = _name_run(self._item, number)
+            _judge(self._item, state, {name: [run]}, {name: budget})
 
 
 @pytest.fixture
@@ -69,7 +71,10 @@ def budget(request: pytest.FixtureRequest) -> RunBudget:
 
 
 def judge_marker(item: pytest.Item, state: TestState) -> None:
-    """Judges every run of a test by its marker, with further launches where the marker asks for them."""
+    """Judges every run of a test by its marker, with further launches where the marker asks for them.
+
+    Where runs are accepted, what the `budget` fixture claimed of them goes into the same launches of their pools.
+    """
     assert state.budget is not None  # noqa: S101  the caller checked it
     if not state.runs:
         state.is_not_observed = True
@@ -90,21 +95,29 @@ def judge_marker(item: pytest.Item, state: TestState) -> None:
         if problem:
             state.is_not_observed = True
             pytest.fail(problem, pytrace=False)
-    _judge(item, state, launches, state.budget, accepts=True)
+    budgets = dict.fromkeys(launches, state.budget) | _merge_claims(item, state)
+    _judge(item, state, launches, budgets, accepts=True)
 
 
 def accept_claims(item: pytest.Item, state: TestState) -> None:
-    """Accepts the runs that the `budget` fixture judged, but for those the marker has accepted already."""
-    claims, state.claims = state.claims, []
-    if state.budget is not None and state.budget.tolerances:
-        return
-    merged: dict[int, Budget] = {}
-    for number, claim in claims:
-        before = merged.get(number, claim)
-        merged[number] = dataclasses.replace(claim, tolerances=before.tolerances | claim.tolerances)
-    for number, claim in merged.items():
-        if claim.tolerances:
-            _judge(item, state, {_name_run(item, number): [state.runs[number]]}, claim, accepts=True)
+    """Accepts the runs that the `budget` fixture judged in a test without a marker, which would have accepted them."""
+    if state.budget is None and state.claims:
+        launches = {_name_run(item, number): [state.runs[number]] for number, _ in state.claims}
+        _judge(item, state, launches, _merge_claims(item, state), accepts=True)
+
+
+def _merge_claims(item: pytest.Item, state: TestState) -> dict[str, Budget]:
+    """The tolerances claimed of each run behind those of the marker, so that one launch of its pool holds them all."""
+    merged: dict[str, Budget] = {}
+    for number, claim in state.claims:
+        name = _name_run(item, number)
+        # The limits of a claim were judged where it stands.
+        before = merged.get(name, state.budget or dataclasses.replace(claim, limits={}))
+        # Where both name a metric, the marker's tolerance holds.
+        merged[name] = dataclasses.replace(
+            before, tolerances=before.tolerances | claim.tolerances | before.tolerances
+        )
+    return merged
 
 
 def count_tolerances(items: Sequence[pytest.Item]) -> int:
@@ -176,8 +189,8 @@ def _tell(line: str) -> None:
 def _judge(
     item: pytest.Item,
     state: TestState,
-    launches: dict[str, Sequence[TrainingRun]],
-    budget: Budget,
+    launches: Mapping[str, Sequence[TrainingRun]],
+    budgets: Mapping[str, Budget],
     *,
     accepts: bool = False,
 ) -> None:
@@ -191,7 +204,7 @@ def _judge(
         judge = dataclasses.replace(judge, num_looks=len(state.launches.looks))
     results: list[BudgetResult] = []
     try:
-        results = judge.judge_all(launches, budget)
+        results = judge.judge_all(launches, budgets)
     except HarnessError as error:
         problem = str(error)
     else:
@@ -211,15 +224,15 @@ def _judge(
 
 def _build_judge(item: pytest.Item, state: TestState) -> Judge:
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.baselines.shelves import open_shelf  # noqa: PLC0415
     from harness.budgets.judge import Judge  # noqa: PLC0415
 
     settings = item.config.stash[SETTINGS]
     stash: Any = item.config.stash
     return Judge(
-        store=PoolStore(item.config.rootpath / settings["baselines"]),
+        store=PoolStore(open_shelf(settings["baselines"], root=item.config.rootpath)),
         runner_class=state.runner_class or "",
         reason=settings["reason"] if settings["accept"] else None,
         is_crowded=getattr(item.config, "workerinput", {}).get("workercount", 1) > 1,
-        root=item.config.rootpath,
         num_session_tolerances=stash.get(NUM_TOLERANCES, 0),
     )

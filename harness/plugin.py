@@ -58,9 +58,25 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     if settings["reason"] and not settings["accept"]:
         raise pytest.UsageError("--reason is the reason of --accept-baselines, which is not given.")
+    if settings["accept"]:
+        _require_folder(config, settings)
     config.stash[SETTINGS] = settings
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(HarnessSession(config), "harness-session")
+
+
+def _require_folder(config: pytest.Config, settings: Settings) -> None:
+    """Refuses to accept baselines into a commit before anything is trained."""
+    from harness.baselines.shelves import open_shelf  # noqa: PLC0415  late
+
+    try:
+        open_shelf(settings["baselines"], root=config.rootpath).path("any")
+    except UsageError as error:
+        flag = f"{settings.source('baselines')}={settings['baselines']}"
+        raise pytest.UsageError(
+            f"{flag} is a commit, and baselines are accepted into a folder.\n"
+            "Next: leave it out, or --harness-baselines DIR with --accept-baselines."
+        ) from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

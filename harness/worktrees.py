@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -109,7 +111,7 @@ def checked_out(repository: Repository, commits: dict[str, str]) -> Iterator[dic
     """
     _remove_orphans(repository.root)
     # Our number in the name tells a later run whether we are still there.
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name_machine()}-{os.getpid()}-"))
     try:
         places = {}
         for name, commit in commits.items():
@@ -128,21 +130,35 @@ def checked_out(repository: Repository, commits: dict[str, str]) -> Iterator[dic
             _remove(repository.root, folder)
 
 
+def name_machine() -> str:
+    """A short name for where process numbers are those of one list: a machine, or a container on it."""
+    try:
+        processes = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        processes = 0
+    return hashlib.sha256(f"{platform.node()} {processes}".encode()).hexdigest()[:8]
+
+
 def _remove(root: Path, folder: Path) -> None:
-    for place in folder.iterdir() if folder.is_dir() else ():
-        _run_git(root, "worktree", "remove", "--force", "--force", str(place))
+    """Takes away a folder of ours with its entries; no other entry, as a work tree on a disk that is away has one."""
+    for place in _list_work_trees(root):
+        if place.parent.name == folder.name:
+            _run_git(root, "worktree", "remove", "--force", "--force", str(place))
     shutil.rmtree(folder, ignore_errors=True)
-    _run_git(root, "worktree", "prune")
 
 
 def _remove_orphans(root: Path) -> None:
-    for line in _run_git(root, "worktree", "list", "--porcelain").stdout.splitlines():
-        folder = Path(line.removeprefix("worktree ")).parent
-        if not line.startswith("worktree ") or not folder.name.startswith(PREFIX):
-            continue
-        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdigit() and not _is_running(int(owner)):
+    for folder in {place.parent for place in _list_work_trees(root)}:
+        machine, _, rest = folder.name.removeprefix(PREFIX).partition("-")
+        owner = rest.partition("-")[0]
+        is_ours = folder.name.startswith(PREFIX) and machine == name_machine()
+        if is_ours and owner.isdigit() and not _is_running(int(owner)):
             _remove(root, folder)
+
+
+def _list_work_trees(root: Path) -> list[Path]:
+    listed = _run_git(root, "worktree", "list", "--porcelain").stdout.splitlines()
+    return [Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")]
 
 
 def _is_running(pid: int) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.baselines.batches import LATER, are_of_another_kind, has_other_given
 from harness.baselines.draws import choose_drawn
 from harness.baselines.holdings import HELD, is_step_of_another
-from harness.baselines.pairs import LADDER, SAME_TENSORS
+from harness.baselines.pairs import LADDER, is_rounding
 from harness.baselines.parameter_differences import VALUES_OF
 from harness.baselines.pass_differences import has_other_targets, has_same_outputs
 from harness.baselines.ruler import measure_distance
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.baselines.evidence import Evidence
     from harness.baselines.pairs import Pair
     from harness.baselines.setting_changes import SettingChange
-    from harness.baselines.trajectory import TracePoint
 
 STREAMS = frozenset((Phase.DATA, Phase.RNG))
 LOSSES = ("loss", "value of")
@@ -241,14 +240,5 @@ def _may_have_other_parameters(evidence: Evidence) -> bool:
         return False
     if not evidence.is_exact or not pair.baseline.points[pair.index - 1].updates:
         return True
-    return _is_rounding(pair.before, pair.now)
-
-
-def _is_rounding(before: TracePoint, now: TracePoint) -> bool:
-    """Whether loss and gradients differ by no more than another order of summation makes of them."""
-    numbers = ((before.loss, now.loss), (before.grad_norm, now.grad_norm))
-    return all(
-        measure_distance(one, other) <= SAME_TENSORS
-        for one, other in numbers
-        if one is not None and other is not None
-    )
+    before, now = pair.before, pair.now
+    return is_rounding(before.loss, now.loss) and is_rounding(before.grad_norm, now.grad_norm)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.holdings import HELD
 from harness.baselines.names import name_group
+from harness.baselines.pairs import is_rounding
 from harness.baselines.parameter_differences import VALUES_OF, list_values
 from harness.baselines.pass_differences import INPUTS_OF, MODE
 from harness.baselines.rate_causes import tell_rates
@@ -217,7 +218,7 @@ def _tell_clipping(evidence: Evidence) -> Iterator[str]:
     if evidence.list_changes(Phase.CLIPPING):
         return
     before, now = evidence.pair.before, evidence.pair.now
-    if not _is_same_norm(before.grad_norm, now.grad_norm):
+    if not is_rounding(before.grad_norm, now.grad_norm, SAME_RATIO):
         yield (
             "clipping finds another norm in the same gradients: it is called at another place, or with other "
             "parameters."
@@ -227,14 +228,10 @@ def _tell_clipping(evidence: Evidence) -> Iterator[str]:
         (now, "gradients are no longer clipped"),
         (before, "gradients are clipped that were not"),
     ):
-        if one.grad_norm is not None and _is_same_norm(one.grad_norm, one.clipped_norm):
+        if one.grad_norm is not None and is_rounding(one.grad_norm, one.clipped_norm, SAME_RATIO):
             yield f"{text}."
             return
     yield "gradients are clipped to another norm."
-
-
-def _is_same_norm(one: float | None, other: float | None) -> bool:
-    return one is None or other is None or measure_distance(one, other) < SAME_RATIO
 
 
 def _tell_optimizer(evidence: Evidence) -> Iterator[str]:

@@ -28,6 +28,11 @@ SAME_TENSORS = 1e-5
 CONTENTS_TOLERANCE = 1e-3
 
 
+def is_rounding(one: float | None, other: float | None, share: float = SAME_TENSORS) -> bool:
+    """Whether two numbers differ by no more than another order of summation makes of them, or one is not known."""
+    return one is None or other is None or measure_distance(one, other) <= share
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that differs in a step.

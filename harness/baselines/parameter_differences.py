@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.pairs import SAME_TENSORS, Difference, Pair, tell_ratio
-from harness.baselines.ruler import measure_distance
+from harness.baselines.pairs import Difference, Pair, is_rounding, tell_ratio
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from harness.baselines.ruler import Ruler
     from harness.baselines.trajectory import TensorPoint, Trajectory
@@ -110,17 +109,9 @@ def _place(pair: Pair, norms: list[tuple[float | None, float | None]]) -> Phase:
     )
     if num_updates == 0:
         return Phase.INITIALISATION
-    if num_updates == 1 or _is_rounding(norms):
+    if num_updates == 1 or all(None not in both and is_rounding(*both) for both in norms):
         return Phase.OPTIMIZER
     return Phase.INITIALISATION
-
-
-def _is_rounding(norms: Iterable[tuple[float | None, float | None]]) -> bool:
-    """Whether values differ by no more than another order of summation makes of them."""
-    return all(
-        one is not None and other is not None and measure_distance(one, other) <= SAME_TENSORS
-        for one, other in norms
-    )
 
 
 def _holds_others(pair: Pair) -> bool:

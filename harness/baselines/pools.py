@@ -10,15 +10,18 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.baselines.files import RESTORE, locked, name_file, read_json, write_json
+from harness.baselines.files import RESTORE, locked, name_file, parse_document, read_json, write_json
 from harness.errors import BaselineError
+from harness.record.counters import CountedStep
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.baselines.shelves import Shelf
     from harness.record.environment import Environment
 
 SCHEMA_VERSION = 1
+FOLDER = "budgets"
 MAX_LAUNCHES = 40
 DATA_METRICS = ("step_time_s", "wall_clock_s")
 
@@ -87,35 +90,52 @@ class Pool:
 class PoolStore:
     """The pools under a baselines folder: `budgets/<runner class>/<test>.json`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "budgets"
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
 
     def path(self, test: str, runner_class: str) -> Path:
-        """Where the pool of a test lies."""
-        return self._folder / runner_class / name_file(test)
+        """Where the pool of a test can be written.
+
+        Raises:
+            UsageError: The store is that of a commit.
+        """
+        return self._shelf.path(_name(test, runner_class))
+
+    def locate(self, test: str, runner_class: str) -> str:
+        """What messages call the file of a test."""
+        return self._shelf.locate(_name(test, runner_class))
 
     def find_classes(self, test: str) -> list[str]:
         """The runner classes that have a pool for a test, sorted."""
-        name = self.path(test, "any").name
-        return sorted(path.parent.name for path in self._folder.glob(f"*/{name}"))
+        return [name.split("/")[1] for name in self._shelf.list_files(_name(test, "*"))]
 
     def read(self, test: str, runner_class: str) -> Pool | None:
         """The pool of a test on a runner class; None when there is none.
 
         Raises:
-            BaselineError: The file is damaged, of a newer schema, or belongs to another test.
+            BaselineError: The file is damaged, of a newer schema, or belongs to another test or runner class.
         """
-        path = self.path(test, runner_class)
-        pool = read_pool(path)
-        if pool is not None and pool.test != test:
+        pool = self.read_file(_name(test, runner_class))
+        if pool is not None and (pool.test, pool.runner_class) != (test, runner_class):
+            place = self.locate(test, runner_class)
             raise BaselineError(
-                f"baseline {path} belongs to {pool.test}, not to {test}.\nNext: delete it and accept a new one."
+                f"baseline {place} belongs to {pool.test} on {pool.runner_class}, not to {test} on {runner_class}.\n"
+                "Next: delete it and accept a new one."
             )
         return pool
 
-    def list_paths(self) -> list[Path]:
-        """The files of all pools, by runner class and name."""
-        return sorted(path for path in self._folder.glob("*/*.json") if not path.name.startswith("."))
+    def list_names(self) -> list[str]:
+        """The files of all pools by their names on the shelf, by runner class and name."""
+        return self._shelf.list_files(f"{FOLDER}/*/*.json")
+
+    def read_file(self, name: str) -> Pool | None:
+        """The pool in a file of the shelf; None when there is none.
+
+        Raises:
+            BaselineError: The file is damaged, or of a newer schema.
+        """
+        text = self._shelf.read(name)
+        return None if text is None else parse_pool(text, self._shelf.locate(name))
 
     def extend(
         self, test: str, launch: Launch, environment: Environment, runner_class: str, *, anew: bool
@@ -150,30 +170,32 @@ class PoolStore:
             if before is None or document is None:
                 return None
             anchor = Anchor(name, reason, pinned_at, before.launches)
-            document["harness"]["anchor"] = asdict(anchor)
+            document["harness"]["anchor"] = _describe_anchor(anchor)
             write_json(path, document)
         return replace(before, anchor=anchor)
 
 
-def read_pool(path: Path) -> Pool | None:
-    """The pool in a file; None when there is none.
+def parse_pool(text: str, place: str) -> Pool:
+    """The pool in the text of a file.
 
     Raises:
-        BaselineError: The file is damaged, or of a newer schema.
+        BaselineError: The text is damaged, or of a newer schema.
     """
-    document = read_json(path, schema_version=SCHEMA_VERSION)
-    if document is None:
-        return None
+    document = parse_document(text, place, schema_version=SCHEMA_VERSION)
     try:
         header = document["harness"]
         launches = tuple(_read_launch(launch) for launch in header["launches"])
         anchor = _read_anchor(header.get("anchor"))
         pool = Pool(header["test"], header["runner_class"], launches, anchor)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BaselineError(f"baseline {path} is incomplete: {error}.\n{RESTORE}") from error
+        raise BaselineError(f"baseline {place} is incomplete: {error}.\n{RESTORE}") from error
     if not launches:
-        raise BaselineError(f"baseline {path} holds no launch.\nNext: delete it and accept a new one.")
+        raise BaselineError(f"baseline {place} holds no launch.\nNext: delete it and accept a new one.")
     return pool
+
+
+def _name(test: str, runner_class: str) -> str:
+    return f"{FOLDER}/{runner_class}/{name_file(test)}"
 
 
 def _read_launch(document: Any) -> Launch:
@@ -181,6 +203,8 @@ def _read_launch(document: Any) -> Launch:
     for metric, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{metric} is {value!r}")
+    if (counted := document.get("counted")) is not None:
+        CountedStep.from_json(counted)
     return Launch(**document)
 
 

@@ -162,6 +162,8 @@ def _write_table(points: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _read_table(table: dict[str, Any]) -> list[dict[str, Any]]:
     columns = table["columns"]
+    if any(len(row) > len(columns) for row in table["rows"]):
+        raise ValueError(f"a row of points has more than the {len(columns)} values that it has columns for")
     return [
         {
             name: None if value is False else value

@@ -178,6 +178,7 @@ def parse_trajectory(text: str, place: str) -> Trajectory:
     try:
         trajectory = read_trajectory(document)
         _check(trajectory)
+        _check_kinds(trajectory)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BaselineError(f"baseline {place} is incomplete: {error}.\n{RESTORE}") from error
     if not trajectory.points:
@@ -197,6 +198,29 @@ def _check(trajectory: Trajectory) -> None:
         for name, value in values.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
                 raise TypeError(f"{name} of step {point.step} is {value!r}")
+
+
+def _check_kinds(trajectory: Trajectory) -> None:
+    """Refuses what is of another kind than it should be, which would only come out where it is told."""
+    origin = trajectory.provenance
+    texts: dict[str, Any] = {name: getattr(trajectory, name) for name in ("test", "numerics_class", "device")}
+    texts |= {f"provenance.{name}": getattr(origin, name) for name in ("accepted_at", "reason")}
+    optional = {f"provenance.{name}": getattr(origin, name) for name in ("commit", "uncommitted")}
+    texts |= {name: value for name, value in optional.items() if value is not None}
+    for name in ("machine", "sources"):
+        texts |= {f"{name}.{key}": value for key, value in getattr(trajectory, name).items()}
+    for names in (*trajectory.parameters, trajectory.project_files):
+        texts |= {f"the name {name!r}": name for name in names}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}")
+    number: object = trajectory.num_ranks
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"num_ranks is {number!r}")
+    tables = {f"settings.{phase}": found for phase, found in trajectory.settings.items()}
+    for name, table in (tables | {"provenance.environment": origin.environment}).items():
+        if not isinstance(table, dict):
+            raise TypeError(f"{name} is {table!r}")
 
 
 def _name(test: str, numerics_class: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.pairs import SAME_TENSORS, Difference, tell_ratio
+from harness.baselines.pairs import Difference, is_rounding, tell_ratio
 from harness.baselines.ruler import is_same_rate, measure_distance
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_json import NOT_FINITE
@@ -105,11 +105,8 @@ def unclip(deep: DeepPoint, point: TracePoint) -> dict[str, float]:
 
 
 def _is_same_norm(one: float | None, other: float | None, pair: Pair, ruler: Ruler) -> bool:
-    if one is None or other is None:
-        return True
     # A program that clips tells the norm itself, and sums it up in an order of its own.
-    close = measure_distance(one, other) <= SAME_TENSORS
-    return close if ruler.is_exact else close or ruler.is_same(one, other, pair.index)
+    return is_rounding(one, other) or (not ruler.is_exact and ruler.is_same(one, other, pair.index))
 
 
 def list_differing(pair: Pair, kind: str) -> tuple[str, ...]:

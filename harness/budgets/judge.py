@@ -23,10 +23,10 @@ from harness.budgets.results import BudgetResult, judge_limit, refuse_non_finite
 from harness.budgets.unmeasured import explain_unmeasured
 from harness.errors import BaselineError, ObservationError
 from harness.record.counters import CountedStep
+from harness.record.request import quote_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from harness.baselines.pools import Pool, PoolStore
     from harness.budgets.metrics import Metric
@@ -40,7 +40,7 @@ MAX_WAITING_SHARE = 0.05
 SESSION_ALPHA = 0.01
 """Share of sessions of unchanged code in which any of their tolerances, each of 0, may be called regressed."""
 
-ACCEPT_TEST = 'pytest "{test}" --accept-baselines --reason "{reason}"'
+ACCEPT_TEST = 'pytest {test} --accept-baselines --reason "{reason}"'
 """The command that accepts a baseline of a test."""
 
 
@@ -53,24 +53,28 @@ class Judge:
         runner_class: The class of this machine.
         reason: Why baselines are being accepted; None when they are only compared.
         is_crowded: Whether other tests run beside this one, so that its times say nothing.
-        root: Folder that paths in messages are relative to; None shows them as they are.
         num_session_tolerances: Tolerances that are judged in the whole session, which share one error rate; where
             it is less than those of a budget, these are meant.
         num_looks: How often the same launches may be looked at, with more of them every time.
-        accept_command: The command that accepts, with `{test}` and `{reason}` where these belong.
+        accept_command: The command that accepts, with `{test}`, to come in quotes, and `{reason}` where they belong.
     """
 
     store: PoolStore
     runner_class: str
     reason: str | None = None
     is_crowded: bool = False
-    root: Path | None = None
     num_session_tolerances: int = 0
     num_looks: int = 1
     accept_command: str = ACCEPT_TEST
 
-    def judge_all(self, launches: Mapping[str, Sequence[TrainingRun]], budget: Budget) -> list[BudgetResult]:
+    def judge_all(
+        self, launches: Mapping[str, Sequence[TrainingRun]], budgets: Mapping[str, Budget]
+    ) -> list[BudgetResult]:
         """Judges the launches of each run of one test, by the name of its baseline; accepts all of them or none.
+
+        Args:
+            launches: Those of each run.
+            budgets: What each may cost.
 
         Raises:
             ObservationError: A metric of the budget could not be read off a run.
@@ -79,13 +83,15 @@ class Judge:
         if self.reason is not None:
             only_judge = replace(self, reason=None)
             results = [
-                result for name, runs in launches.items() for result in only_judge.judge(name, runs, budget)
+                result
+                for name, runs in launches.items()
+                for result in only_judge.judge(name, runs, budgets[name])
             ]
             if any(
                 result.verdict is Verdict.EXCEEDED or not math.isfinite(result.observed) for result in results
             ):
                 return results
-        return [result for name, runs in launches.items() for result in self.judge(name, runs, budget)]
+        return [result for name, runs in launches.items() for result in self.judge(name, runs, budgets[name])]
 
     def judge(
         self, test: str, runs: Sequence[TrainingRun], budget: Budget, *, is_last: bool = True
@@ -271,9 +277,7 @@ class Judge:
             )
             anew = bool(moved) and number == 0
             pool = self.store.extend(test, launch, run.environment, self.runner_class, anew=anew)
-        path = self.store.path(test, self.runner_class)
-        if self.root is not None and path.is_relative_to(self.root):
-            path = path.relative_to(self.root)
+        path = self.store.locate(test, self.runner_class)
         why = f" (started anew: {', '.join(result.metric for result in moved)} moved)" if moved else ""
         last = len(pool.launches)
         numbers = f"launch {last}" if len(runs) == 1 else f"launches {last - len(runs) + 1} to {last}"
@@ -289,7 +293,7 @@ class Judge:
 
     def _tell_accepting(self, test: str, reason: str) -> str:
         # The second run of a test is named `nodeid#2`, which pytest does not know.
-        return self.accept_command.format(test=re.sub(r"#\d+$", "", test), reason=reason)
+        return self.accept_command.format(test=quote_test(re.sub(r"#\d+$", "", test)), reason=reason)
 
 
 def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, float]]:

@@ -6,8 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say, write_json
-from harness.errors import HarnessError, UsageError
+from harness.commands.output import (
+    EXIT_FINDING,
+    EXIT_GOOD,
+    EXIT_NOT_OBSERVED,
+    check_above_zero,
+    run_documented,
+    say,
+    write_json,
+)
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.budgets.gate import Verdict
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
 EPILOG = """
 {out} in the command stands for an empty folder of each process's own, gone afterwards.
 Exit codes: 0 pass or improved (inconclusive too, but for --inconclusive fail); 1 regressed; 2 used wrongly, or
-nothing could be compared.
+nothing could be compared, as where a step time is "not steady".
 """
 
 
@@ -77,13 +85,7 @@ def run_ab(options: argparse.Namespace) -> int:
     Raises:
         HarnessError: The options can't be used, or nothing could be compared.
     """
-    try:
-        return _compare(options)
-    except HarnessError as error:
-        if options.json is not None:
-            facts = {"outcome": "not observed", "message": str(error), "command": options.words}
-            write_json(options.json, facts, EXIT_NOT_OBSERVED)
-        raise
+    return run_documented(_compare, options)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -171,7 +173,4 @@ def _check_numbers(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--tolerance {options.tolerance:g} is no share from 0 to 1.\nNext: --tolerance 0.02 allows 2 %."
         )
-    for name in ("allowance", "timeout", "threads"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise UsageError(f"--{name} {value:g} must be above 0.\nNext: leave it out for the default.")
+    check_above_zero(options, "max_steps", "allowance", "timeout", "threads")

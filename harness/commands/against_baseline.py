@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.output import EXIT_FINDING, EXIT_GOOD, say
+from harness.commands.output import EXIT_FINDING, EXIT_GOOD, name_folder, say
 from harness.errors import BaselineError, ObservationError, UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     from harness.record.request import BaselineRequest  # noqa: PLC0415
 
     words = ["harness", "check", "--baseline", options.baseline]
-    words += [] if options.baselines == "baselines" else ["--baselines", options.baselines]
+    folder = name_folder(options.baselines)
+    words += [] if folder == "baselines" else ["--baselines", folder]
     words += _repeat_options(options)
     request = BaselineRequest(
         test=options.baseline,
@@ -144,7 +145,7 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     if options.bisect and not TrajectoryStore(shelf).find_classes(request.test):
         raise BaselineError(
             f"{request.test} has no baseline in any numerics class under {options.baselines}.\n"
-            f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines COMMIT:{options.baselines}"
+            f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines COMMIT:{folder}"
         )
     return request
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 REPEATED = re.compile(r"#\d+$")
 """What is put behind a test's name for its second run."""
+FAILED_COLLECTION = re.compile(
+    r"^(ERROR[ :].*|!+ Interrupted: .*|(no|\d+) tests? collected.*, \d+ errors?\b.*)$", re.MULTILINE
+)
+"""What pytest prints where it could not collect every test."""
 
 
 def add_parser(commands: Any) -> None:
@@ -93,7 +97,7 @@ def list_stored(options: argparse.Namespace, shelf: Shelf) -> int:
     """Lists everything, also what can't be read, which is exit code 2."""
     from harness.report.stored import list_baselines  # noqa: PLC0415  late
 
-    rows, problems = _collect(options, shelf)
+    rows, problems = _collect(shelf)
     if options.json:
         say(json.dumps([asdict(row) for row, _ in rows], indent=1))
     elif rows:
@@ -121,7 +125,7 @@ def show_stored(options: argparse.Namespace, shelf: Shelf) -> int:
 
 
 def diff_stored(options: argparse.Namespace, shelf: Shelf) -> int:
-    """Compares two trajectories; exit code 1 where they differ.
+    """Compares two trajectories; exit code 1 where they differ, and 2 where nothing could be compared.
 
     Raises:
         BaselineError: One of them is not there or can't be read.
@@ -134,7 +138,8 @@ def diff_stored(options: argparse.Namespace, shelf: Shelf) -> int:
     baseline, observed = (_read_side(side, options, shelf) for side in (first, second))
     comparison = compare_trajectories(baseline, observed)
     say("\n".join([*tell_comparison(comparison, (first, second)), "", *show_moves(baseline, observed)]))
-    return EXIT_GOOD if comparison.match is Match.MATCHES else EXIT_FINDING
+    codes = {Match.MATCHES: EXIT_GOOD, Match.NOT_COMPARABLE: EXIT_NOT_OBSERVED}
+    return codes.get(comparison.match, EXIT_FINDING)
 
 
 def prune_stored(options: argparse.Namespace, shelf: Shelf) -> int:
@@ -149,10 +154,10 @@ def prune_stored(options: argparse.Namespace, shelf: Shelf) -> int:
     if (options.tests is None) == (options.of_class is None):
         raise UsageError(
             "prune wants to know which: --tests or --class, one of them.\n"
-            "Next: pytest --collect-only -q | harness baselines prune --tests -"
+            "Next: pytest --collect-only -q > tests.txt && harness baselines prune --tests tests.txt"
         )
     shelf.path("any")
-    rows, problems = _collect(options, shelf)
+    rows, problems = _collect(shelf)
     if options.of_class is not None:
         doomed = [(row, name) for row, name in rows if row.of_class == options.of_class]
         if not doomed:
@@ -183,7 +188,8 @@ def read_tests(source: str) -> set[str]:
     """The node ids that pytest printed.
 
     Raises:
-        UsageError: The file can't be read, or holds none: then every baseline would seem to be left over.
+        UsageError: The file can't be read, is of a collection that failed, or holds none: then baselines of tests
+            that are there would seem to be left over.
     """
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
@@ -191,18 +197,24 @@ def read_tests(source: str) -> set[str]:
         raise UsageError(
             f"--tests {source} can't be read: {error}.\nNext: pytest --collect-only -q > tests.txt"
         ) from error
+    if (failed := FAILED_COLLECTION.search(text)) is not None:
+        raise UsageError(
+            f"--tests {source} is of a collection that failed ({failed[0].strip(' =!')}), so baselines of tests that "
+            "are there would be deleted.\nNext: mend what it tells, then: "
+            "pytest --collect-only -q > tests.txt && harness baselines prune --tests tests.txt"
+        )
     tests = {line.strip() for line in text.splitlines() if "::" in line}
     if not tests:
         raise UsageError(
             f"--tests {source} holds no node id, so every baseline would be deleted.\n"
-            "Next: pytest --collect-only -q | harness baselines prune --tests -"
+            "Next: pytest --collect-only -q > tests.txt && harness baselines prune --tests tests.txt"
         )
     return tests
 
 
-def _collect(options: argparse.Namespace, shelf: Shelf) -> tuple[list[tuple[Row, str]], list[str]]:
+def _collect(shelf: Shelf) -> tuple[list[tuple[Row, str]], list[str]]:
     """Every baseline with its name on the shelf, and what is wrong with those that can't be read."""
-    from harness.baselines.pools import PoolStore, read_pool  # noqa: PLC0415  late
+    from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
     from harness.baselines.trajectory_store import TrajectoryStore  # noqa: PLC0415
     from harness.report.stored import describe_pool_row, describe_trajectory_row  # noqa: PLC0415
 
@@ -213,15 +225,15 @@ def _collect(options: argparse.Namespace, shelf: Shelf) -> tuple[list[tuple[Row,
             problems.append(stored.problem)
         else:
             rows.append((describe_trajectory_row(stored.trajectory), stored.name))
-    folder = Path(options.baselines)
-    for path in PoolStore(folder).list_paths() if folder.is_dir() else ():
+    store = PoolStore(shelf)
+    for name in store.list_names():
         try:
-            pool = read_pool(path)
+            pool = store.read_file(name)
         except BaselineError as error:
             problems.append(str(error))
         else:
             if pool is not None:
-                rows.append((describe_pool_row(pool), path.relative_to(folder).as_posix()))
+                rows.append((describe_pool_row(pool), name))
     return rows, problems
 
 

@@ -8,8 +8,16 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say, write_json
-from harness.errors import HarnessError, UsageError
+from harness.commands.output import (
+    EXIT_FINDING,
+    EXIT_GOOD,
+    check_above_zero,
+    name_folder,
+    run_documented,
+    say,
+    write_json,
+)
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +28,12 @@ if TYPE_CHECKING:
     from harness.budgets.spec import Budget
     from harness.record.run import TrainingRun
 
-MAX_LAUNCHES = 40
 ACCEPTED_LAUNCHES = 20
 EPILOG = """
 NAME=NUMBER is what @pytest.mark.budget takes: limits such as wall_clock_s=60 or peak_memory_mb=900, and tolerances
 against the baseline such as step_time=0.05 (5 %), throughput=0.05, flops=0.
-Exit codes: 0 pass or improved (inconclusive too, but for --inconclusive fail); 1 over a limit, regressed, or no
-baseline; 2 used wrongly, or the program could not be measured.
+Exit codes: 0 pass or improved (inconclusive and "not steady" too, but for --inconclusive fail); 1 over a limit,
+regressed, or no baseline; 2 used wrongly, or the program could not be measured.
 """
 
 
@@ -47,7 +54,12 @@ def add_parser(commands: Any) -> None:
         help="limits and tolerances: wall_clock_s=60 step_time=0.05",
     )
     add("--baseline", metavar="NAME", help="name of the stored pool that tolerances are against")
-    add("--baselines", type=Path, default=Path("baselines"), metavar="DIR", help="default: baselines")
+    add(
+        "--baselines",
+        default="baselines",
+        metavar="DIR",
+        help="folder of the baselines, or REVISION:DIR to read them from git; default: baselines",
+    )
     add("--runner-class", metavar="NAME", help="class of this machine; default: derived from its hardware")
     add(
         "--launches",
@@ -98,13 +110,7 @@ def run_budget(options: argparse.Namespace) -> int:
     Raises:
         HarnessError: The options can't be used, or the program could not be measured.
     """
-    try:
-        return _judge(options)
-    except HarnessError as error:
-        if options.json is not None:
-            facts = {"outcome": "not observed", "message": str(error), "command": options.words}
-            write_json(options.json, facts, EXIT_NOT_OBSERVED)
-        raise
+    return run_documented(_judge, options)
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -180,6 +186,11 @@ def _read_budget(options: argparse.Namespace) -> Budget:
 
     from harness.budgets.spec import parse_budget  # noqa: PLC0415  late
 
+    if not options.bounds:
+        raise UsageError(
+            "the command line sets no bound, so nothing would be judged.\n"
+            "Next: harness budget wall_clock_s=60 -- python train.py, or a tolerance: step_time=0.05 --baseline NAME"
+        )
     arguments: dict[str, Any] = {}
     for word in options.bounds:
         name, equals, text = word.partition("=")
@@ -195,6 +206,9 @@ def _read_budget(options: argparse.Namespace) -> Budget:
 
 
 def _check_options(options: argparse.Namespace, budget: Budget) -> None:
+    from harness.baselines.pools import MAX_LAUNCHES  # noqa: PLC0415  late
+    from harness.baselines.shelves import open_shelf  # noqa: PLC0415
+
     if not options.words:
         raise UsageError(
             "no command to measure.\nNext: harness budget wall_clock_s=60 -- python train.py --mode ci"
@@ -216,15 +230,14 @@ def _check_options(options: argparse.Namespace, budget: Budget) -> None:
         )
     if options.reason and not options.accept_baselines:
         raise UsageError("--reason belongs to --accept-baselines, which is not given.\nNext: leave it out.")
-    for name in ("launches", "allowance", "threads", "ranks", "max_steps", "timeout"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} {value:g} must be above 0.\nNext: leave it out for the default.")
+    check_above_zero(options, "launches", "allowance", "threads", "ranks", "max_steps", "timeout")
     if (options.launches or 0) > MAX_LAUNCHES:
         raise UsageError(
             f"--launches {options.launches} is more than the {MAX_LAUNCHES} that a pool keeps.\nNext: --launches 20"
         )
+    shelf = open_shelf(options.baselines, root=Path.cwd())
+    if options.accept_baselines:
+        shelf.path("any")
     if not options.run_dir.is_dir():
         raise UsageError(f"--run-dir {options.run_dir} is no directory.\nNext: make it, or name another.")
 
@@ -241,19 +254,20 @@ def _choose_plan(options: argparse.Namespace) -> LaunchPlan:
 
 def _build_judge(options: argparse.Namespace, first: TrainingRun, plan: LaunchPlan) -> Judge:
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.baselines.shelves import open_shelf  # noqa: PLC0415
     from harness.budgets.judge import Judge  # noqa: PLC0415
     from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
     derived = derive_runner_class(first.environment, device=first.device, threads=first.threads)
+    folder = name_folder(options.baselines)
     words = ["harness", "budget", *options.bounds, "--baseline", options.baseline or ""]
-    words += [] if options.baselines == Path("baselines") else ["--baselines", str(options.baselines)]
+    words += [] if folder == "baselines" else ["--baselines", folder]
     command = shlex.join(options.words).replace("{", "{{").replace("}", "}}")
     accept = shlex.join(words).replace("{", "{{").replace("}", "}}")
     return Judge(
-        store=PoolStore(options.baselines.resolve()),
+        store=PoolStore(open_shelf(options.baselines, root=Path.cwd())),
         runner_class=options.runner_class or derived,
         reason=options.reason if options.accept_baselines else None,
-        root=Path.cwd(),
         num_looks=len(plan.looks),
         accept_command=f'{accept} --accept-baselines --reason "{{reason}}" -- {command}',
     )

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.against_baseline import add_options, build_request, check_options, compare
-from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say, write_json
+from harness.commands.output import (
+    EXIT_FINDING,
+    EXIT_GOOD,
+    EXIT_NOT_OBSERVED,
+    check_above_zero,
+    say,
+    write_json,
+)
 from harness.errors import HarnessError, ObservationError, UsageError
 from harness.project import find_project, read_selection
 from harness.selection import parse_words
@@ -107,8 +114,7 @@ def _check(options: argparse.Namespace, command: list[str]) -> int:
 
     if not command:
         raise UsageError("no command to check.\nNext: harness check -- python train.py --mode ci")
-    if options.timeout is not None and options.timeout <= 0:
-        raise UsageError(f"--timeout {options.timeout:g} must be above 0.\nNext: --timeout 600")
+    check_above_zero(options, "timeout")
     if not options.run_dir.is_dir():
         raise UsageError(f"--run-dir {options.run_dir} is no directory.\nNext: make it, or name another.")
     check_options(options)

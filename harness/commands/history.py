@@ -93,9 +93,10 @@ def pin_release(options: argparse.Namespace, root: Path, names: Sequence[str]) -
             'Next: harness trend pin v1.2 --reason "released"'
         )
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.baselines.shelves import FolderShelf  # noqa: PLC0415
 
     folder = root / options.baselines
-    pools, store, now = _read_pools(folder), PoolStore(folder), clock.now_utc()
+    pools, store, now = _read_pools(folder), PoolStore(FolderShelf(folder)), clock.now_utc()
     if options.runner_class:
         pools = [pool for pool in pools if pool.runner_class == options.runner_class]
     if not pools:
@@ -115,11 +116,12 @@ def _read_pools(folder: Path) -> list[Pool]:
     Raises:
         BaselineError: A file of them is damaged.
     """
-    from harness.baselines.pools import PoolStore, read_pool  # noqa: PLC0415  late
+    from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.baselines.shelves import FolderShelf  # noqa: PLC0415
 
-    store, pools = PoolStore(folder), []
-    for path in store.list_paths():
-        pool = read_pool(path)
+    store, pools = PoolStore(FolderShelf(folder)), []
+    for name in store.list_names():
+        path, pool = folder / name, store.read_file(name)
         if pool is None:
             continue  # removed meanwhile
         if store.path(pool.test, pool.runner_class) != path:

@@ -143,6 +143,7 @@ def _judge_all(
     launches: Sequence[TrackedLaunch], options: argparse.Namespace, root: Path
 ) -> list[JudgedHistory]:
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
+    from harness.baselines.shelves import FolderShelf  # noqa: PLC0415
     from harness.budgets.nights import Sample, gather_nights  # noqa: PLC0415
     from harness.budgets.trend import judge_trend  # noqa: PLC0415
     from harness.report.trends import JudgedHistory, find_metric, find_suspects  # noqa: PLC0415
@@ -167,7 +168,7 @@ def _judge_all(
             f"the history has no {' or '.join(options.metric) or 'time'} above 0 to judge.\n"
             f"Next: --metric {' or --metric '.join(known) or 'NAME'}."
         )
-    store = PoolStore(root / options.baselines)
+    store = PoolStore(FolderShelf(root / options.baselines))
     histories = []
     for key in judged:
         test, metric, runner_class = key

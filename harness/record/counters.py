@@ -39,8 +39,19 @@ class CountedStep:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The step as `dataclasses.asdict` gave it."""
-        return cls(**value)
+        """The step as `dataclasses.asdict` gave it.
+
+        Raises:
+            TypeError, AttributeError: It is not one.
+        """
+        step = cls(**value)
+        counts = {"step": step.step, "tensor_bytes": step.tensor_bytes, **step.flops}
+        for names in step.ops.values():
+            counts |= dict(names.items())
+        for name, count in counts.items():
+            if isinstance(count, bool) or not isinstance(count, (int, float)):
+                raise TypeError(f"{name} is counted as {count!r}")
+        return step
 
 
 def summarize_counts(steps: Sequence[CountedStep]) -> CountedStep | None:

@@ -10,7 +10,6 @@ from harness.record.environment import slug
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NAMED = ("torch", "capability", "threads", "gpu")
 DIGEST_LENGTH = 6
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SPECIAL = re.compile(r'[$`"\\!\n]')
+"""What a shell reads as its own between double quotes."""
+
+
+def quote_test(test: str) -> str:
+    """A node id as an argument in a command to be pasted: in double quotes, where the shell leaves it as it is."""
+    return shlex.quote(test) if SPECIAL.search(test) else f'"{test}"'
 
 
 @dataclass(slots=True)

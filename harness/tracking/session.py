@@ -26,7 +26,7 @@ def track_session(
     except HarnessError as error:
         return False, f"nothing was tracked: {error}"
     except Exception as error:  # noqa: BLE001  whatever a store or a plugin of it does, the session's verdict stands
-        return False, f"nothing was tracked: {type(error).__name__}: {error}"
+        return False, f"nothing was tracked: {type(error).__name__}: {hide_password(str(error))}"
     where = place.file.name if place.file else hide_password(place.uri)
     if not launches:
         return True, "tracked: nothing, as no training passed its assertions"

@@ -77,7 +77,7 @@ def find_place(root: Path, given: str = "", *, source: str = "--tracking-uri") -
     uri = uri or f"sqlite:///{DATABASE}"
     if uri.partition(":")[0].partition("+")[0] not in SCHEMES or ":" not in uri:
         raise UsageError(
-            f"{source}={uri!r} is no tracking URI of a database or a server.\n"
+            f"{source}={hide_password(uri)!r} is no tracking URI of a database or a server.\n"
             f"Next: sqlite:///{DATABASE} for a file under {root}, or http://host:5000 for a server."
         )
     local = re.fullmatch(r"sqlite:///([^/].*)", uri)
@@ -146,7 +146,7 @@ class History:
         if found is not None:
             if found.lifecycle_stage != "active":
                 raise TrackingError(
-                    f"the experiment {self._place.experiment!r} in {self._place.uri} was deleted.\n"
+                    f"the experiment {self._place.experiment!r} in {hide_password(self._place.uri)} was deleted.\n"
                     f"Next: restore it in MLflow, or name another with {EXPERIMENT_VARIABLE}."
                 )
             return found.experiment_id
@@ -187,9 +187,10 @@ class History:
     def _explain(self, error: Exception) -> str:
         lines = str(error).strip().splitlines()
         told = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        place = f"the tracking store {hide_password(self._place.uri)} ({self._place.source})"
+        uri = hide_password(self._place.uri)
+        place = f"the tracking store {uri} ({self._place.source})"
         if "database schema" in str(error):
-            return f"{place} was made by another MLflow: {told}\nNext: mlflow db upgrade {self._place.uri}"
+            return f"{place} was made by another MLflow: {hide_password(told)}\nNext: mlflow db upgrade {uri}"
         file = self._place.file
         advice = (
             f"make {file} readable and writable, or move it away"
@@ -201,7 +202,7 @@ class History:
 
 def hide_password(text: str) -> str:
     """A text without the user and password of the URIs in it."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _search(client: Any, experiment: str) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.worktrees import PREFIX
+from harness.worktrees import PREFIX, name_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,11 +284,28 @@ def test_an_interruption_leaves_neither_processes_nor_work_trees(
 
 
 def test_what_a_killed_comparison_left_is_taken_away_by_the_next(project: Path) -> None:
-    orphan = Path(tempfile.mkdtemp(prefix=f"{PREFIX}4194303-"))
-    git(project, "worktree", "add", "--quiet", "--detach", str(orphan / "base"))
-    done, _ = compare(project, "--prepare", "exit 3")
-    assert done.returncode == 2
-    assert not orphan.exists()
+    orphan, lost, foreign = (
+        Path(tempfile.mkdtemp(prefix=f"{PREFIX}{machine}-4194303-"))
+        for machine in (name_machine(), name_machine(), "elsewhere")
+    )
+    away = project.parent / "away"
+    for place in (orphan / "base", lost / "base", foreign / "base", away):
+        git(project, "worktree", "add", "--quiet", "--detach", str(place))
+    for gone in (lost, away):
+        shutil.rmtree(gone)
+    try:
+        done, _ = compare(project, "--prepare", "exit 3")
+        assert done.returncode == 2
+        assert not orphan.exists()
+        listed = git(project, "worktree", "list")
+        assert orphan.name not in listed
+        assert lost.name not in listed
+        # Of another container that shares the folders, and a user's own on a disk that is not there.
+        assert (foreign / "base" / "train.py").is_file()
+        assert str(away) in listed
+    finally:
+        shutil.rmtree(foreign)
+        git(project, "worktree", "prune")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +314,9 @@ def test_what_a_killed_comparison_left_is_taken_away_by_the_next(project: Path) 
         (("--base", "no-such-branch"), "is no revision"),
         (("--tolerance", "5"), "is no share from 0 to 1"),
         (("--threads", "0"), "must be above 0"),
+        (("--max-steps", "0"), "--max-steps 0 must be above 0"),
+        (("--allowance", "nan"), "--allowance nan must be above 0"),
+        (("--timeout", "nan"), "--timeout nan must be above 0"),
     ],
 )
 def test_misuse_is_told(project: Path, options: tuple[str, ...], told: str) -> None:

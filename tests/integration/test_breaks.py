@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.baselines.pools import PoolStore
+from harness.baselines.shelves import FolderShelf
 from harness.watch.environment import capture_environment
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     shutil.copytree(ROOT / "tests/training", project / "tests/training")
     healthy = run_smoke_test(project, "--accept-baselines", "--reason", "healthy")
     assert healthy.returncode == 0, healthy.stdout
-    store = PoolStore(project / "baselines")
+    store = PoolStore(FolderShelf(project / "baselines"))
     (runner_class,) = store.find_classes(SMOKE_TEST)
     pool = store.read(SMOKE_TEST, runner_class)
     assert pool is not None

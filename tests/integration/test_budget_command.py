@@ -82,7 +82,10 @@ def test_a_limit_that_is_exceeded_is_a_finding(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "sets nothing"),
+        (
+            (),
+            "the command line sets no bound, so nothing would be judged.\nNext: harness budget wall_clock_s=60 --",
+        ),
         (("step_time=0.1",), "step_time: a tolerance is against a stored baseline, and none is named"),
         (("wall_clock_s",), "'wall_clock_s' is not of the form NAME=NUMBER"),
         (("wall_clock_s=soon",), "'wall_clock_s=soon' is not of the form NAME=NUMBER"),
@@ -91,6 +94,8 @@ def test_a_limit_that_is_exceeded_is_a_finding(folder: Path) -> None:
         (("wall_clock_s=9", "--accept-baselines", "--reason", "r"), "there is none"),
         (("wall_clock_s=9", "--reason", "r"), "--reason belongs to --accept-baselines"),
         (("wall_clock_s=9", "--launches", "0"), "--launches 0 must be above 0"),
+        (("wall_clock_s=9", "--allowance", "nan"), "--allowance nan must be above 0"),
+        (("wall_clock_s=9", "--timeout", "nan"), "--timeout nan must be above 0"),
         (("wall_clock_s=9", "--launches", "99"), "more than the 40 that a pool keeps"),
         (("wall_clock_s=9", "--run-dir", "nowhere"), "--run-dir nowhere is no directory"),
     ],

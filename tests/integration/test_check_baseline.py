@@ -150,6 +150,23 @@ def test_misuse_ends_the_search(
     assert "steps in" not in capsys.readouterr().out, "nothing is trained before"
 
 
+@pytest.mark.parametrize("folder", ["baselines", "kept"])
+def test_what_a_commit_lacks_is_accepted_into_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    (tmp_path / folder / "trajectories").mkdir(parents=True)
+    (tmp_path / folder / "trajectories" / "readme").touch()
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--baseline", "gone", "--bisect", "--baselines", f"HEAD:{folder}", *COMMAND]) == 128
+    option = "" if folder == "baselines" else f"--baselines {folder} "
+    told = capsys.readouterr().err
+    assert f"harness check --baseline gone {option}--accept-baselines" in told
+    assert f"then --baselines COMMIT:{folder}\n" in told
+
+
 def test_a_damaged_baseline_ends_the_search(accepted: Path, tmp_path: Path) -> None:
     shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("baselines/trajectories/*/*.json")
@@ -161,6 +178,7 @@ def test_a_damaged_baseline_ends_the_search(accepted: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (["--timeout", "nan"], "--timeout nan must be above 0"),
         (["--exact"], "--exact needs a baseline.\nNext: --exact --baseline NAME"),
         (["--accept-baselines", "--reason", "x"], "--accept-baselines needs a baseline."),
         (["--baseline", " "], "--baseline has no name."),

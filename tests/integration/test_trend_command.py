@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.baselines.pools import Launch, PoolStore
+from harness.baselines.shelves import FolderShelf
 from harness.cli import main
 from harness.tracking.store import History, find_place
 
@@ -183,7 +184,7 @@ def test_pools_are_added_once_and_a_pinned_release_moves_the_anchor_and_shows_th
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    store = PoolStore(root / "baselines")
+    store = PoolStore(FolderShelf(root / "baselines"))
     for launch in make_launches(num=3):
         pooled = Launch(launch.values, launch.recorded_at, launch.commit, launch.is_dirty, "initial")
         store.extend(TEST, pooled, environment, "cpu-a", anew=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.baselines.pools import Launch, PoolStore
+from harness.baselines.shelves import FolderShelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ def test_a_write_that_fails_is_an_error_and_leaves_what_was_there(
     project: pytest.Pytester, environment: Environment, make_launch: Callable[..., Launch], fault: str
 ) -> None:
     project.makepyfile(test_it=GOOD)
-    store = PoolStore(project.path / "baselines")
+    store = PoolStore(FolderShelf(project.path / "baselines"))
     store.extend("test_it.py::test_good", make_launch(step_time_s=0.1), environment, "own-runner", anew=False)
     before = {path: path.read_bytes() for path in list_baselines(project.path)}
     project.makeconftest(f"import errno, os\n{FAULTS[fault]}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.baselines.pools import read_pool
+from harness.baselines.pools import parse_pool
 
 if TYPE_CHECKING:
     from harness.baselines.pools import Pool
@@ -34,7 +37,7 @@ def run(project: pytest.Pytester, test: str, *options: str, header: str = "") ->
 
 def read_pools(project: pytest.Pytester) -> list[Pool]:
     paths = sorted((project.path / "baselines" / "budgets" / "own").glob("*.json"))
-    return [pool for path in paths if (pool := read_pool(path)) is not None]
+    return [parse_pool(path.read_text(encoding="utf-8"), str(path)) for path in paths]
 
 
 def test_a_limit_fails_where_the_call_stands(project: pytest.Pytester) -> None:
@@ -76,6 +79,61 @@ def test_a_tolerance_is_accepted_with_the_test_and_judged_after(project: pytest.
     assert len(pool.launches) == 1
     done = run(project, test.format(holds=True))
     done.assert_outcomes(passed=1)
+
+
+def test_what_is_claimed_beside_a_marker_is_accepted_with_it(project: pytest.Pytester) -> None:
+    test = (
+        "def train(record):\n"
+        "    train_timed()\n"
+        "    for step in range(20):\n"
+        "        record(step=step, loss=1.0, accuracy=1.0)\n"
+        "@pytest.mark.budget(final_loss=0.5, step_time_s=9)\n"
+        "def test_it(smoke_training, budget):\n"
+        "    smoke_training(train_timed)\n"
+        "    second = smoke_training(train, smoke_training.record)\n"
+        "    budget(second, logged={'accuracy': {'tolerance': 0.1, 'is_higher_better': True}}, wall_clock_s=60)\n"
+        "    budget(second, final_loss=0.2)\n"
+    )
+    run(project, test, "--accept-baselines", "--reason=first").assert_outcomes(passed=1)
+    assert [
+        [launch.values.get("logged.accuracy") for launch in pool.launches] for pool in read_pools(project)
+    ] == [
+        [1.0],
+        [None],
+    ]
+    session = json.loads((project.path / "harness-report" / "session.json").read_text())
+    assert [(line["metric"], line["verdict"]) for line in session["tests"][0]["budget"]] == [
+        ("wall_clock_s", "pass"),
+        ("step_time_s", "pass"),
+        ("final_loss", "accepted"),
+        ("step_time_s", "pass"),
+        ("final_loss", "accepted"),
+        ("logged.accuracy", "accepted"),
+    ]
+    run(project, test).assert_outcomes(passed=1)
+
+
+def test_pools_are_read_as_a_commit_has_them_and_not_written_into_it(project: pytest.Pytester) -> None:
+    test = (
+        "@pytest.mark.budget(final_loss=0.1)\n"
+        "def test_it(smoke_training, budget):\n"
+        "    smoke_training(train_timed)\n"
+    )
+    run(project, test, "--accept-baselines", "--reason=first").assert_outcomes(passed=1)
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false")
+    for words in (("init", "--quiet"), ("add", "baselines"), ("commit", "--quiet", "--message=first")):
+        subprocess.run(["git", *identity, *words], cwd=project.path, check=True)
+    shutil.rmtree(project.path / "baselines")
+    run(project, test, "--harness-baselines=HEAD:baselines").assert_outcomes(passed=1)
+    refused = run(project, test, "--harness-baselines=HEAD:baselines", "--accept-baselines", "--reason=r")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(
+        [
+            "ERROR: --harness-baselines=HEAD:baselines is a commit, and baselines are accepted into a folder.",
+            "Next: leave it out, or --harness-baselines DIR with --accept-baselines.",
+        ]
+    )
+    assert not (project.path / "HEAD:baselines").exists()
 
 
 def test_a_run_of_another_test_is_refused(project: pytest.Pytester) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.baselines.pools import Launch, PoolStore
+from harness.baselines.shelves import FolderShelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ def fill(project: pytest.Pytester, environment: Environment, make_launch: Callab
     def fill(*, runner_class: str = CLASS, test: str = "test_it.py::test_baseline", **values: float) -> None:
         for number in range(5):
             launch = replace(make_launch(**values), recorded_at=f"2026-11-0{number + 1}")
-            store = PoolStore(project.path / "baselines")
+            store = PoolStore(FolderShelf(project.path / "baselines"))
             store.extend(test, launch, environment, runner_class, anew=False)
 
     return fill
@@ -155,7 +156,7 @@ def test_an_inconclusive_budget_warns_and_fails_where_that_is_asked_for(
     make_launch: Callable[..., Launch],
 ) -> None:
     launch = make_launch(step_time_s=0.01, final_loss=0.45)
-    store = PoolStore(project.path / "baselines")
+    store = PoolStore(FolderShelf(project.path / "baselines"))
     store.extend("test_it.py::test_baseline", launch, environment, CLASS, anew=False)
     result = run()
     result.assert_outcomes(passed=1)
@@ -172,7 +173,7 @@ def test_a_baseline_that_can_not_be_read_is_no_pass_and_stays_as_it_is(
     run: Callable[..., pytest.RunResult], project: pytest.Pytester, arguments: list[str]
 ) -> None:
     project.makepyfile(test_it=TESTS + TESTS.replace("test_baseline", "test_newer_baseline"))
-    store = PoolStore(project.path / "baselines")
+    store = PoolStore(FolderShelf(project.path / "baselines"))
     contents = {
         store.path("test_it.py::test_baseline", CLASS): '{"harness": ',
         store.path("test_it.py::test_newer_baseline", CLASS): '{"harness": {"schema_version": 99}}',
@@ -183,7 +184,7 @@ def test_a_baseline_that_can_not_be_read_is_no_pass_and_stays_as_it_is(
     result = run(*arguments, test="baseline")
     result.assert_outcomes(failed=2)
     assert result.ret == 2
-    corrupt, newer = contents
+    corrupt, newer = (path.relative_to(project.path) for path in contents)
     result.stdout.fnmatch_lines(
         [
             f"baseline {corrupt} can't be read: Expecting value: *",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.baselines.pools import read_pool
+from harness.baselines.pools import parse_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def find_pool(project: pytest.Pytester) -> Path:
 def test_a_score_that_falls_regresses_and_one_that_rises_does_not(project: pytest.Pytester) -> None:
     budget = 'logged={"accuracy": {"tolerance": 0.05, "is_higher_better": True}}'
     run(project, "--accept-baselines", "--reason=first", budget=budget).assert_outcomes(passed=1)
-    pool = read_pool(find_pool(project))
+    pool = parse_pool(find_pool(project).read_text(encoding="utf-8"), "")
     assert pool is not None
     assert pool.values("logged.accuracy") == pytest.approx([0.8])
     run(project, budget=budget, accuracy=0.9).assert_outcomes(passed=1)

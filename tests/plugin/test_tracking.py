@@ -34,6 +34,11 @@ def test_stalled(smoke_training):
     assert_healthy(smoke_training(stall))
 
 
+def test_broken(smoke_training, budget):
+    budget(smoke_training(train_timed), step_time_s=0.2)
+    assert False, "of its own"
+
+
 def test_plain(): pass
 """
 
@@ -67,7 +72,7 @@ def test_a_session_is_tracked_with_workers_or_without_and_what_broke_is_left_out
     project.makepyfile(test_it=TESTS)
     monkeypatch.setenv("GITHUB_RUN_ID", "7")
     alone = project.runpytest_subprocess("--harness-track")
-    alone.assert_outcomes(passed=2, failed=2)
+    alone.assert_outcomes(passed=2, failed=3)
     alone.stdout.fnmatch_lines([f"tracked: 2 launches in mlflow.db, experiment {project.path.name}"])
     launches = read_history(project)
     assert [launch["test"] for launch in launches] == ["test_it.py::test_good", "test_it.py::test_slow"]

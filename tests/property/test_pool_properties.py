@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.baselines.pools import Launch, PoolStore
+from harness.baselines.shelves import FolderShelf
 
 if TYPE_CHECKING:
     import pytest
@@ -25,7 +26,7 @@ VALUES = st.dictionaries(
 
 @given(tests=st.lists(NODEIDS, min_size=2, max_size=2, unique=True))
 def test_two_tests_have_two_file_names_that_a_file_system_takes(tests: list[str]) -> None:
-    paths = [PoolStore(Path("/b")).path(test, "some-class") for test in tests]
+    paths = [PoolStore(FolderShelf(Path("/b"))).path(test, "some-class") for test in tests]
     assert paths[0] != paths[1]
     for path in paths:
         assert path.parent == Path("/b/budgets/some-class")
@@ -41,7 +42,7 @@ def test_a_launch_comes_back_as_it_was(
     values: dict[str, float],
     reason: str,
 ) -> None:
-    store = PoolStore(tmp_path_factory.mktemp("baselines"))
+    store = PoolStore(FolderShelf(tmp_path_factory.mktemp("baselines")))
     launch = Launch(values, recorded_at="2026-11-02", commit=None, is_dirty=True, reason=reason)
     store.extend(test, launch, environment, "some-class", anew=False)
     pool = store.read(test, "some-class")

@@ -46,7 +46,7 @@ def stored(
     store.write(make_trajectory([3.0, 2.5, 2.25, 1.5], numerics_class="cpu-slow"), later)
     store.write(make_trajectory(test=f"{TEST}#2"), ORIGIN)
     store.write(make_trajectory(test="smoke"), ORIGIN)
-    PoolStore(tmp_path / "baselines").extend(
+    PoolStore(FolderShelf(tmp_path / "baselines")).extend(
         "tests/test_b.py::test_b", make_launch(step_time_s=0.1), environment, "own-runner", anew=False
     )
     return store
@@ -175,6 +175,15 @@ def test_two_classes_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert "update norm" in out
 
 
+def test_what_can_not_be_compared_is_no_difference(
+    capsys: pytest.CaptureFixture[str], make_trajectory: Callable[..., Trajectory], stored: TrajectoryStore
+) -> None:
+    stored.write(make_trajectory(numerics_class="two-ranks", num_ranks=2), ORIGIN)
+    code, out, _ = run(capsys, "diff", "cpu-fast", "two-ranks", "--baseline", TEST)
+    assert "not comparable" in out
+    assert code == 2
+
+
 def test_files_and_revisions_are_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false"]
     for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "first"]):
@@ -190,6 +199,7 @@ def test_files_and_revisions_are_compared(capsys: pytest.CaptureFixture[str], tm
     assert code == 1
     assert "HEAD:baselines has several classes, taken is cpu-slow" in err
     assert run(capsys, "list", "--baselines", "HEAD:baselines")[1].count("trajectory") == 4
+    assert " budget " in run(capsys, "list", "--baselines", "HEAD:baselines")[1]
 
 
 def list_files() -> set[str]:
@@ -226,6 +236,35 @@ def test_pruning_with_an_empty_list_is_refused(
     code, _, err = run(capsys, "prune", "--tests", "-", "--yes")
     assert code == 2
     assert "holds no node id, so every baseline would be deleted" in err
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "ERROR tests/test_b.py - ImportError: x",
+        "!!!!!!! Interrupted: 1 error during collection !!!!!!!",
+        "1 test collected, 1 error in 0.43s",
+        "ERROR: file or directory not found: tests",
+    ],
+)
+def test_the_list_of_a_collection_that_failed_prunes_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    before = list_files()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{TEST}[ERROR 1 error in x]\n\n{told}\n"))
+    code, _, err = run(capsys, "prune", "--tests", "-", "--yes")
+    assert code == 2
+    assert "is of a collection that failed (" in err
+    assert "Next: mend what it tells, then: pytest --collect-only" in err
+    assert list_files() == before
+
+
+def test_an_id_that_speaks_of_errors_is_no_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = f"{TEST}[ERROR 1 error in x]\n{TEST}\n\n2 tests collected in 0.43s\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(ids))
+    assert run(capsys, "prune", "--tests", "-")[0] == 0
 
 
 def test_a_class_is_pruned_and_what_can_not_be_read_is_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.baselines.pools import Launch, PoolStore
+from harness.baselines.shelves import FolderShelf
 from harness.budgets.gate import Verdict
 from harness.budgets.judge import Judge
 from harness.budgets.spec import Budget, parse_budget
@@ -34,7 +35,7 @@ def make_budget(**arguments: float) -> Budget:
 
 @pytest.fixture
 def store(tmp_path: Path) -> PoolStore:
-    return PoolStore(tmp_path)
+    return PoolStore(FolderShelf(tmp_path))
 
 
 @pytest.fixture
@@ -232,13 +233,31 @@ def test_a_regressed_time_is_inconclusive_when_others_had_the_processor(
     assert "inconclusive" in busy[0].message
 
 
+@pytest.mark.parametrize(
+    ("test", "told"),
+    [
+        ("t.py::test_a[x y]#2", 'pytest "t.py::test_a[x y]" --accept'),
+        ("t.py::test_a[$(touch x)]", "pytest 't.py::test_a[$(touch x)]' --accept"),
+        ("t.py::test_a[`{reason}`]", "pytest 't.py::test_a[`{reason}`]' --accept"),
+    ],
+)
+def test_the_command_that_accepts_runs_nothing_of_an_id(
+    store: PoolStore, make_run: MakeRun, test: str, told: str
+) -> None:
+    (result,) = Judge(store, CLASS).judge(test, [make_run()], make_budget(wall_clock=0.1))
+    assert told in result.advice
+
+
 def test_the_runs_of_a_test_are_accepted_together_or_not_at_all(store: PoolStore, make_run: MakeRun) -> None:
     judge = Judge(store, CLASS, reason="initial")
     budget = make_budget(wall_clock_s=11, final_loss=0.1)
     runs = {TEST: [make_run()], f"{TEST}#2": [make_run(wall_clock_s=12.0)]}
-    assert Verdict.EXCEEDED in {result.verdict for result in judge.judge_all(runs, budget)}
+    assert Verdict.EXCEEDED in {
+        result.verdict for result in judge.judge_all(runs, dict.fromkeys(runs, budget))
+    }
     assert store.read(TEST, CLASS) is None
-    accepted = judge.judge_all({TEST: [make_run()], f"{TEST}#2": [make_run()]}, budget)
+    runs = {TEST: [make_run()], f"{TEST}#2": [make_run()]}
+    accepted = judge.judge_all(runs, dict.fromkeys(runs, budget))
     assert [result.verdict for result in accepted].count(Verdict.ACCEPTED) == 2
     assert store.read(TEST, CLASS) is not None
     assert store.read(f"{TEST}#2", CLASS) is not None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.baselines.pools import MAX_LAUNCHES, Launch, PoolStore, read_pool
+from harness.baselines.pools import MAX_LAUNCHES, Launch, PoolStore
+from harness.baselines.shelves import FolderShelf
 from harness.errors import BaselineError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ CLASS = "some-class"
 
 @pytest.fixture
 def store(tmp_path: Path) -> PoolStore:
-    return PoolStore(tmp_path)
+    return PoolStore(FolderShelf(tmp_path))
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_damaged_pinned_release_is_refused(store: PoolStore, extend: Callable[
 
 def test_files_are_found_and_tell_whose_they_are(store: PoolStore, extend: Callable[..., None]) -> None:
     extend()
-    pools = [read_pool(path) for path in store.list_paths()]
+    pools = [store.read_file(name) for name in store.list_names()]
     assert [(pool.test, pool.runner_class) for pool in pools if pool] == [(TEST, CLASS)]
 
 
@@ -152,7 +153,14 @@ def test_tests_with_similar_names_have_pools_of_their_own(
 def test_a_file_of_another_test_is_refused(store: PoolStore, extend: Callable[..., None]) -> None:
     extend()
     edit(store.path(TEST, CLASS), lambda header: header.update(test="other"))
-    with pytest.raises(BaselineError, match=f"belongs to other, not to {TEST}"):
+    with pytest.raises(BaselineError, match=f"belongs to other on {CLASS}, not to {TEST} on {CLASS}"):
+        store.read(TEST, CLASS)
+
+
+def test_a_file_of_another_class_is_refused(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend()
+    edit(store.path(TEST, CLASS), lambda header: header.update(runner_class="other"))
+    with pytest.raises(BaselineError, match=f"belongs to {TEST} on other, not to {TEST} on {CLASS}"):
         store.read(TEST, CLASS)
 
 
@@ -166,6 +174,16 @@ def test_a_file_of_another_test_is_refused(store: PoolStore, extend: Callable[..
         (lambda header: header.update(launches=["x"]), "incomplete"),
         (lambda header: header["launches"][0].pop("reason"), "incomplete"),
         (lambda header: header["launches"][0].update(values=[1]), "incomplete"),
+        (lambda header: header["launches"][0].update(counted=5), "incomplete"),
+        (lambda header: header["launches"][0].update(counted={"step": 1, "x": 1}), "incomplete"),
+        (
+            lambda header: header["launches"][0].update(counted={"step": 1, "ops": {"forward": 5}}),
+            "incomplete",
+        ),
+        (
+            lambda header: header["launches"][0].update(counted={"step": 1, "ops": {"forward": {"mm": "2"}}}),
+            "incomplete: mm is counted as '2'",
+        ),
         (lambda header: header["launches"][0]["values"].update(a="1"), "incomplete: a is '1'"),
         (lambda header: header["launches"][0]["values"].update(a=float("nan")), "incomplete: a is nan"),
     ],
@@ -187,7 +205,7 @@ def test_a_file_with_other_content_is_refused_and_left_alone(
 
 def extend_often(folder: Path, environment: Environment, launch: Launch) -> None:
     for _ in range(8):
-        PoolStore(folder).extend(TEST, launch, environment, CLASS, anew=False)
+        PoolStore(FolderShelf(folder)).extend(TEST, launch, environment, CLASS, anew=False)
 
 
 def test_two_processes_that_extend_at_once_lose_nothing(
@@ -197,6 +215,6 @@ def test_two_processes_that_extend_at_once_lose_nothing(
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         for done in [executor.submit(extend_often, tmp_path, environment, launch) for _ in range(2)]:
             done.result()
-    pool = PoolStore(tmp_path).read(TEST, CLASS)
+    pool = PoolStore(FolderShelf(tmp_path)).read(TEST, CLASS)
     assert pool is not None
     assert len(pool.launches) == 16

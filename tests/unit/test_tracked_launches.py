@@ -49,18 +49,20 @@ def test_the_runs_of_a_session_are_launches_with_their_finite_measurements() -> 
 
 
 @pytest.mark.parametrize(
-    ("outcome", "budget", "num"),
+    ("outcome", "message", "budget", "num"),
     [
-        ("passed", [], 1),
-        ("failed", [{"verdict": "regressed"}], 1),
-        ("failed", [], 0),
-        ("not observed", [], 0),
+        ("passed", "", [], 1),
+        ("failed", "step_time_s regressed.\nNext: see", [{"message": "step_time_s regressed."}], 1),
+        ("failed", "assert 0", [{"message": "wall_clock_s 2 s is within its limit."}], 0),
+        ("failed", "assert 0", [{"message": ""}], 0),
+        ("failed", "assert 0", [], 0),
+        ("not observed", "no loss", [], 0),
     ],
 )
 def test_a_broken_training_is_left_out_but_a_slow_one_is_not(
-    outcome: str, budget: list[Any], num: int
+    outcome: str, message: str, budget: list[Any], num: int
 ) -> None:
-    assert len(read_session(make_document(outcome=outcome, budget=budget))) == num
+    assert len(read_session(make_document(outcome=outcome, message=message, budget=budget))) == num
 
 
 def test_times_measured_beside_other_workers_are_left_out() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -40,8 +40,26 @@ def test_a_uri_of_no_store_is_misuse(tmp_path: Path, uri: str) -> None:
         find_place(tmp_path, uri)
 
 
-def test_passwords_are_not_told() -> None:
+def test_passwords_are_not_told(tmp_path: Path) -> None:
     assert hide_password("can't reach https://me:secret@host/x") == "can't reach https://host/x"
+    assert hide_password("https://me:s@cret@host/x") == "https://host/x"
+    with pytest.raises(UsageError, match="'htp://host' is no tracking URI"):
+        find_place(tmp_path, "htp://me:secret@host")
+
+
+@pytest.mark.parametrize("told", ["out of date database schema", "at https://me:secret@host: no route"])
+def test_a_store_that_fails_tells_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    def fail(_uri: str) -> NoReturn:
+        raise RuntimeError(told)
+
+    mlflow = pytest.importorskip("mlflow.tracking")
+    monkeypatch.setattr(mlflow, "MlflowClient", fail)
+    with pytest.raises(TrackingError) as caught:
+        History(find_place(tmp_path, "https://me:secret@host")).read()
+    assert "https://host" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_without_mlflow_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_a_trajectory_comes_back_with_its_origin(
     assert store.read(TEST, "cpu-fast") == make_trajectory(provenance=ORIGIN)
     path = find_file(tmp_path)
     assert path.relative_to(tmp_path).as_posix() == "trajectories/cpu-fast/tests.test_a.py.test_a.json"
-    assert path.name == PoolStore(tmp_path).path(TEST, "any").name
+    assert path.name == PoolStore(FolderShelf(tmp_path)).path(TEST, "any").name
     assert store.locate(TEST, "cpu-fast") == str(path)
 
 
@@ -137,6 +137,20 @@ def put(document: dict[str, Any], column: str, value: object) -> None:
             "incomplete: grad_norm of step 0 is True",
         ),
         (lambda document: document["deep"][0].update(tensors={"a": "x y"}), "incomplete"),
+        (lambda document: document["provenance"].update(commit=5), "incomplete: provenance.commit is 5"),
+        (lambda document: document["provenance"].update(accepted_at=5), "provenance.accepted_at is 5"),
+        (lambda document: document["provenance"].update(reason=[1]), r"provenance.reason is \[1\]"),
+        (lambda document: document["provenance"].update(environment=5), "incomplete"),
+        (lambda document: document.update(settings=[1]), "incomplete"),
+        (lambda document: document.update(settings={"optimizer": 5}), "incomplete"),
+        (lambda document: document.update(machine=5), "incomplete"),
+        (lambda document: document.update(machine={"torch": 5}), "incomplete: machine.torch is 5"),
+        (lambda document: document.update(sources={"Net": 5}), "incomplete: sources.Net is 5"),
+        (lambda document: document.update(parameters=[[1]]), "incomplete: the name 1 is 1"),
+        (lambda document: document.update(project_files=[1]), "incomplete: the name 1 is 1"),
+        (lambda document: document.update(num_ranks="1"), "incomplete: num_ranks is '1'"),
+        (lambda document: document.update(device=1), "incomplete: device is 1"),
+        (lambda document: document["points"]["rows"][0].extend([1] * 20), "incomplete: a row of points"),
     ],
 )
 def test_a_file_with_other_content_is_refused_with_its_path(
