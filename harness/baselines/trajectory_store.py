@@ -177,8 +177,8 @@ def parse_trajectory(text: str, place: str) -> Trajectory:
     document.pop("harness")
     try:
         trajectory = read_trajectory(document)
-        _check(trajectory)
         _check_kinds(trajectory)
+        _check(trajectory)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BaselineError(f"baseline {place} is incomplete: {error}.\n{RESTORE}") from error
     if not trajectory.points:
