@@ -136,7 +136,7 @@ class Judge:
         else:
             compared = self._judge_without_pool(test, values, budget, unit)
         if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
-            return results + self._accept(test, runs, budget, compared, self.reason)
+            return results + self._accept(test, runs, measured, compared, self.reason)
         return results + compared
 
     def _compare_all(
@@ -256,19 +256,15 @@ class Judge:
         self,
         test: str,
         runs: Sequence[TrainingRun],
-        budget: Budget,
+        measured: Sequence[Mapping[str, float]],
         compared: list[BudgetResult],
         reason: str,
     ) -> list[BudgetResult]:
         moved = [result for result in compared if result.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)]
-        for number, run in enumerate(runs):
+        for number, (run, found) in enumerate(zip(runs, measured, strict=True)):
             counted = find_counted(run)
             launch = Launch(
-                values={
-                    name: value
-                    for name, value in measure(run, budget.metrics).items()
-                    if math.isfinite(value)
-                },
+                values={name: value for name, value in found.items() if math.isfinite(value)},
                 recorded_at=clock.now_utc(),
                 commit=run.environment.commit,
                 is_dirty=run.environment.is_dirty,
@@ -318,7 +314,7 @@ def _doubt(result: BudgetResult, runs: Sequence[TrainingRun]) -> BudgetResult:
         return result
     if result.metric not in (STEP_TIME.name, THROUGHPUT.name) or result.verdict is Verdict.MISSING_BASELINE:
         return result
-    drifts = [run.steady_steps.drift for run in runs if not run.steady_steps.is_steady]
+    drifts = [steady.drift for run in runs if not (steady := run.steady_steps).is_steady]
     if len(drifts) * 2 <= len(runs):
         return result
     advice = (

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.options import add_inconclusive_option, check_above_zero
 from harness.commands.output import (
     EXIT_FINDING,
     EXIT_GOOD,
     EXIT_NOT_OBSERVED,
-    check_above_zero,
     run_documented,
     say,
     write_json,
@@ -70,12 +70,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="threads of each program; default: 1, the steadiest",
     )
-    add(
-        "--inconclusive",
-        choices=("warn", "fail"),
-        default="warn",
-        help="what an inconclusive verdict does: exit 0 or 1; default: warn",
-    )
+    add_inconclusive_option(add)
     ab.set_defaults(run=run_ab)
 
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.output import EXIT_FINDING, EXIT_GOOD, name_folder, say
+from harness.commands.options import (
+    add_folder_option,
+    check_accepting,
+    check_reason,
+    name_folder,
+    repeat_folder,
+)
+from harness.commands.output import EXIT_FINDING, EXIT_GOOD, say
 from harness.errors import BaselineError, ObservationError, UsageError
 
 if TYPE_CHECKING:
@@ -40,12 +47,7 @@ class Comparison:
 def add_options(add: Callable[..., Any]) -> None:
     """Declares the options."""
     add("--baseline", metavar="NAME", help="compare with the stored trajectory of this name")
-    add(
-        "--baselines",
-        default="baselines",
-        metavar="DIR",
-        help="folder of the baselines, or REVISION:DIR to read them from git; default: baselines",
-    )
+    add_folder_option(add)
     add("--accept-baselines", action="store_true", help="store this run as the baseline; needs --reason")
     add("--reason", default="", metavar="TEXT", help="why it is accepted; kept with it")
     add(
@@ -91,18 +93,9 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError(
             "--exact and --tolerance exclude each other.\nNext: leave out both, which chooses by machine."
         )
-    if options.accept_baselines and not options.reason.strip():
-        raise UsageError(
-            '--accept-baselines needs a reason, which is kept with it.\nNext: --accept-baselines --reason "why"'
-        )
-    for name, is_given in (
-        ("--reason", options.reason),
-        ("--accept-with-findings", options.accept_with_findings),
-    ):
-        if is_given and not options.accept_baselines:
-            raise UsageError(
-                f"{name} belongs to --accept-baselines, which is not given.\nNext: leave it out."
-            )
+    check_reason(options)
+    if options.accept_with_findings:
+        check_accepting(options, "--accept-with-findings")
     if options.accept_baselines and options.bisect:
         raise UsageError("--bisect accepts nothing.\nNext: accept a baseline first, at a good commit.")
     if options.baseline is not None and options.watch != "deep":
@@ -125,8 +118,7 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     from harness.record.request import BaselineRequest  # noqa: PLC0415
 
     words = ["harness", "check", "--baseline", options.baseline]
-    folder = name_folder(options.baselines)
-    words += [] if folder == "baselines" else ["--baselines", folder]
+    words += repeat_folder(options.baselines)
     words += _repeat_options(options)
     request = BaselineRequest(
         test=options.baseline,
@@ -145,7 +137,8 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     if options.bisect and not TrajectoryStore(shelf).find_classes(request.test):
         raise BaselineError(
             f"{request.test} has no baseline in any numerics class under {options.baselines}.\n"
-            f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines COMMIT:{folder}"
+            f"Next: at a good commit: {request.tell_accepting('good')}; then --baselines "
+            f"COMMIT:{name_folder(options.baselines)}"
         )
     return request
 

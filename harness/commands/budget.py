@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import shlex
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.options import (
+    add_folder_option,
+    add_inconclusive_option,
+    check_above_zero,
+    check_reason,
+    repeat_folder,
+)
 from harness.commands.output import (
     EXIT_FINDING,
     EXIT_GOOD,
-    check_above_zero,
-    name_folder,
     run_documented,
     say,
     write_json,
@@ -54,12 +60,7 @@ def add_parser(commands: Any) -> None:
         help="limits and tolerances: wall_clock_s=60 step_time=0.05",
     )
     add("--baseline", metavar="NAME", help="name of the stored pool that tolerances are against")
-    add(
-        "--baselines",
-        default="baselines",
-        metavar="DIR",
-        help="folder of the baselines, or REVISION:DIR to read them from git; default: baselines",
-    )
+    add_folder_option(add)
     add("--runner-class", metavar="NAME", help="class of this machine; default: derived from its hardware")
     add(
         "--launches",
@@ -88,12 +89,7 @@ def add_parser(commands: Any) -> None:
     add("--max-steps", type=int, metavar="N", help="end each launch after N optimizer steps")
     add("--timeout", type=float, metavar="S", help="end a launch after S seconds: it hangs")
     add("--run-dir", type=Path, default=Path(), metavar="DIR", help="where the program writes; default: .")
-    add(
-        "--inconclusive",
-        choices=("warn", "fail"),
-        default="warn",
-        help="what an inconclusive verdict does: exit 0 or 1; default: warn",
-    )
+    add_inconclusive_option(add)
     add(
         "--harness-require-baseline",
         dest="require_baseline",
@@ -182,8 +178,6 @@ class _Launcher:
 
 
 def _read_budget(options: argparse.Namespace) -> Budget:
-    from dataclasses import replace  # noqa: PLC0415
-
     from harness.budgets.spec import parse_budget  # noqa: PLC0415  late
 
     if not options.bounds:
@@ -219,17 +213,12 @@ def _check_options(options: argparse.Namespace, budget: Budget) -> None:
             f"{names}: a tolerance is against a stored baseline, and none is named.\nNext: --baseline NAME, such as "
             "--baseline smoke"
         )
-    if options.accept_baselines and not options.reason.strip():
-        raise UsageError(
-            '--accept-baselines needs a reason, which is kept with it.\nNext: --accept-baselines --reason "why"'
-        )
+    check_reason(options)
     if options.accept_baselines and not budget.tolerances:
         raise UsageError(
             "--accept-baselines stores what tolerances are against, and there is none.\nNext: add one, such as "
             "step_time=0.05"
         )
-    if options.reason and not options.accept_baselines:
-        raise UsageError("--reason belongs to --accept-baselines, which is not given.\nNext: leave it out.")
     check_above_zero(options, "launches", "allowance", "threads", "ranks", "max_steps", "timeout")
     if (options.launches or 0) > MAX_LAUNCHES:
         raise UsageError(
@@ -259,9 +248,8 @@ def _build_judge(options: argparse.Namespace, first: TrainingRun, plan: LaunchPl
     from harness.record.environment import derive_runner_class  # noqa: PLC0415
 
     derived = derive_runner_class(first.environment, device=first.device, threads=first.threads)
-    folder = name_folder(options.baselines)
     words = ["harness", "budget", *options.bounds, "--baseline", options.baseline or ""]
-    words += [] if folder == "baselines" else ["--baselines", folder]
+    words += repeat_folder(options.baselines)
     command = shlex.join(options.words).replace("{", "{{").replace("}", "}}")
     accept = shlex.join(words).replace("{", "{{").replace("}", "}}")
     return Judge(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.against_baseline import add_options, build_request, check_options, compare
+from harness.commands.options import check_above_zero
 from harness.commands.output import (
     EXIT_FINDING,
     EXIT_GOOD,
     EXIT_NOT_OBSERVED,
-    check_above_zero,
     say,
     write_json,
 )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import clock
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from pathlib import Path
 
 EXIT_GOOD, EXIT_FINDING, EXIT_NOT_OBSERVED = 0, 1, 2
 
@@ -30,25 +30,6 @@ def run_documented(judge: Callable[[argparse.Namespace], int], options: argparse
             facts = {"outcome": "not observed", "message": str(error), "command": options.words}
             write_json(options.json, facts, EXIT_NOT_OBSERVED)
         raise
-
-
-def check_above_zero(options: argparse.Namespace, *names: str) -> None:
-    """Refuses numbers of options that are not above 0, NaN among them.
-
-    Raises:
-        UsageError: There is one.
-    """
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} {value:g} must be above 0.\nNext: leave it out for the default.")
-
-
-def name_folder(baselines: str) -> str:
-    """The folder that can be accepted into: of `REVISION:DIR` the latter."""
-    is_folder = ":" not in baselines or Path(baselines).is_dir()
-    return baselines if is_folder else baselines.partition(":")[2] or "."
 
 
 def write_json(path: Path, facts: dict[str, Any], exit_code: int) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import subprocess
 import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.baselines.revisions import END_OF_OPTIONS
+from harness.baselines.revisions import END_OF_OPTIONS, run_git
 from harness.commands.history import add_launches, find_root, open_history, pin_release
 from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import ObservationError, UsageError
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 USAGE = """harness trend [TEST] [--metric NAME] [--runner-class NAME] [--json]
        harness trend add PATH ...            a session.json, or a folder of baselines
        harness trend pin NAME --reason WHY   the present pools become the release NAME"""
-GIT_TIMEOUT_S = 30.0
 NUM_SHOWN = 8
 WIDTH = 110
 
@@ -213,9 +211,5 @@ def _find_former(
 def list_commits(root: Path, before: str, last: str) -> list[str] | None:
     """One line for each commit after `before` up to `last`, newest first; None where git has no answer."""
     words = ("log", "--oneline", "--no-decorate", END_OF_OPTIONS, f"{before}..{last}", "--")
-    command = ["git", "-C", str(root), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=GIT_TIMEOUT_S)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode(errors="replace").splitlines()
+    listed = run_git(*words, folder=root)
+    return None if listed is None else listed.decode(errors="replace").splitlines()
