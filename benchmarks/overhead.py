@@ -1,21 +1,26 @@
 """What watching costs: the same training with and without it, in processes that take turns on one core.
 
     python benchmarks/overhead.py
-    python benchmarks/overhead.py --sizes 5 --rounds 40 --out overhead.json
+    python benchmarks/overhead.py --sizes 5 --sets 20 --out overhead.json
 
 One process trains unwatched and one at every depth, all pinned to one core; each does forty steps while the others
 wait, in an order that rotates. So the arms meet the same minute of a machine whose speed drifts, and the same cold
 caches at the start of a turn. Every turn is compared with the unwatched one of the same steps a moment before or
 after it; of these differences the median over the rounds is taken turn by turn, and the medians are added up. Hooks
-going in and out, the first step and the deep steps are all in turns of their own, and so in the sum. The interval
-holds 95 % of what resampled rounds give. Processor time, because with one thread it is the time the run takes on an
-idle machine. Memory is the peak resident set of a fresh process, watched and not.
+going in and out, the first step and the deep steps are all in turns of their own, and so in the sum.
+
+Processes of one and the same program differ by more than rounds of one process do, by what they happen to get of
+memory and caches. So a set of processes is one sample: several sets are made, and the figure is their mean, with
+Student's interval of 95 %. glibc is told to keep what a step frees, in all arms alike, as `harness ab` does.
+Processor time, because with one thread it is the time the run takes on an idle machine. Memory is the peak resident
+set of a fresh process, watched and not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import statistics
@@ -27,8 +32,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from scipy import stats
 from torch import nn
 
+from harness.side_by_side import ALLOCATOR
 from harness.watch.memory import read_peak_memory_bytes
 from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
@@ -44,7 +51,8 @@ LIMITS = {Depth.LIGHT: 0.01, Depth.NORMS: 0.03, Depth.DEEP: 0.05}
 ARMS: list[Depth | None] = [None, *Depth]
 VOCABULARY = 64
 STEPS_PER_TURN = 40
-NUM_RESAMPLES = 500
+MIN_SETS = 2
+CONFIDENCE = 0.95
 
 
 class Model(nn.Module):
@@ -141,8 +149,16 @@ def _train_in_turns(pipe: Connection, depth: Depth | None, num_steps: int, size:
         pipe.send((time.process_time_ns() - started_ns) / 1e3)
 
 
-def compare(num_steps: int, num_rounds: int, size: tuple[int, int]) -> dict[Depth, dict[str, float]]:
-    """The cost of every depth on one size of step."""
+def compare(
+    num_steps: int, num_rounds: int, num_sets: int, size: tuple[int, int]
+) -> dict[Depth, dict[str, float]]:
+    """The cost of every depth on one size of step, over several sets of processes."""
+    sets = [measure_set(num_steps, num_rounds, size) for _ in range(num_sets)]
+    return {depth: _estimate([found[depth] for found in sets]) for depth in Depth}
+
+
+def measure_set(num_steps: int, num_rounds: int, size: tuple[int, int]) -> dict[Depth, tuple[float, ...]]:
+    """Of fresh processes: microseconds of an unwatched step, those each depth adds, and those of both ends of a run."""
     arms = [Arm(depth, num_steps, size) for depth in ARMS]
     num_turns = num_steps // STEPS_PER_TURN + 1
     used_us = torch.zeros(len(arms), num_rounds + 1, num_turns, dtype=torch.float64)
@@ -155,28 +171,27 @@ def compare(num_steps: int, num_rounds: int, size: tuple[int, int]) -> dict[Dept
         arm.close()
     # The first round of a process imports and warms up.
     bare, *watched = used_us[:, 1:]
-    return {depth: _estimate(bare, runs, num_steps) for depth, runs in zip(Depth, watched, strict=True)}
+    step_us = float(bare.quantile(0.5, dim=0).sum()) / num_steps
+    found: dict[Depth, tuple[float, ...]] = {}
+    for depth, runs in zip(Depth, watched, strict=True):
+        extra_us = (runs - bare).quantile(0.5, dim=0)
+        found[depth] = (step_us, float(extra_us.sum()) / num_steps, float(extra_us[0] + extra_us[-1]))
+    return found
 
 
-def _estimate(bare: torch.Tensor, watched: torch.Tensor, num_steps: int) -> dict[str, float]:
-    """The extra time of watched turns, a round a row, as microseconds a step and as a share, with its interval."""
-    generator = torch.Generator().manual_seed(0)
-    num_rounds = len(bare)
-    drawn = [torch.randint(num_rounds, (num_rounds,), generator=generator) for _ in range(NUM_RESAMPLES)]
-    found = []
-    for picked in (torch.arange(num_rounds), *drawn):
-        extra_us = (watched[picked] - bare[picked]).quantile(0.5, dim=0)
-        step_us = bare[picked].quantile(0.5, dim=0).sum() / num_steps
-        found.append(torch.stack([extra_us.sum() / num_steps, step_us, extra_us[0] + extra_us[-1]]))
-    extra_us, step_us, ends_us = torch.stack(found).T
-    low, high = (extra_us / step_us)[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+def _estimate(sets: list[tuple[float, ...]]) -> dict[str, float]:
+    """The mean over sets of processes, with Student's interval of the share."""
+    step_us, extra_us, ends_us = (statistics.fmean(values) for values in zip(*sets, strict=True))
+    shares = [extra / step for step, extra, _ in sets]
+    error = statistics.stdev(shares) / math.sqrt(len(shares))
+    low, high = stats.t.interval(CONFIDENCE, len(shares) - 1, statistics.fmean(shares), error)
     return {
-        "step_ms": float(step_us[0]) / 1e3,
-        "overhead": float(extra_us[0] / step_us[0]),
-        "low": low,
-        "high": high,
-        "extra_us": float(extra_us[0]),
-        "ends_us": float(ends_us[0]),
+        "step_ms": step_us / 1e3,
+        "overhead": statistics.fmean(shares),
+        "low": float(low),
+        "high": float(high),
+        "extra_us": extra_us,
+        "ends_us": ends_us,
     }
 
 
@@ -202,13 +217,16 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=200, help=f"steps per run, a multiple of {STEPS_PER_TURN}"
     )
-    parser.add_argument("--rounds", type=int, default=24, help="runs per figure")
+    parser.add_argument("--rounds", type=int, default=4, help="runs of each process that count")
+    parser.add_argument("--sets", type=int, default=10, help="sets of processes, at least 2")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.steps % STEPS_PER_TURN:
         parser.error(f"--steps {options.steps}: must be a multiple of {STEPS_PER_TURN}, the steps of a turn")
+    if options.sets < MIN_SETS:
+        parser.error(f"--sets {options.sets}: at least {MIN_SETS}, as the interval is of how they differ")
     if options.child is not None:
         train_and_tell_memory(None if options.child == "none" else Depth(options.child), options.steps)
         return
@@ -217,13 +235,20 @@ def main() -> None:
     figures: list[dict[str, object]] = []
     num_parameters = sum(parameter.numel() for parameter in Model(2).parameters())
     print(
-        f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.rounds} rounds, one thread"
+        f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.rounds} runs of each of "
+        f"{options.sets} sets of processes, one thread"
     )
+    bare = statistics.median(measure_memory("none", options.steps) for _ in range(3))
+    for depth in Depth:
+        extra = (statistics.median(measure_memory(depth, options.steps) for _ in range(3)) - bare) / 2**20
+        figures.append({"depth": str(depth), "memory_mib": extra})
+        print(f"memory, {depth}: {extra:+.1f} MiB over {bare / 2**20:.0f} MiB")
+    os.environ.update(ALLOCATOR)
     print(
         f"{'step':>8}  {'depth':<6}{'overhead':>10}{'95 %':>18}{'us/step':>9}{'first and last turn':>22}  limit at 5 ms"
     )
     for size in options.sizes:
-        for depth, found in compare(options.steps, options.rounds, SIZES[size]).items():
+        for depth, found in compare(options.steps, options.rounds, options.sets, SIZES[size]).items():
             figures.append({"size": size, "depth": str(depth), **found})
             spread = f"{found['low']:+.2%} .. {found['high']:+.2%}"
             print(
@@ -231,11 +256,6 @@ def main() -> None:
                 f"{found['ends_us']:>19.0f} us  {LIMITS[depth]:.0%}",
                 flush=True,
             )
-    bare = statistics.median(measure_memory("none", options.steps) for _ in range(3))
-    for depth in Depth:
-        extra = (statistics.median(measure_memory(depth, options.steps) for _ in range(3)) - bare) / 2**20
-        figures.append({"depth": str(depth), "memory_mib": extra})
-        print(f"memory, {depth}: {extra:+.1f} MiB over {bare / 2**20:.0f} MiB")
     if options.out is not None:
         options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -49,12 +49,18 @@ class _Model:
 
     kind: str
     module: nn.Module
-    names: list[str]
     parameters: list[torch.Tensor]
     held: set[int]
     sample: list[torch.Tensor] = field(default_factory=list)
     has_moved: bool = False
     update: float = 0.0
+    _names: list[str] = field(default_factory=list)
+
+    def list_names(self) -> list[str]:
+        """The names of the parameters: asked for by mappings only, as torch takes its time to list them."""
+        if not self._names:
+            self._names = [clean_name(self.module, name) for name, _ in self.module.named_parameters()]
+        return self._names
 
 
 class CopyWatch:
@@ -197,7 +203,7 @@ class CopyWatch:
                 named.add(id(value))
             yield name, place, value
         for name, part in model.module.named_modules():
-            if name and name.count(".") <= 1 and next(part.parameters(), None) is not None:
+            if name and name.count(".") <= 1:
                 named.add(id(part))
         for root in self._modules.find_roots():
             if id(root) not in named and all(root is not module for module in trained):
@@ -205,14 +211,8 @@ class CopyWatch:
 
 
 def _describe_model(module: nn.Module, held: set[int]) -> _Model:
-    named = [(clean_name(module, name), parameter) for name, parameter in module.named_parameters()]
-    return _Model(
-        type(unwrap(module)).__name__,
-        module,
-        [name for name, _ in named],
-        [_local(parameter.detach()) for _, parameter in named],
-        held,
-    )
+    parameters = [_local(parameter.detach()) for parameter in list_parameters(module)]
+    return _Model(type(unwrap(module)).__name__, module, parameters, held)
 
 
 def _read_tensors(holder: object, model: _Model) -> list[torch.Tensor] | None:
@@ -225,10 +225,10 @@ def _read_tensors(holder: object, model: _Model) -> list[torch.Tensor] | None:
         return None
     elif isinstance(holder, dict):
         # Some of those that frames hold are large.
-        if not all(name in holder or f"module.{name}" in holder for name in model.names):
+        if not all(name in holder or f"module.{name}" in holder for name in model.list_names()):
             return None
         names = {str(name).removeprefix("module."): value for name, value in holder.items()}
-        tensors = [names.get(name) for name in model.names]  # type: ignore[misc]
+        tensors = [names.get(name) for name in model.list_names()]  # type: ignore[misc]
     elif isinstance(holder, (list, tuple)):
         tensors = list(holder)
     else:

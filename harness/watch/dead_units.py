@@ -26,7 +26,7 @@ def count_dead_units(module: nn.Module, args: object) -> tuple[int, int] | None:
     else:
         return None
     values = getattr(inputs, "_local_tensor", inputs).detach()
-    if bool(values.amin() < 0):
+    if float(values.amin()) < 0:
         return None
     # Without a copy: activations are what a step's memory goes into.
     others = [other for other in range(values.dim()) if other != dimension]

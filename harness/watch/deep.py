@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from typing import TYPE_CHECKING, Any
@@ -161,13 +162,15 @@ class DeepStep:
             if (gradient := parameter.grad) is not None and (identity := id(parameter)) not in norms
         }
         norms.update(zip(gradients, read_norms(list(gradients.values())), strict=True))
-        weights = read_norms([parameter.detach() for parameter in held])
+        # Once for each: a view without gradient takes as long as many a look at it.
+        locals_ = [_local(parameter) for parameter in held]
+        weights = read_norms(locals_)
         num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in held)
         can_fingerprint = num_bytes <= MAX_FINGERPRINT_BYTES
         leftovers = self.flow.list_leftovers()
         is_first_step = self.record.step == 0
-        for parameter, weight in zip(held, weights, strict=True):
-            identity, local = id(parameter), _local(parameter)
+        for parameter, local, weight in zip(held, locals_, weights, strict=True):
+            identity = id(parameter)
             norm = norms.get(identity)
             fingerprint = fingerprint_tensor(local) if can_fingerprint else None
             self._parameters[identity] = ParameterObservation(
@@ -196,15 +199,16 @@ class DeepStep:
         copies = [self._copies.pop(id(parameter)) for parameter in held]
         changes = [before for _, before, _ in copies]
         with torch.no_grad():
+            locals_ = [_local(parameter) for parameter in held]
             nows = [
-                as_floats(_local(parameter).reshape(-1)[::stride])
-                for parameter, (_, _, stride) in zip(held, copies, strict=True)
+                as_floats(local if stride == 1 else local.reshape(-1)[::stride])
+                for local, (_, _, stride) in zip(locals_, copies, strict=True)
             ]
             # In place: the sign does not matter, and new memory takes as long as the difference.
             torch._foreach_sub_(changes, nows)
-        for parameter, change, norm in zip(held, changes, read_norms(changes), strict=True):
+        for parameter, local, change, norm in zip(held, locals_, changes, read_norms(changes), strict=True):
             # A sampled norm stands for the whole tensor.
-            share = change.numel() / max(_local(parameter).numel(), 1)
+            share = change.numel() / max(local.numel(), 1)
             self._parameters[id(parameter)].update_norm = norm / math.sqrt(share) if share else norm
         for parameter, (_, _, stride), change in zip(held, copies, changes, strict=True):
             if parameter.dtype in HALF_PRECISION:
@@ -328,7 +332,8 @@ class DeepStep:
             self.record.num_sampled_updates += stride > 1
         else:
             self._num_copied_bytes += num_bytes
-        self._copies[id(parameter)] = (parameter, as_floats(local.reshape(-1)[::stride].clone()), stride)
+        copied = local.clone() if stride == 1 else local.reshape(-1)[::stride].clone()
+        self._copies[id(parameter)] = (parameter, as_floats(copied), stride)
 
 
 def _describe_backward(loss: torch.Tensor) -> BackwardObservation:
@@ -358,7 +363,7 @@ def _measure_share(parameter: torch.Tensor, change: torch.Tensor, stride: int) -
         return None
     has_gradient = _local(parameter.grad).reshape(-1)[::stride] != 0
     num = int(has_gradient.sum())
-    return int(((change != 0) & has_gradient).sum()) / num if num else None
+    return int(((change.reshape(-1) != 0) & has_gradient).sum()) / num if num else None
 
 
 def _list_inputs(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> list[torch.Tensor]:
@@ -367,14 +372,29 @@ def _list_inputs(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) 
     Of positional ones whose names can't be told, the first alone.
     """
     positional = list(args) if isinstance(args, (list, tuple)) else [args]
-    try:
-        parameters = inspect.signature(unwrap(module).forward).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()  # type: ignore[assignment]
-    names = [parameter.name for parameter in parameters if parameter.kind in POSITIONAL]
+    names = _list_positional_names(unwrap(module))
     names += ["", *[LABELS[0]] * len(positional)][bool(names) :]
     named = [*zip(names, positional, strict=False), *((name, value) for name, value in kwargs.items())]
     return [value for name, value in named if isinstance(value, torch.Tensor) and not _is_label(name)]
+
+
+def _list_positional_names(module: torch.nn.Module) -> list[str]:
+    """The names of what a model's forward takes by position; empty where they can't be told."""
+    function = getattr(module.forward, "__func__", None)
+    # What is kept must not keep a model alive, so only what its class has anyway.
+    if function is not None and function is getattr(type(module), "forward", None):
+        return _read_positional_names(function)[1:]
+    return _read_positional_names.__wrapped__(module.forward)
+
+
+# To read a signature takes as long as twenty tensor operations.
+@functools.lru_cache(maxsize=256)
+def _read_positional_names(function: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [parameter.name for parameter in parameters if parameter.kind in POSITIONAL]
 
 
 def _is_label(name: str) -> bool:

@@ -41,14 +41,15 @@ def fingerprint_batch(batch: object) -> str | None:
 
 def fingerprint_tensor(tensor: torch.Tensor) -> str | None:
     """A fingerprint of every bit of a tensor; of this rank's shard where it is sharded; None without storage."""
-    local = getattr(tensor, "_local_tensor", tensor).detach()
+    local = getattr(tensor, "_local_tensor", tensor)
     if local.layout is not torch.strided or local.device.type == "meta":
         return None
     if local.device.type == "cpu":
-        whole = local.contiguous()
+        # A view without gradient takes as long as the checksum of a small tensor.
+        whole = local if local.is_contiguous() else local.detach().contiguous()
         # In place: a copy of the bytes takes as long as their checksum.
         return f"{zlib.crc32((ctypes.c_char * whole.nbytes).from_address(whole.data_ptr())):08x}"
-    return f"{int(_sum_words(local.contiguous()).item()) & 0xFFFFFFFF:08x}"
+    return f"{int(_sum_words(local.detach().contiguous()).item()) & 0xFFFFFFFF:08x}"
 
 
 def fingerprint_outputs(value: object) -> str | None:

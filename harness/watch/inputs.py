@@ -44,7 +44,8 @@ def _measure(tensor: torch.Tensor) -> InputObservation:
         if numbers.numel():
             low, high = numbers.aminmax()
             found.minimum, found.maximum = float(low), float(high)
-            found.mean, found.std = float(numbers.mean()), float(numbers.std(correction=0))
+            std, mean = torch.std_mean(numbers, correction=0)
+            found.mean, found.std = float(mean), float(std)
         if tensor.dim() > 1 and tensor.shape[0] > 1:
             samples = tensor.reshape(tensor.shape[0], -1)
             samples = samples[:, : max(1, MAX_COMPARED // tensor.shape[0])]

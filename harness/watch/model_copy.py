@@ -88,7 +88,7 @@ def _is_light(module: nn.Module) -> bool:
     num_bytes = 0
     while waiting:
         value = waiting.pop()
-        if id(value) in seen or isinstance(value, (*PLAIN, nn.Parameter)):
+        if type(value) in ATOMS or id(value) in seen or isinstance(value, (*PLAIN, nn.Parameter)):
             continue
         seen.add(id(value))
         # A teacher, say, that a list keeps out of the model's own modules.
