@@ -74,8 +74,11 @@ A list that is emptied at the end of each epoch looks the same within the first 
 def _list_resident(run: TrainingRun) -> list[tuple[int, int]]:
     """Steps and resident sets of the second half of the run."""
     steps = run.observed.steps if run.observed else []
-    seen = [(step.step, step.rss_bytes) for step in steps if step.rss_bytes is not None]
-    return seen[len(seen) // 2 :]
+    return [
+        (step.step, step.rss_bytes)
+        for step in steps
+        if step.rss_bytes is not None and 2 * step.step >= len(steps)
+    ]
 
 
 def _check_resident(run: TrainingRun, bounds: Mapping[str, float]) -> Iterator[Evidence]:

@@ -16,9 +16,13 @@ def is_capturing() -> bool:
     return torch.compiler.is_compiling() or is_tracing()
 
 
+find_tracing = torch._C._get_tracing_state  # noqa: SLF001  as nn.Module asks; the public one is not typed
+"""The state of `torch.jit.trace` while it records the calls of this thread; else None."""
+
+
 def is_tracing() -> bool:
     """Whether `torch.jit.trace` is recording the calls of this thread."""
-    return torch._C._get_tracing_state() is not None  # noqa: SLF001  as nn.Module asks; the public one is not typed
+    return find_tracing() is not None
 
 
 def count_graphs() -> tuple[int, int]:

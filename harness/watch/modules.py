@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.record.observation import EvaluationObservation
-from harness.watch.compilation import count_frames, is_capturing, is_tracing
+from harness.watch.compilation import count_frames, find_tracing, is_capturing
 from harness.watch.data import BatchSize
 from harness.watch.members import list_parameters
 from harness.watch.timing import FORWARD, OTHER
@@ -190,7 +190,7 @@ class ModuleHooks:
                 self._is_inside
                 or session.num_nested_backwards
                 or (session.thread is not None and session.thread != get_ident())
-                or is_tracing()
+                or find_tracing() is not None
             ):
                 return call(*args, **kwargs)
             self._is_inside = True

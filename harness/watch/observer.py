@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from harness.watch.turns import TurnTaker
 
 
-# The system takes 5 microseconds to count a process's pages.
-RESIDENT_EVERY = 8
 # Steps 1, 8, 64, ...: describing the run takes as long as many steps are watched.
 LOOK_FACTOR = 8
 ENVIRONMENTS = ("gymnasium", "gym", "pettingzoo", "dm_env", "envpool")
@@ -158,7 +156,8 @@ class Observer:
                 self._by_hand.install()
             if 0 in self._deep_steps:
                 self._open_deep()
-            self._trace(0)
+            if self.options.traced_steps:
+                self._session.ledger.open.trace = TracedStep(self._session)
         except BaseException:
             self._remove()
             raise
@@ -240,7 +239,7 @@ class Observer:
     def _after_close(self, row: OpenStep) -> None:
         session, number = self._session, row.number
         if (
-            number % RESIDENT_EVERY == 0
+            number >= self._resident.next_step
             or self._deep is not None
             or self._syncs is not None
             or self._counter is not None
@@ -249,7 +248,8 @@ class Observer:
             or number + 1 in self._deep_steps
         ):
             session.attempt("end of step", self._turn_over, row)
-        self._trace(number + 1)
+        if number + 1 < self.options.traced_steps:
+            session.ledger.open.trace = TracedStep(session)
         if self.options.max_steps is not None or self.options.max_seconds is not None:
             self._limit.check(session.ledger.num_steps)
         if self._turns is not None:
@@ -259,18 +259,14 @@ class Observer:
             if self._limit.reason is not None:
                 self._limit.check(session.ledger.num_steps)
 
-    def _trace(self, number: int) -> None:
-        if number < self.options.traced_steps:
-            self._session.ledger.open.trace = TracedStep(self._session)
-
     def _give_way(self) -> None:
         if self._deep is not None:
             self._deep.give_way()
 
     def _turn_over(self, row: OpenStep) -> None:
         self._close_counter(row.number)
-        if row.number % RESIDENT_EVERY == 0:
-            row.rss_bytes = self._resident.read_bytes()
+        if row.number >= self._resident.next_step:
+            row.rss_bytes = self._resident.read_bytes(row.number)
         if self._syncs is not None:
             self._syncs.close()
             row.num_host_syncs, row.first_host_sync = self._syncs.num, self._syncs.first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
@@ -21,6 +22,16 @@ PLAIN = (bool, int, float, str)
 MAX_SCHEDULERS = 256
 
 
+@dataclass(slots=True)
+class _Seen:
+    """A scheduler with its record, and the steps there had been when it last stepped: all, and its optimizer's."""
+
+    reference: weakref.ref[LRScheduler]
+    found: SchedulerObservation
+    num_steps: int
+    num_own: int = -1
+
+
 class ScheduleHooks:
     """Listens to `step` of every scheduler class there is, and to the construction of schedulers.
 
@@ -32,9 +43,8 @@ class ScheduleHooks:
     def __init__(self, session: Session, find_optimizer: Callable[[Optimizer], int | None]) -> None:
         self._session = session
         self._find_optimizer = find_optimizer
-        self._seen: list[weakref.ref[LRScheduler]] = []
+        self._seen: list[_Seen] = []
         self._num_inside = 0
-        self._steps_before: list[tuple[int, int]] = []
 
     def install(self) -> None:
         """Starts to listen."""
@@ -63,9 +73,7 @@ class ScheduleHooks:
     def look(self, step: int) -> None:
         """At the end of a deep step: what schedulers there are, what they are set to, and which step others."""
         alive = [
-            (found, scheduler)
-            for reference, found in zip(self._seen, self._session.run.schedulers, strict=True)
-            if (scheduler := reference()) is not None
+            (seen.found, scheduler) for seen in self._seen if (scheduler := seen.reference()) is not None
         ]
         inner = {id(part) for _, scheduler in alive for part in _list_parts(scheduler)}
         for found, scheduler in alive:
@@ -76,21 +84,26 @@ class ScheduleHooks:
             rates = getattr(scheduler, "_last_lr", None) or []
             found.last_rates = [float(rate) for rate in rates]
 
-    def _count(self, position: int, found: SchedulerObservation) -> None:
+    def _count(self, scheduler: LRScheduler) -> None:
         """Counts a step, and whether optimizers have stepped since the one before."""
-        run = self._session.run
-        num_steps = self._session.ledger.open.number
-        num_own = run.optimizers[found.optimizer].num_steps if found.optimizer is not None else 0
-        before, own_before = self._steps_before[position]
-        if num_steps == before:
+        seen = self._find(scheduler)
+        found = seen.found
+        found.num_steps += 1
+        found.last_epoch = epoch = int(scheduler.last_epoch)
+        if found.optimizer is None:
+            found.optimizer = self._find_optimizer(scheduler.optimizer)
+        num_steps, num_own = self._session.ledger.open.number, 0
+        if not num_steps and epoch > 0:
+            found.num_before_first_optimizer_step += 1
+        if found.optimizer is not None:
+            num_own = self._session.run.optimizers[found.optimizer].num_steps
+        if num_steps == seen.num_steps:
             found.num_idle += num_steps > 0
-        elif num_own == own_before:
+        elif num_own == seen.num_own:
             found.num_foreign += 1
-        self._steps_before[position] = (num_steps, num_own)
+        seen.num_steps, seen.num_own = num_steps, num_own
 
     def _build_step(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session = self._session
-
         def watch_step(*args: Any, **kwargs: Any) -> Any:
             # The first of those inside another scheduler is made by that one's constructor.
             if self._num_inside or getattr(args[0], "_is_initial", False):
@@ -101,35 +114,23 @@ class ScheduleHooks:
             finally:
                 self._num_inside -= 1
             try:
-                scheduler = args[0]
-                position = self._find(scheduler)
-                found = session.run.schedulers[position]
-                found.num_steps += 1
-                found.last_epoch = int(scheduler.last_epoch)
-                found.num_before_first_optimizer_step += (
-                    not session.ledger.open.number and found.last_epoch > 0
-                )
-                if found.optimizer is None:
-                    found.optimizer = self._find_optimizer(scheduler.optimizer)
-                self._count(position, found)
+                self._count(args[0])
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-                session.note_failure("scheduler", error)
+                self._session.note_failure("scheduler", error)
             return result
 
         return watch_step
 
-    def _find(self, scheduler: LRScheduler) -> int:
-        """The position of a scheduler among those seen; a new one is described first."""
+    def _find(self, scheduler: LRScheduler) -> _Seen:
+        """What was seen of a scheduler; a new one is described first."""
         # Newest first: most programs have one, and some make a new one for every phase.
-        for position in range(len(self._seen) - 1, -1, -1):
-            if self._seen[position]() is scheduler:
-                return position
-        self._seen.append(weakref.ref(scheduler))
-        self._steps_before.append((self._session.ledger.open.number - 1, -1))
-        self._session.run.schedulers.append(
-            SchedulerObservation(type(scheduler).__name__, hyperparameters=_describe(scheduler))
-        )
-        return len(self._seen) - 1
+        for seen in reversed(self._seen):
+            if seen.reference() is scheduler:
+                return seen
+        found = SchedulerObservation(type(scheduler).__name__, hyperparameters=_describe(scheduler))
+        self._session.run.schedulers.append(found)
+        self._seen.append(_Seen(weakref.ref(scheduler), found, self._session.ledger.open.number - 1))
+        return self._seen[-1]
 
 
 def _describe(scheduler: LRScheduler) -> dict[str, Any]:

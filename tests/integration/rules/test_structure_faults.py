@@ -184,6 +184,38 @@ def fit(model: nn.Module, batch_size: int) -> None:
         optimizer.step()
 
 
+class Queueing(nn.Linear):
+    """Counts its calls in eval mode, and puts what it was given into a queue, as contrastive learners do."""
+
+    num_calls = 0
+    queue: torch.Tensor
+
+    def __init__(self, *, queues: bool) -> None:
+        super().__init__(7, 5)
+        self.queues = queues
+        self.register_buffer("queue", torch.zeros(4, 7))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  as the class above it
+        Queueing.num_calls += not self.training
+        outputs = super().forward(input + self.queue.mean())
+        if self.queues:
+            self.queue.copy_(input[:4].detach())
+        return outputs
+
+
+@pytest.mark.parametrize(("queues", "num_calls"), [(False, 2), (True, 3)])
+def test_a_sound_model_is_called_twice_and_one_that_keeps_things_from_one_state(
+    queues: bool, num_calls: int
+) -> None:
+    Queueing.num_calls = 0
+
+    (probe,) = watch(lambda: fit(Queueing(queues=queues), 4)).probes
+
+    assert Queueing.num_calls == num_calls
+    assert (probe.repeat_change, probe.is_constant) == (0.0, False)
+    assert probe.sample_change == pytest.approx(0.0, abs=1e-6)
+
+
 def test_probing_leaves_program_and_generators_as_they_are() -> None:
     unwatched = train()
     states: list[Any] = []
