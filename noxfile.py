@@ -117,7 +117,7 @@ def benchmarks(session: nox.Session) -> None:
     scipy than ours.
     """
     install(session)
-    folder = Path(session.create_tmp()).resolve() / "peers"
+    folder = session.cache_dir.resolve() / "peers"
     peers = folder / "bin" / "python"
     if not peers.exists():
         session.run("python", "-m", "venv", str(folder))

@@ -74,7 +74,7 @@ def make_ab(num_equal: int, num_slower: int) -> list[Piece]:
 
 
 PIECES = [
-    Piece("gate", takes="2 s", reads=("baselines/budgets",)),
+    Piece("gate", takes="1 min", reads=("baselines/budgets",)),
     *make_ab(10, 2),
     Piece("overhead", ("--sizes", "5"), takes="3 min"),
     Piece("overhead", ("--sizes", "1"), takes="1 min"),

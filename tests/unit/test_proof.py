@@ -13,7 +13,7 @@ from benchmarks.proof import PIECES, Piece, find_kept, find_words, make_piece, t
 if TYPE_CHECKING:
     from pathlib import Path
 
-GATE = Piece("gate", takes="2 s", reads=("baselines/budgets",))
+GATE = Piece("gate", ("--draws", "1"), takes="1 min", reads=("baselines/budgets",))
 
 
 @pytest.fixture(autouse=True)
@@ -62,13 +62,13 @@ def test_the_plan_says_what_is_kept_and_how_many_trials_are_missing(
     trials = Piece("ab", ("--trials", "7", "--out", str(tmp_path / "ab.jsonl")))
     tell_plan([GATE, trials], None)
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "- gate: 2 s",
+        "- gate --draws 1: 1 min",
         f"- {trials.title}: 7 comparisons to make, 0.1 h",
     ]
     find_kept(GATE, None).parent.mkdir()
     find_kept(GATE, None).write_text("table")
     tell_plan([GATE], None)
-    assert capsys.readouterr().out.splitlines()[-1] == "- gate: nothing, it is kept"
+    assert capsys.readouterr().out.splitlines()[-1] == "- gate --draws 1: nothing, it is kept"
 
 
 def test_every_part_is_there_and_the_peers_of_one_are_told_to_it() -> None:
