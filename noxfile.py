@@ -19,7 +19,7 @@ REFERENCE_STEPS = (
     *("python", "-m", "reference_model", "--device", "cpu", "--batch_size", "16", "--max_steps", "2000"),
     *("--eval_every", "100000", "--checkpoint_every", "100000", "--out", "{out}"),
 )
-PEERS = ("apache-otava==0.8.0",)
+PEERS = ("apache-otava==0.8.0", "asv==0.6.6")
 
 
 @nox.session

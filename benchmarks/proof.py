@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "harness-report" / "benchmarks"
-PEER_OPTIONS = {"creep": "--otava"}
+PEER_OPTIONS = {"creep": "--otava", "peers": "--asv"}
 """The option by which a part is told the interpreter of its peers."""
 COMMON = ("harness", "pyproject.toml")
 """What every piece depends on, beside its own file and what it names."""
@@ -73,18 +73,27 @@ def make_ab(num_equal: int, num_slower: int) -> list[Piece]:
     ]
 
 
+BUDGETS = "baselines/budgets"
+PEERS = Piece(
+    "peers",
+    takes="1 min",
+    reads=(BUDGETS, "benchmarks/records", "benchmarks/gate.py", "benchmarks/peers_asv.py"),
+)
 PIECES = [
-    Piece("gate", takes="1 min", reads=("baselines/budgets",)),
+    Piece("gate", takes="1 min", reads=(BUDGETS,)),
+    PEERS,
     *make_ab(10, 2),
     Piece("overhead", ("--sizes", "5"), takes="3 min"),
     Piece("overhead", ("--sizes", "1"), takes="1 min"),
     Piece("overhead", ("--sizes", "20"), takes="7 min"),
     *(
-        Piece("creep", ("--tables", table), takes="3 min", reads=("baselines/budgets",))
+        Piece("creep", ("--tables", table), takes="3 min", reads=(BUDGETS, "benchmarks/creep_otava.py"))
         for table in ("one-percent", "as-measured", "slow", "nights", "launches", "correlation")
     ),
     *make_ab(50, 10),
     *make_ab(300, 40),
+    # Once more, over all comparisons.
+    PEERS,
 ]
 
 
@@ -178,6 +187,7 @@ def main() -> None:
             run(options.part, find_words(options.part, options.words, options.peers))
             return
         pieces = [piece for piece in PIECES if options.part in (None, piece.part)]
+        pieces = list(dict.fromkeys(pieces)) if options.part else pieces
         tell_plan(pieces, options.peers)
         for piece in [] if options.plan else pieces:
             make_piece(piece, options.peers)

@@ -72,6 +72,7 @@ def test_the_plan_says_what_is_kept_and_how_many_trials_are_missing(
 
 
 def test_every_part_is_there_and_the_peers_of_one_are_told_to_it() -> None:
-    assert {"gate", "ab", "overhead", "creep"} <= {piece.part for piece in PIECES}
+    assert {"gate", "ab", "overhead", "creep", "peers"} <= {piece.part for piece in PIECES}
     assert find_words("creep", ("--histories", "5"), "python") == ["--otava", "python", "--histories", "5"]
+    assert find_words("peers", (), "python") == ["--asv", "python"]
     assert find_words("gate", (), "python") == []
