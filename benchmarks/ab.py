@@ -225,8 +225,8 @@ def tell_missing(options: argparse.Namespace) -> str:
     """How many trials are missing, and what they will take by what recorded ones took."""
     seconds = [row["seconds"] for row in read_trials(options.out, options.setup)]
     each_s = statistics.median(seconds) if seconds else USUAL_SECONDS
-    num = len(plan_missing(options))
-    return f"{num} comparisons to make, {num * each_s / 3600:.1f} h" if num else "nothing, it is recorded"
+    total, num = options.trials * len(options.slower) * len(options.tolerance), len(plan_missing(options))
+    return f"{total - num} of {total} comparisons are recorded, {num * each_s / 3600:.1f} h for the others"
 
 
 def main() -> None:

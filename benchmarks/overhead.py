@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Sequence length and batch size for steps of about 1, 5 and 20 ms; the first without attention.
 SIZES = {1: (1, 16), 5: (16, 4), 20: (64, 8)}
+MEMORY_SIZE = 5
+"""The size of which memory is measured too."""
 WIDTH = 128
 LIMITS = {Depth.LIGHT: 0.01, Depth.NORMS: 0.03, Depth.DEEP: 0.05}
 ARMS: list[Depth | None] = [None, *Depth]
@@ -190,8 +192,19 @@ def train_and_tell_memory(depth: Depth | None, num_steps: int) -> None:
     """Prints the peak resident bytes of this process after a run."""
     torch.set_num_threads(1)
     with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
-        train(num_steps, *SIZES[5], lambda: None)
+        train(num_steps, *SIZES[MEMORY_SIZE], lambda: None)
     print(read_peak_memory_bytes() or 0)
+
+
+def compare_memory(num_steps: int) -> list[dict[str, object]]:
+    """What every depth adds to the peak of a fresh process; prints it too."""
+    bare = statistics.median(measure_memory("none", num_steps) for _ in range(3))
+    figures: list[dict[str, object]] = []
+    for depth in Depth:
+        extra = (statistics.median(measure_memory(depth, num_steps) for _ in range(3)) - bare) / 2**20
+        figures.append({"depth": str(depth), "memory_mib": extra})
+        print(f"memory, {depth}: {extra:+.1f} MiB over {bare / 2**20:.0f} MiB")
+    return figures
 
 
 def main() -> None:
@@ -231,11 +244,8 @@ def main() -> None:
                 f"{found['ends_us']:>19.0f} us  {LIMITS[depth]:.0%}",
                 flush=True,
             )
-    bare = statistics.median(measure_memory("none", options.steps) for _ in range(3))
-    for depth in Depth:
-        extra = (statistics.median(measure_memory(depth, options.steps) for _ in range(3)) - bare) / 2**20
-        figures.append({"depth": str(depth), "memory_mib": extra})
-        print(f"memory, {depth}: {extra:+.1f} MiB over {bare / 2**20:.0f} MiB")
+    if MEMORY_SIZE in options.sizes:
+        figures += compare_memory(options.steps)
     if options.out is not None:
         options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

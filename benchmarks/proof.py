@@ -159,7 +159,9 @@ def find_kept(piece: Piece, peers: str | None) -> Path:
 
 def tell_plan(pieces: Sequence[Piece], peers: str | None) -> None:
     """Prints what each piece will take."""
-    print("What this will take, in this order, on a machine where nothing else runs:\n")
+    print(
+        "What this will take, in this order, on a machine where nothing else runs; ab goes on with what there is:\n"
+    )
     for piece in pieces:
         if piece.is_kept:
             takes = "nothing, it is kept" if find_kept(piece, peers).exists() else piece.takes

@@ -48,7 +48,7 @@ def test_trials_that_the_records_hold_are_not_made_again(tmp_path: Path) -> None
         "optimizer",
     ]
     assert len(planned) == 5
-    assert tell_missing(options) == "5 comparisons to make, 0.1 h"
+    assert tell_missing(options) == "3 of 8 comparisons are recorded, 0.1 h for the others"
 
 
 def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machines(tmp_path: Path) -> None:

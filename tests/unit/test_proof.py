@@ -63,7 +63,7 @@ def test_the_plan_says_what_is_kept_and_how_many_trials_are_missing(
     tell_plan([GATE, trials], None)
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "- gate --draws 1: 1 min",
-        f"- {trials.title}: 7 comparisons to make, 0.1 h",
+        f"- {trials.title}: 0 of 7 comparisons are recorded, 0.1 h for the others",
     ]
     find_kept(GATE, None).parent.mkdir()
     find_kept(GATE, None).write_text("table")
