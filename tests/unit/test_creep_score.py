@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.creep import ANCHOR_NIGHTS, LEAD_NIGHTS, NEVER, score
+from benchmarks.creep import LEAD_NIGHTS, NEVER, score
+from harness.budgets.trend import ANCHOR_NIGHTS
 
 START = ANCHOR_NIGHTS + LEAD_NIGHTS
 
