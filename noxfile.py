@@ -19,7 +19,7 @@ REFERENCE_STEPS = (
     *("python", "-m", "reference_model", "--device", "cpu", "--batch_size", "16", "--max_steps", "2000"),
     *("--eval_every", "100000", "--checkpoint_every", "100000", "--out", "{out}"),
 )
-OTAVA = "apache-otava==0.8.0"
+PEERS = ("apache-otava==0.8.0", "asv==0.6.6")
 
 
 @nox.session
@@ -109,18 +109,20 @@ def trend(session: nox.Session) -> None:
 
 
 @nox.session
-def creep(session: nox.Session) -> None:
-    """Simulate histories that creep and such that don't, and judge them by harness trend and by its peers.
+def benchmarks(session: nox.Session) -> None:
+    """Prove the budgets: how often they are wrong, what they find beside their peers, and what watching costs.
 
-    Apache Otava is among them, in an environment of its own: it wants older versions of numpy and scipy than ours.
-    Arguments after -- go to benchmarks/creep.py.
+    It tells what it will take, and goes on where it was cut off. Arguments after -- choose a part, and what it is to
+    do: `gate`, `ab --trials 300`. The peers have an environment of their own: they want older versions of numpy and
+    scipy than ours.
     """
     install(session)
-    folder = Path(session.create_tmp()).resolve() / "otava"
-    otava = folder / "bin" / "python"
-    session.run("python", "-m", "venv", str(folder))
-    session.run(str(otava), "-m", "pip", "install", "--quiet", OTAVA, external=True)
-    session.run("python", "-m", "benchmarks.creep", "--otava", str(otava), *session.posargs)
+    folder = session.cache_dir.resolve() / "peers"
+    peers = folder / "bin" / "python"
+    if not peers.exists():
+        session.run("python", "-m", "venv", str(folder))
+    session.run(str(peers), "-m", "pip", "install", "--quiet", *PEERS, external=True)
+    session.run("python", "-m", "benchmarks.proof", "--peers", str(peers), *session.posargs)
 
 
 @nox.session

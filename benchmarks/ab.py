@@ -1,23 +1,21 @@
 """How often `harness ab` is wrong: equal programs called regressed, and slowdowns of a known size not found.
 
-    python -m benchmarks.ab --trials 300 --resume
-    python -m benchmarks.ab --trials 40 --slower 0.02 0.03 0.05 0.1 0.2 --tolerance 0 0.02 --resume
-    python -m benchmarks.ab --trials 20 --out harness-report/ab/mine.jsonl -- train.py --steps 500
+    python -m benchmarks.ab --trials 300
+    python -m benchmarks.ab --trials 40 --slower 0.02 0.03 0.05 0.1 0.2 --tolerance 0 0.02
+    python -m benchmarks.ab --trials 20 --out harness-report/mine.jsonl -- train.py --steps 500
     python -m benchmarks.ab --table
 
 A trial is one comparison as a user gets it, from the first process to the verdict, of a program with itself. With
 `--slower` one of them spins in a phase of every step, for a share of the step that is measured beforehand; the
 phases take turns. The program is the reference model, or the words after `--`, as they follow `python`.
 
-Every trial is appended to the file as it ends. A run that was cut off goes on with `--resume`: what the file holds
-of each kind counts towards `--trials`, where it was made with the same program and the same looks, turns and
-allowance. `--table` only prints what there is.
+Every trial is appended to the records as it ends, and what they hold of each kind counts towards `--trials`: a run
+that was cut off goes on by the same command, on another day or machine too. `--table` only prints what there is.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import statistics
@@ -28,29 +26,40 @@ import time
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
-from harness.budgets.ab import ALPHA, LOOKS
+from benchmarks.trial_records import (
+    RECORDS,
+    ROOT,
+    append_trial,
+    describe_setup,
+    find_revision,
+    read_trials,
+    tell_origin,
+)
 from harness.budgets.gate import Verdict
-from harness.budgets.launch_pair import find_middle_mean
 from harness.errors import HarnessError
+from harness.record.environment import derive_runner_class
 from harness.side_by_side import ComparisonOptions, compare_programs
 from harness.watch.arms import Program
+from harness.watch.environment import capture_environment
 from harness.watch.interleaving import TurnPlan, run_pair
 from harness.watch.options import Depth, ObserverOptions
 
-ROOT = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SLOW_PHASE = Path(__file__).with_name("slow_phase.py")
 PHASES = ("data", "forward", "backward", "optimizer")
 REFERENCE = [
     *("-m", "reference_model", "--device", "cpu", "--max_steps", "2000", "--batch_size", "16"),
     *("--eval_every", "100000", "--checkpoint_every", "100000", "--out", "{out}"),
 ]
-OUT = ROOT / "harness-report" / "ab" / "trials.jsonl"
-"""In a folder that git ignores."""
 MAX_SECONDS = 60
+USUAL_SECONDS = 50
+"""What a trial takes, where none is recorded that tells."""
 SPIN_TURNS = 200_000
 NUM_SPINS = 25
 
@@ -92,12 +101,6 @@ def measure_turns(words: list[str]) -> float:
     return statistics.quantiles(steps, n=10)[0] / spin_s * SPIN_TURNS
 
 
-def find_revision() -> str:
-    """The commit of this checkout, and whether it is as committed."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def run_trial(
     words: list[str], options: ComparisonOptions, *, slower: float, phase: str, turns: float
 ) -> dict[str, Any]:
@@ -106,69 +109,30 @@ def run_trial(
     base = build_program("base", words, phase, 0)
     head = build_program("head", words, phase, round(slower * turns))
     row: dict[str, Any] = {
-        "slower": slower,
-        "phase": phase if slower else None,
-        "tolerance": options.tolerance,
-        "load": os.getloadavg()[0],
-        "turns": round(slower * turns),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": find_revision(),
+        "machine": derive_runner_class(capture_environment(), device="cpu", threads=1),
+        "load": round(os.getloadavg()[0], 2),
+        "slower": slower,
+        "phase": phase if slower else None,
+        "turns": round(slower * turns),
+        "tolerance": options.tolerance,
     }
     try:
         comparison = compare_programs(base, head, options)
     except HarnessError as error:
-        return row | {
-            "verdict": "not observed",
-            "message": str(error),
-            "seconds": time.perf_counter() - start_s,
-        }
+        seconds = round(time.perf_counter() - start_s, 1)
+        return row | {"verdict": "not observed", "message": str(error), "seconds": seconds}
     verdict = comparison.verdict
     return row | {
         "verdict": str(verdict.verdict),
-        "change": verdict.step_time.change,
+        "change": round(verdict.step_time.change, 6),
         "named": [part.phase for part in verdict.phases if part.is_named],
-        "logs": [pair.log_ratio for pair in comparison.pairs],
-        "step_s": find_middle_mean([pair.base_step_s for pair in comparison.pairs]),
+        "logs": [round(pair.log_ratio, 6) for pair in comparison.pairs],
+        "base_s": [round(pair.base_step_s, 7) for pair in comparison.pairs],
         "has_equal_losses": comparison.has_equal_losses,
-        "seconds": time.perf_counter() - start_s,
+        "seconds": round(time.perf_counter() - start_s, 1),
     }
-
-
-def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, Any]:
-    """What must be the same for trials to stand in one row of the table."""
-    plan = options.plan
-    return {
-        "program": program,
-        "looks": list(LOOKS),
-        "alpha": ALPHA,
-        "turn_s": plan.turn_s,
-        "measured_s": plan.measured_s,
-        "allowance_s": options.allowance_s,
-    }
-
-
-def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
-    """The file's trials of this setup; says how many others it has."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            # The last line of a run that was cut off.
-            print(f"left out, as it can't be read: {line[:60]!r}", file=sys.stderr)
-    found = [row for row in rows if row["setup"] == setup]
-    if len(found) < len(rows):
-        print(f"left out: {len(rows) - len(found)} trials of other programs or looks", file=sys.stderr)
-    return found
-
-
-def append_trial(path: Path, row: dict[str, Any]) -> None:
-    """Adds a line, after what was there, whole or not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if is_cut else "") + json.dumps(row) + "\n")
 
 
 def plan_trials(
@@ -230,9 +194,9 @@ def describe_group(group: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Makes the trials that are asked for, and prints the table of all in the file."""
-    words = sys.argv[1:]
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with the program as words, and the setup of its trials."""
+    words = list(words)
     own, program = (
         (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, REFERENCE)
     )
@@ -243,34 +207,51 @@ def main() -> None:
     parser.add_argument("--slower", type=float, nargs="*", default=[0.0], help="shares of a step; 0 is A/A")
     parser.add_argument("--tolerance", type=float, nargs="*", default=[0.02])
     parser.add_argument("--allowance", type=float, default=ComparisonOptions().allowance_s)
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--resume", action="store_true", help="go on with what the file holds")
+    parser.add_argument("--out", type=Path, default=RECORDS, help="the records that are added to")
     parser.add_argument("--table", action="store_true", help="make no trial")
     options = parser.parse_args(own)
-    setup = describe_setup(program, ComparisonOptions(allowance_s=options.allowance))
-    done = read_trials(options.out, setup)
-    if done and not (options.resume or options.table):
-        parser.error(
-            f"{options.out} holds {len(done)} trials: --resume goes on with them, --out FILE begins anew"
-        )
-    planned = [] if options.table else plan_trials(options.trials, options.slower, options.tolerance, done)
+    options.program = program
+    options.setup = describe_setup(program, ComparisonOptions(allowance_s=options.allowance))
+    return options
+
+
+def plan_missing(options: argparse.Namespace) -> list[tuple[float, float, str]]:
+    """The trials that the records do not hold yet."""
+    done = read_trials(options.out, options.setup)
+    return plan_trials(options.trials, options.slower, options.tolerance, done)
+
+
+def tell_missing(options: argparse.Namespace) -> str:
+    """How many trials are missing, and what they will take by what recorded ones took."""
+    seconds = [row["seconds"] for row in read_trials(options.out, options.setup)]
+    each_s = statistics.median(seconds) if seconds else USUAL_SECONDS
+    total, num = options.trials * len(options.slower) * len(options.tolerance), len(plan_missing(options))
+    return f"{total - num} of {total} comparisons are recorded, {num * each_s / 3600:.1f} h for the others"
+
+
+def main() -> None:
+    """Makes the trials that are asked for, and prints the table of all in the records."""
+    options = parse_arguments(sys.argv[1:])
+    planned = [] if options.table else plan_missing(options)
     # As Ctrl-C does, so that a comparison takes its processes with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        make_trials(planned, setup, options.out)
+        make_trials(planned, options)
     except KeyboardInterrupt:
-        print("stopped: --resume goes on with the trial that was under way", file=sys.stderr)
-    print_table(read_trials(options.out, setup))
+        sys.exit("stopped.\nNext: the same command goes on with the trial that was under way.")
+    rows = read_trials(options.out, options.setup)
+    print_table(rows)
+    print(f"\n{tell_origin(rows)}")
 
 
-def make_trials(planned: list[tuple[float, float, str]], setup: dict[str, Any], out: Path) -> None:
+def make_trials(planned: list[tuple[float, float, str]], options: argparse.Namespace) -> None:
     """Makes trials and appends each as it ends."""
-    program = setup["program"]
-    turns = measure_turns(program) if any(slower for slower, *_ in planned) else 0.0
+    needs_turns = any(slower for slower, *_ in planned)
+    turns = measure_turns(options.program) if needs_turns else 0.0
     for number, (slower, tolerance, phase) in enumerate(planned, 1):
-        how = ComparisonOptions(tolerance=tolerance, allowance_s=setup["allowance_s"])
-        row = {"setup": setup, **run_trial(program, how, slower=slower, phase=phase, turns=turns)}
-        append_trial(out, row)
+        how = ComparisonOptions(tolerance=tolerance, allowance_s=options.allowance)
+        row = run_trial(options.program, how, slower=slower, phase=phase, turns=turns)
+        append_trial(options.out, options.setup, row)
         told = f"{slower:.0%} slower in {phase}" if slower else "equal"
         print(
             f"{number} of {len(planned)}: {told}, tolerance {tolerance:.0%}: {row['verdict']} "

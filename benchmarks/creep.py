@@ -6,8 +6,8 @@ comes what a night has in common, an assumed series with the measured tails whos
 has 30 nights of anchor. Flat ones go on for 100 nights; creeping ones stay flat for 10 more, and then get slower every
 night by a part of the start.
 
-One run prints every table of docs/performance.md that is about the trend. With `--otava PYTHON`, an interpreter that
-has apache-otava (`nox -s creep` makes one), it judges the same histories.
+One run prints every table of docs/performance.md that is about the trend, or those that `--tables` names. With
+`--otava PYTHON`, an interpreter that has apache-otava (`nox -s benchmarks` makes one), it judges the same histories.
 """
 
 from __future__ import annotations
@@ -77,9 +77,12 @@ class Score:
 
     def to_cell(self) -> str:
         """The score as a cell of a table."""
+        false = f"{self.num_false / self.num_flat:.1%}"
+        fair = self.num_creeping - self.num_early
+        if not fair:
+            return f"{false} / all early"
         delay = f"{self.delay:.0f}" if self.delay < NEVER else "never"
-        found = self.num_creeping - self.num_early
-        return f"{self.num_false / self.num_flat:.1%} / {self.num_soon / max(1, found):.0%} / {delay}"
+        return f"{false} / {self.num_soon / fair:.0%} / {delay}"
 
 
 def read_residuals(folder: Path) -> list[list[float]]:
@@ -184,7 +187,7 @@ def score(flat: Sequence[int], creeping: Sequence[int]) -> Score:
         num_soon=sum(night < start + SOON for night in fair),
         num_early=len(creeping) - len(fair),
         num_creeping=len(creeping),
-        delay=statistics.median(night - start + 1 if night < NEVER else NEVER for night in fair),
+        delay=statistics.median([night - start + 1 if night < NEVER else NEVER for night in fair] or [NEVER]),
     )
 
 
@@ -262,12 +265,86 @@ def halve(cv: float, num_launches: int, **more: float) -> Setting:
     return Setting(num_launches, own_cv=half, common_cv=half, **more)
 
 
+def compare_on_one_percent(trial: Trial) -> None:
+    """All gates on launches that differ by 1 %."""
+    trial.compare(
+        "Noise of a launch 1 %, half of it the night's; creep 1 % a night",
+        {name_launches(num): halve(0.01, num) for num in (1, 3, 20)},
+    )
+
+
+def compare_as_measured(trial: Trial) -> None:
+    """All gates on launches with the stored pools' own noise."""
+    trial.compare(
+        "Launches as measured, nights' own noise 0.5 %; creep 1 % a night",
+        {name_launches(num): Setting(num, common_cv=0.005) for num in (1, 3, 20)},
+    )
+
+
+def compare_on_slow_creep(trial: Trial) -> None:
+    """All gates but Otava on a creep three tenths as steep."""
+    trial.compare(
+        "Noise of a launch 1 %, half of it the night's; creep 0.3 % a night",
+        {name_launches(num): halve(0.01, num, creep=0.003) for num in (3, 20)},
+        with_otava=False,
+    )
+
+
+def spread_over_nights(trial: Trial) -> None:
+    """`harness trend` by the noise of whole nights."""
+    trial.spread(
+        "Launches as measured, by the noise that a night's launches have in common; creep 1 % a night",
+        "noise of nights",
+        {
+            f"{cv:.2%}": {name_launches(num): Setting(num, common_cv=cv) for num in LAUNCHES}
+            for cv in (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.02)
+        },
+    )
+
+
+def spread_over_launches(trial: Trial) -> None:
+    """`harness trend` by the noise of a launch."""
+    trial.spread(
+        "Half of the noise the night's, by the noise of a launch; creep 1 % a night",
+        "noise of a launch",
+        {
+            f"{cv:.2%}": {name_launches(num): halve(cv, num) for num in LAUNCHES}
+            for cv in (0.005, 0.0075, 0.01, 0.015, 0.025)
+        },
+    )
+
+
+def spread_over_correlations(trial: Trial) -> None:
+    """`harness trend` by how alike successive nights are."""
+    trial.spread(
+        "Noise of a launch 1 %, half of it the night's, by how alike successive nights are; creep 1 % a night",
+        "correlation",
+        {
+            f"{rho}": {name_launches(num): halve(0.01, num, correlation=rho) for num in LAUNCHES}
+            for rho in (0.0, 0.3, 0.7, 0.9)
+        },
+    )
+
+
+TABLES: dict[str, Callable[[Trial], None]] = {
+    "one-percent": compare_on_one_percent,
+    "as-measured": compare_as_measured,
+    "slow": compare_on_slow_creep,
+    "nights": spread_over_nights,
+    "launches": spread_over_launches,
+    "correlation": spread_over_correlations,
+}
+
+
 def main() -> None:
-    """Prints every table: flat histories that alarm / creeps found within five nights / median night."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Prints tables: flat histories that alarm / creeps found within five nights / median night."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--baselines", type=Path, default=ROOT / "baselines")
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=2027)
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
     parser.add_argument("--otava", metavar="PYTHON", help="an interpreter that has apache-otava")
     parser.add_argument("--otava-histories", type=int, default=100)
     options = parser.parse_args()
@@ -279,43 +356,8 @@ def main() -> None:
         f"{len(pools)} series of stored launches, which differ by {spreads}; {options.histories} histories a cell"
     )
     trial = Trial(options, pools)
-    trial.compare(
-        "Noise of a launch 1 %, half of it the night's; creep 1 % a night",
-        {name_launches(num): halve(0.01, num) for num in (1, 3, 20)},
-    )
-    trial.compare(
-        "Launches as measured, nights' own noise 0.5 %; creep 1 % a night",
-        {name_launches(num): Setting(num, common_cv=0.005) for num in (1, 3, 20)},
-    )
-    trial.compare(
-        "Noise of a launch 1 %, half of it the night's; creep 0.3 % a night",
-        {name_launches(num): halve(0.01, num, creep=0.003) for num in (3, 20)},
-        with_otava=False,
-    )
-    trial.spread(
-        "Launches as measured, by the noise that a night's launches have in common; creep 1 % a night",
-        "noise of nights",
-        {
-            f"{cv:.2%}": {name_launches(num): Setting(num, common_cv=cv) for num in LAUNCHES}
-            for cv in (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.02)
-        },
-    )
-    trial.spread(
-        "Half of the noise the night's, by the noise of a launch; creep 1 % a night",
-        "noise of a launch",
-        {
-            f"{cv:.2%}": {name_launches(num): halve(cv, num) for num in LAUNCHES}
-            for cv in (0.005, 0.0075, 0.01, 0.015, 0.025)
-        },
-    )
-    trial.spread(
-        "Noise of a launch 1 %, half of it the night's, by how alike successive nights are; creep 1 % a night",
-        "correlation",
-        {
-            f"{rho}": {name_launches(num): halve(0.01, num, correlation=rho) for num in LAUNCHES}
-            for rho in (0.0, 0.3, 0.7, 0.9)
-        },
-    )
+    for name in options.tables:
+        TABLES[name](trial)
 
 
 if __name__ == "__main__":

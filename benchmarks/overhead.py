@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 # Sequence length and batch size for steps of about 1, 5 and 20 ms; the first without attention.
 SIZES = {1: (1, 16), 5: (16, 4), 20: (64, 8)}
+MEMORY_SIZE = 5
+"""The size of which memory is measured too."""
 WIDTH = 128
 LIMITS = {Depth.LIGHT: 0.01, Depth.NORMS: 0.03, Depth.DEEP: 0.05}
 ARMS: list[Depth | None] = [None, *Depth]
@@ -205,8 +207,19 @@ def train_and_tell_memory(depth: Depth | None, num_steps: int) -> None:
     """Prints the peak resident bytes of this process after a run."""
     torch.set_num_threads(1)
     with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
-        train(num_steps, *SIZES[5], lambda: None)
+        train(num_steps, *SIZES[MEMORY_SIZE], lambda: None)
     print(read_peak_memory_bytes() or 0)
+
+
+def compare_memory(num_steps: int) -> list[dict[str, object]]:
+    """What every depth adds to the peak of a fresh process; prints it too."""
+    bare = statistics.median(measure_memory("none", num_steps) for _ in range(3))
+    figures: list[dict[str, object]] = []
+    for depth in Depth:
+        extra = (statistics.median(measure_memory(depth, num_steps) for _ in range(3)) - bare) / 2**20
+        figures.append({"depth": str(depth), "memory_mib": extra})
+        print(f"memory, {depth}: {extra:+.1f} MiB over {bare / 2**20:.0f} MiB")
+    return figures
 
 
 def main() -> None:
@@ -232,17 +245,13 @@ def main() -> None:
         return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    figures: list[dict[str, object]] = []
     num_parameters = sum(parameter.numel() for parameter in Model(2).parameters())
     print(
         f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.rounds} runs of each of "
         f"{options.sets} sets of processes, one thread"
     )
-    bare = statistics.median(measure_memory("none", options.steps) for _ in range(3))
-    for depth in Depth:
-        extra = (statistics.median(measure_memory(depth, options.steps) for _ in range(3)) - bare) / 2**20
-        figures.append({"depth": str(depth), "memory_mib": extra})
-        print(f"memory, {depth}: {extra:+.1f} MiB over {bare / 2**20:.0f} MiB")
+    # Before glibc is told, as it then keeps more.
+    figures = compare_memory(options.steps) if MEMORY_SIZE in options.sizes else []
     os.environ.update(ALLOCATOR)
     print(
         f"{'step':>8}  {'depth':<6}{'overhead':>10}{'95 %':>18}{'us/step':>9}{'first and last turn':>22}  limit at 5 ms"

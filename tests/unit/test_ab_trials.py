@@ -1,28 +1,45 @@
-"""The trials of `benchmarks/ab.py`: what a run that was cut off has made is not made again."""
+"""The trials of `benchmarks/ab.py`: what is recorded is not made again, and what was measured alike is pooled."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.ab import append_trial, describe_setup, plan_trials, print_table, read_trials
-from harness.side_by_side import ComparisonOptions
+from benchmarks.ab import parse_arguments, plan_missing, print_table, tell_missing
+from benchmarks.trial_records import append_trial, find_revision, read_trials, tell_origin
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
     import pytest
 
-SETUP = describe_setup(["train.py"], ComparisonOptions())
+TRIAL: dict[str, Any] = {
+    "slower": 0.05,
+    "tolerance": 0.02,
+    "phase": "forward",
+    "named": ["forward"],
+    "change": 0.051,
+    "verdict": "regressed",
+    "logs": [0.05, 0.051, 0.049],
+    "seconds": 61.0,
+    "load": 0.5,
+}
 
 
-def test_trials_that_the_file_holds_are_not_made_again(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "trials.jsonl"
-    assert read_trials(path, SETUP) == []
+def ask(path: Path, *words: str) -> argparse.Namespace:
+    return parse_arguments(["--out", str(path), *words, "--", "train.py"])
+
+
+def test_trials_that_the_records_hold_are_not_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "ab.jsonl"
+    options = ask(path, "--trials", "4", "--slower", "0.02", "0.05", "--tolerance", "0")
+    assert len(plan_missing(options)) == 8
     for _ in range(3):
-        append_trial(path, {"setup": SETUP, "slower": 0.05, "tolerance": 0.0})
-    other = describe_setup(["train.py"], ComparisonOptions(allowance_s=300))
-    append_trial(path, {"setup": other, "slower": 0.02, "tolerance": 0.0})
-    planned = plan_trials(4, [0.02, 0.05], [0.0], read_trials(path, SETUP))
+        append_trial(path, options.setup, TRIAL | {"tolerance": 0.0})
+    append_trial(path, ask(path, "--allowance", "300").setup, TRIAL | {"slower": 0.02, "tolerance": 0.0})
+    planned = plan_missing(options)
     assert planned.count((0.05, 0.0, "optimizer")) == 1
     assert [phase for share, _, phase in planned if share == 0.02] == [
         "data",
@@ -31,28 +48,41 @@ def test_trials_that_the_file_holds_are_not_made_again(tmp_path: Path) -> None:
         "optimizer",
     ]
     assert len(planned) == 5
+    assert tell_missing(options) == "3 of 8 comparisons are recorded, 0.1 h for the others"
 
 
-def test_a_line_that_was_cut_off_costs_one_trial_only(tmp_path: Path) -> None:
-    path = tmp_path / "trials.jsonl"
-    path.write_text('{"setup": {"prog')
-    append_trial(path, {"setup": SETUP, "slower": 0.0, "tolerance": 0.02})
-    assert len(read_trials(path, SETUP)) == 1
+def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machines(tmp_path: Path) -> None:
+    path, setup = tmp_path / "ab.jsonl", ask(tmp_path / "ab.jsonl").setup
+    for revision, machine in (("a1", "cpu-x"), ("b2", "cpu-x"), ("b2", "cpu-y"), ("b2", "cpu-y")):
+        append_trial(path, setup, TRIAL | {"revision": revision, "machine": machine})
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["setup"] for line in lines if "name" in line] == [setup]
+    rows = read_trials(path, setup)
+    assert len(rows) == 4
+    assert tell_origin(rows).endswith("1 of a1 on cpu-x; 1 of b2 on cpu-x; 2 of b2 on cpu-y.")
+
+
+def test_a_line_that_was_cut_off_costs_one_trial_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, setup = tmp_path / "ab.jsonl", ask(tmp_path / "ab.jsonl").setup
+    append_trial(path, setup, TRIAL)
+    path.write_text(path.read_text() + '{"setup":"')
+    append_trial(path, setup, TRIAL)
+    assert len(read_trials(path, setup)) == 2
+    assert "1 lines" in capsys.readouterr().err
+
+
+def test_the_revision_is_that_of_the_code_that_measures() -> None:
+    revision = find_revision().removesuffix("-dirty")
+    done = subprocess.run(
+        ["git", "diff", "--quiet", revision, "HEAD", "--", "harness/budgets", "harness/watch"], check=False
+    )
+    assert done.returncode == 0
 
 
 def test_the_table_counts_verdicts_phases_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {
-        "slower": 0.05,
-        "tolerance": 0.02,
-        "phase": "forward",
-        "named": ["forward"],
-        "change": 0.051,
-        "verdict": "regressed",
-        "logs": [0.05, 0.051, 0.049],
-        "seconds": 61.0,
-        "load": 0.5,
-    }
     silent = {"slower": 0.05, "tolerance": 0.02, "phase": "data", "verdict": "not observed", "seconds": 3.0}
-    print_table([row, row, silent])
+    print_table([TRIAL, TRIAL, silent])
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("| 5% | 2% | 3 | 2 | 9.4% to 99.2% | 0 | 0 | 1 | 2 of 2 | +5.1% | 3 | 61 | 2 |")

@@ -1,0 +1,106 @@
+"""The records of trials: a file to which each is appended as it ends, so that those of several days and machines pool.
+
+A line is a trial, or describes a setup once, under the name by which its trials go: what must be the same for trials to
+be counted together. What may differ stands in each trial, and is told with every table: the revision of the code that
+measures, and the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.budgets.ab import ALPHA, BETA, LOOKS, RESOLUTION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.side_by_side import ComparisonOptions
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "benchmarks" / "records" / "ab.jsonl"
+MEASURING = (
+    *("harness/side_by_side.py", "harness/budgets", "harness/record", "harness/watch"),
+    *("reference_model", "benchmarks/slow_phase.py"),
+)
+"""The code that a trial's numbers come from. A commit that leaves it alone makes no revision of it."""
+
+
+def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, Any]:
+    """What must be the same for trials to be counted together."""
+    plan = options.plan
+    return {
+        "program": program,
+        "looks": list(LOOKS),
+        "alpha": ALPHA,
+        "beta": BETA,
+        "resolution": RESOLUTION,
+        "turn_s": plan.turn_s,
+        "measured_s": plan.measured_s,
+        "allowance_s": options.allowance_s,
+    }
+
+
+def name_setup(setup: dict[str, Any]) -> str:
+    """A short name that only this setup has."""
+    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def find_revision() -> str:
+    """The last commit that changed the code that measures, and whether that is as committed."""
+    commit = _ask_git("log", "-1", "--format=%h", "--abbrev=10", "--", *MEASURING)
+    is_dirty = _ask_git("status", "--porcelain", "--", *MEASURING)
+    return (commit or "unknown") + ("-dirty" if is_dirty else "")
+
+
+def _ask_git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
+def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
+    """The file's trials of this setup; says what else it has."""
+    rows, num_cut = _read_lines(path)
+    trials = [row for row in rows if "name" not in row]
+    found = [row for row in trials if row["setup"] == name_setup(setup)]
+    if num_others := len(trials) - len(found):
+        print(f"left out: {num_others} trials of other programs or looks", file=sys.stderr)
+    if num_cut:
+        print(f"left out: {num_cut} lines of {path} that were cut off", file=sys.stderr)
+    return found
+
+
+def append_trial(path: Path, setup: dict[str, Any], row: dict[str, Any]) -> None:
+    """Adds a trial after what was there, whole or not, and what its setup is where the file does not say so yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = name_setup(setup)
+    is_known = any(row.get("name") == name for row in _read_lines(path)[0])
+    lines = [{"setup": name, **row}] if is_known else [{"name": name, "setup": setup}, {"setup": name, **row}]
+    is_cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" * bool(is_cut))
+        file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+
+
+def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows, and the number of lines that aren't whole."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows, len(lines) - len(rows)
+
+
+def tell_origin(rows: Sequence[dict[str, Any]]) -> str:
+    """How many trials are of which revision and machine, as a line under their table."""
+    origins = Counter((row["revision"], row["machine"]) for row in rows)
+    told = [f"{num} of {revision} on {machine}" for (revision, machine), num in origins.items()]
+    return f"Trials by the revision that measured them: {'; '.join(told) or 'none yet'}."
