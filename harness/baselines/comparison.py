@@ -11,6 +11,7 @@ from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_
 from harness.baselines.divergence import count_different, find_evidence, list_identical
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
 from harness.baselines.setting_changes import list_changes
+from harness.baselines.threads import may_part_by_threads, tell_threads
 from harness.baselines.tolerance import build_tolerance, find_drift
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
@@ -83,7 +84,8 @@ def compare_trajectories(
         baseline: The stored one.
         observed: The one of this run.
         is_exact: Whether to compare every bit; None does so within one numerics class where runs are
-            deterministic, and compares by tolerance elsewhere.
+            deterministic, and compares by tolerance elsewhere: there too, where the runs part by what may have
+            been computed before the first step, and the programs began with other numbers of threads.
 
     Raises:
         ObservationError: The baseline has a loss in a step, and the run has none there; or the baseline has none in
@@ -95,9 +97,8 @@ def compare_trajectories(
     _require_losses(baseline, observed)
     if never_steps(baseline, observed):
         return TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=_tell_no_steps(baseline))
-    is_one_class = baseline.numerics_class == observed.numerics_class
     if is_exact is None:
-        is_exact = is_one_class and baseline.is_deterministic and observed.is_deterministic
+        is_exact = _are_repeatable(baseline, observed) and not may_part_by_threads(baseline, observed)
     ruler: Ruler = ExactRuler() if is_exact else build_tolerance(baseline, observed)
     reason = "" if is_exact else _tell_tolerance(baseline, observed)
     evidence = find_evidence(baseline, observed, ruler)
@@ -118,6 +119,12 @@ def compare_trajectories(
         return TrajectoryComparison(Match.DIVERGED, is_exact, divergence, reason)
     notes = [tell_setting(change) for change in list_changes(baseline.settings, observed.settings)]
     return TrajectoryComparison(Match.MATCHES, is_exact, None, reason, tuple(notes))
+
+
+def _are_repeatable(baseline: Trajectory, observed: Trajectory) -> bool:
+    """Whether both are expected to be the same to the last bit: of one class, and deterministic."""
+    is_one_class = baseline.numerics_class == observed.numerics_class
+    return is_one_class and baseline.is_deterministic and observed.is_deterministic
 
 
 def _find_obstacle(baseline: Trajectory, observed: Trajectory) -> str:
@@ -167,6 +174,8 @@ def _tell_no_steps(baseline: Trajectory) -> Divergence:
 
 def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
     """Why the comparison is by tolerance."""
+    if _are_repeatable(baseline, observed) and (told := tell_threads(baseline, observed)):
+        return told
     if baseline.numerics_class == observed.numerics_class:
         return "runs of this kind are not expected to repeat to the last bit"
     names = sorted(baseline.machine.keys() | observed.machine.keys())

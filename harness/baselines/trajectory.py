@@ -171,7 +171,9 @@ class Trajectory:
         deep: Those watched in depth.
         settings: What the run was set up with.
         parameters: Names of the tensors of each optimizer, in the order of its groups.
-        machine: What the numerics class is derived from.
+        machine: What the numerics class is derived from, as it was after the first step.
+        threads_at_start: Threads of torch when the program began, where it has another number of them in its steps;
+            empty where that is the same, or is not known.
         sources: Files of the project's own classes, by class; relative to the folder the program ran in.
         project_files: Python files of the project that the program imported.
         provenance: Where it comes from; empty for a run that was not stored.
@@ -187,6 +189,7 @@ class Trajectory:
     settings: Settings = field(default_factory=dict)
     parameters: tuple[tuple[str, ...], ...] = ()
     machine: dict[str, str] = field(default_factory=dict)
+    threads_at_start: str = ""
     sources: dict[str, str] = field(default_factory=dict)
     project_files: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)

@@ -203,7 +203,9 @@ def _check(trajectory: Trajectory) -> None:
 def _check_kinds(trajectory: Trajectory) -> None:
     """Refuses what is of another kind than it should be, which would only come out where it is told."""
     origin = trajectory.provenance
-    texts: dict[str, Any] = {name: getattr(trajectory, name) for name in ("test", "numerics_class", "device")}
+    texts: dict[str, Any] = {
+        name: getattr(trajectory, name) for name in ("test", "numerics_class", "device", "threads_at_start")
+    }
     texts |= {f"provenance.{name}": getattr(origin, name) for name in ("accepted_at", "reason")}
     optional = {f"provenance.{name}": getattr(origin, name) for name in ("commit", "uncommitted")}
     texts |= {name: value for name, value in optional.items() if value is not None}

@@ -452,7 +452,8 @@ class RunObservation:
         error: The exception that ended it, as "Type: message".
         seed: Seed of torch's generator, as it was after the first step.
         numerics: What the numbers depend on beside the program's arithmetic: instruction set, threads, libraries,
-            and how precise and deterministic the program asked torch to be; after the first step.
+            and how precise and deterministic the program asked torch to be; after the first step. Under "start",
+            the threads when watching began.
         modules: Class and settings of every module of the models called, by name; where runs are compared.
         sources: File of each class of the project's own among them, of data sets too, by class; likewise.
         project_files: Python files of the project that were imported; likewise.

@@ -26,7 +26,7 @@ from harness.watch.limits import StepLimit, TrainingStopped
 from harness.watch.loss import LossHooks
 from harness.watch.memory import ResidentSet, read_peak_memory_bytes
 from harness.watch.modules import ModuleHooks
-from harness.watch.numerics import capture_numerics
+from harness.watch.numerics import START, capture_numerics, capture_start
 from harness.watch.options import Depth, ObserverOptions
 from harness.watch.origin import note_non_finite_parameters, note_origin
 from harness.watch.provenance import describe_modules, find_sources, list_project_files
@@ -116,6 +116,7 @@ class Observer:
         self._counter: StepCounter | None = None
         self._graphs_before = (0, 0)
         self._started_s = 0.0
+        self._start: dict[str, str] = {}
         self._is_open = False
         self._next_look = 1
 
@@ -140,6 +141,7 @@ class Observer:
         run.started_at = clock.now_utc()
         run.torch = str(torch.__version__)
         self._started_s = clock.monotonic_s()
+        self._start = capture_start()
         self._graphs_before = count_graphs()
         self._loss.before_deep_backward.append(self._before_backward)
         self._loss.after_backward.append(self._optimizers.finish_waiting)
@@ -395,7 +397,7 @@ class Observer:
         """What a run is compared with another by, once it trains."""
         run = self._session.run
         run.seed = torch.initial_seed()
-        run.numerics = capture_numerics()
+        run.numerics = capture_numerics() | {START: self._start}
         if not self.options.traced_steps:
             return
         roots = self._modules.find_roots()
