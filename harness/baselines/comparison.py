@@ -11,7 +11,7 @@ from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_
 from harness.baselines.divergence import count_different, find_evidence, list_identical
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
 from harness.baselines.setting_changes import list_changes
-from harness.baselines.threads import may_part_by_threads, tell_threads
+from harness.baselines.threads import HOW_ONE_NUMBER, differ_in_threads, may_part_by_threads, tell_threads
 from harness.baselines.tolerance import build_tolerance, find_drift
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
@@ -184,7 +184,8 @@ def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
         for name in names
         if baseline.machine.get(name) != observed.machine.get(name)
     ]
-    return f"the baseline was made on another kind of machine ({', '.join(changes)})"
+    told = f"the baseline was made on another kind of machine ({', '.join(changes)})"
+    return f"{told}; {HOW_ONE_NUMBER}" if differ_in_threads(baseline, observed) else told
 
 
 def _is_other_stream(evidence: Evidence) -> bool:

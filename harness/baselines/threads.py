@@ -1,4 +1,4 @@
-"""Threads that a program began with and does not train with: what it computed before may have other last digits."""
+"""Threads of torch: those that a program trains with, and others that it began with and computed something by."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from harness.baselines.trajectory import Phase
 if TYPE_CHECKING:
     from harness.baselines.trajectory import Trajectory
 
+HOW_ONE_NUMBER = (
+    "runs have as many threads as one another by --harness-threads in tests, by OMP_NUM_THREADS before a command, or "
+    "by torch.set_num_threads in the program"
+)
 COMPUTED_BEFORE = (Phase.DATA, Phase.INITIALISATION, Phase.FORWARD, Phase.LOSS)
 """Phases in which values show that were computed before the first step: data, parameters, buffers, targets."""
 
@@ -30,6 +34,12 @@ def may_part_by_threads(baseline: Trajectory, observed: Trajectory) -> bool:
         and evidence.phase in COMPUTED_BEFORE
         and not evidence.list_changes(evidence.phase)
     )
+
+
+def differ_in_threads(baseline: Trajectory, observed: Trajectory) -> bool:
+    """Whether two runs are known to have trained with other numbers of threads, which makes them other classes."""
+    before, now = baseline.machine.get("threads"), observed.machine.get("threads")
+    return None not in (before, now) and before != now
 
 
 def tell_threads(baseline: Trajectory, observed: Trajectory) -> str:

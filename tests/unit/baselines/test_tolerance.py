@@ -185,6 +185,16 @@ def test_runs_that_do_not_repeat_are_compared_by_tolerance_within_one_class() ->
     assert "not expected to repeat" in found.reason
 
 
+def test_other_threads_are_named_with_how_to_make_them_the_same() -> None:
+    made = make_trajectory(machine={"torch": "2.13.0", "threads": "4"})
+    found = compare_trajectories(
+        made, replace(made, numerics_class="two", machine={**made.machine, "threads": "1"})
+    )
+    assert found.reason.startswith("the baseline was made on another kind of machine (threads 4 -> 1); ")
+    assert "OMP_NUM_THREADS" in found.reason
+    assert "--harness-threads" in found.reason
+
+
 def on_threads(trajectory: Trajectory, at_start: str) -> Trajectory:
     """The trajectory of a program that trains on one thread and began with so many."""
     machine = {**trajectory.machine, "threads": "1"}
