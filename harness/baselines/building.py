@@ -87,6 +87,7 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         parameters=_list_parameters(observed) if observed and is_watched else (),
         machine=machine,
         threads_at_start=_find_threads_at_start(numerics),
+        ended_by=observed.ended_by if observed else "",
         sources=dict(observed.sources) if observed else {},
         project_files=tuple(observed.project_files) if observed else (),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
+from harness.baselines.lengths import is_cut_by_time, list_causes_of_length, tell_cut
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
 from harness.baselines.setting_changes import list_changes
 from harness.baselines.threads import HOW_ONE_NUMBER, differ_in_threads, may_part_by_threads, tell_threads
@@ -114,10 +115,14 @@ def compare_trajectories(
     divergence = _build_divergence(evidence, ruler) if evidence is not None else None
     if divergence is None and not is_exact:
         divergence = _find_other_settings(baseline, observed) or _find_drift(baseline, observed, ruler)
-    divergence = divergence or _compare_length(baseline, observed)
+    has_other_length = len(baseline.points) != len(observed.points)
+    is_cut = has_other_length and is_cut_by_time(baseline, observed)
+    if has_other_length and not is_cut:
+        divergence = divergence or _tell_length(baseline, observed)
     if divergence is not None:
         return TrajectoryComparison(Match.DIVERGED, is_exact, divergence, reason)
     notes = [tell_setting(change) for change in list_changes(baseline.settings, observed.settings)]
+    notes += [tell_cut(baseline, observed)] if is_cut else []
     return TrajectoryComparison(Match.MATCHES, is_exact, None, reason, tuple(notes))
 
 
@@ -279,18 +284,14 @@ def _find_drift(baseline: Trajectory, observed: Trajectory, ruler: Ruler) -> Div
     )
 
 
-def _compare_length(baseline: Trajectory, observed: Trajectory) -> Divergence | None:
+def _tell_length(baseline: Trajectory, observed: Trajectory) -> Divergence:
     before, now = len(baseline.points), len(observed.points)
-    if before == now:
-        return None
     last = min(before, now)
     return Divergence(
         phase=Phase.DATA,
         step=(baseline if before > now else observed).points[last].step,
         item="number of steps",
         change=f"{before} -> {now}",
-        causes=(
-            "the program ends elsewhere: another limit or number of epochs, more or fewer data, or an early stop.",
-        ),
+        causes=list_causes_of_length(baseline, observed),
         identical=(f"all of the {last} steps that both have",),
     )

@@ -174,6 +174,7 @@ class Trajectory:
         machine: What the numerics class is derived from, as it was after the first step.
         threads_at_start: Threads of torch when the program began, where it has another number of them in its steps;
             empty where that is the same, or is not known.
+        ended_by: How a limit ended it from outside; empty where none did, or that is not known.
         sources: Files of the project's own classes, by class; relative to the folder the program ran in.
         project_files: Python files of the project that the program imported.
         provenance: Where it comes from; empty for a run that was not stored.
@@ -190,6 +191,7 @@ class Trajectory:
     parameters: tuple[tuple[str, ...], ...] = ()
     machine: dict[str, str] = field(default_factory=dict)
     threads_at_start: str = ""
+    ended_by: str = ""
     sources: dict[str, str] = field(default_factory=dict)
     project_files: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)

@@ -450,6 +450,8 @@ class RunObservation:
         first_step_at_s: End of the first step on the clock of the machine, which all its processes share.
         outcome: How it ended.
         error: The exception that ended it, as "Type: message".
+        ended_by: After how many steps it was ended from outside and by which limit, as in the notes; empty where it
+            was not.
         seed: Seed of torch's generator, as it was after the first step.
         numerics: What the numbers depend on beside the program's arithmetic: instruction set, threads, libraries,
             and how precise and deterministic the program asked torch to be; after the first step. Under "start",
@@ -498,6 +500,7 @@ class RunObservation:
     wall_clock_s: float | None = None
     outcome: Outcome = Outcome.CRASHED
     error: str | None = None
+    ended_by: str = ""
     seed: int | None = None
     numerics: dict[str, Any] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)

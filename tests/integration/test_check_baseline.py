@@ -105,6 +105,14 @@ def test_a_command_is_accepted_matches_and_diverges(tmp_path: Path) -> None:
     )
 
 
+def test_a_step_limit_is_named_where_it_is_why_a_run_is_shorter(accepted: Path, tmp_path: Path) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    done = check(tmp_path, "--baseline", "smoke", "--max-steps", "4")
+    assert done.returncode == 1
+    assert "number of steps (8 -> 4)" in done.stdout
+    assert "Likely: this run was ended from outside after 4 steps (max_steps=4)" in done.stdout
+
+
 SUMMED = """
 import sys
 import torch

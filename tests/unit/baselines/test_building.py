@@ -68,6 +68,10 @@ def build(make_run: Callable[..., TrainingRun], observed: RunObservation, **chan
     return build_trajectory(make_run(steps=steps, observed=observed, **changes), test="it")
 
 
+def test_how_a_run_was_ended_is_kept(make_run: Callable[..., TrainingRun]) -> None:
+    assert build(make_run, observe(ended_by="ended from outside")).ended_by == "ended from outside"
+
+
 def test_threads_at_the_start_are_kept_where_the_steps_have_others(
     make_run: Callable[..., TrainingRun],
 ) -> None:
