@@ -56,6 +56,7 @@ class Config:
     late_smoothing: float = 0.0
     late_scale: float = 1.0
     has_temperature: bool = True
+    has_late_eval: bool = False
 
 
 class Model(nn.Sequential):
@@ -111,6 +112,9 @@ def train(config: Config) -> None:
                 torch.rand(1)
             smoothing = config.smoothing if step < LATE else config.late_smoothing
             model.scale = 1.0 if step < LATE else config.late_scale
+            model.train(not config.has_late_eval or step < LATE)
+            with torch.no_grad():  # draws for its dropout before the step's first gradient
+                model(inputs)
             loss = config.weight * cross_entropy(
                 model(inputs) * temperature, targets, label_smoothing=smoothing
             )
@@ -170,6 +174,7 @@ CHANGES: dict[str, tuple[Config, Phase, int]] = {
     "warm-up": (Config(warm_up=4), Phase.SCHEDULE, 0),
     "label smoothing from step 5 on": (Config(late_smoothing=0.1), Phase.LOSS, LATE),
     "a tensor of no module left out of the optimizer": (Config(has_temperature=False), Phase.OPTIMIZER, 1),
+    "eval mode from step 5 on": (Config(has_late_eval=True), Phase.FORWARD, LATE),
     "logits scaled from step 5 on": (Config(late_scale=1.5), Phase.FORWARD, LATE),
 }
 
