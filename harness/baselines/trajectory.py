@@ -51,7 +51,8 @@ class TracePoint:
         weight_norm: Norm of all parameters of these optimizers before the step, to so many digits that it tells
             equal from different.
         num_eval_calls: Calls of models in eval mode, with gradients recorded; None where they were not counted.
-        outputs: Fingerprint of what models gave in all calls of the step; empty where it is not known.
+        outputs: Fingerprint of what models gave in all calls of the step, with a closure in its first call; empty where
+            it is not known.
     """
 
     step: int

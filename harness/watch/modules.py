@@ -204,8 +204,10 @@ class ModuleHooks:
                     except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                         session.note_failure("forward", error)
                 given = call(*args, **kwargs)
-                if (trace := session.ledger.open.trace) is not None and torch.is_grad_enabled():
-                    session.attempt("outputs", trace.note_outputs, given)
+                row = session.ledger.open
+                # As with the loss, of a closure's calls the first belongs to the parameters the step began with.
+                if row.trace is not None and row.num_closure_calls <= 1 and torch.is_grad_enabled():
+                    session.attempt("outputs", row.trace.note_outputs, given)
                 return given
             finally:
                 self._is_inside = False

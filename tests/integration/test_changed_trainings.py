@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -23,7 +23,7 @@ from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from harness.baselines.trajectory import Trajectory
@@ -130,9 +130,30 @@ def train(config: Config) -> None:
             step += 1
 
 
-def record(folder: Path, config: Config) -> Trajectory:
+def train_by_closure(config: Config) -> None:
+    """LBFGS, which calls the model several times in a step, with updates in between."""
+    torch.manual_seed(config.seed)
+    inputs = torch.randn(64, 8)
+    targets = inputs.sum(1, keepdim=True)
+    model = Model(nn.Linear(8, config.width), nn.Tanh(), nn.Linear(config.width, 1))
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    for step in range(LATE + 3):
+        model.scale = 1.0 if step < LATE else config.late_scale
+        weight = 0.0 if step < LATE else config.late_smoothing
+
+        def compute(weight: float = weight) -> torch.Tensor:
+            optimizer.zero_grad()
+            given = model(inputs)
+            loss: torch.Tensor = mse_loss(given, targets) + weight * given.abs().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(compute)
+
+
+def record(folder: Path, config: Config, program: Callable[[Config], None] = train) -> Trajectory:
     with Observer(ObserverOptions(traced_steps=TRACED_STEPS)) as observer:
-        train(config)
+        program(config)
     run = build_run(
         RunOptions("train()", folder), Logged([], ""), [observer.observation], Cost(1.0, None, None)
     )
@@ -191,6 +212,21 @@ def test_a_change_of_one_line_is_blamed_on_its_phase(
     found = compare_trajectories(baseline, record(tmp_path, config)).divergence
     assert found is not None
     assert (found.phase, found.step) == (phase, step), found
+
+
+@pytest.mark.parametrize(
+    ("config", "phase"),
+    [(Config(late_smoothing=0.1), Phase.LOSS), (Config(late_scale=1.5), Phase.FORWARD)],
+    ids=["a term of the loss", "outputs of the model"],
+)
+def test_of_a_closure_the_first_call_tells_loss_and_forward_apart(
+    config: Config, phase: Phase, tmp_path: Path
+) -> None:
+    stored = record(tmp_path, Config(), train_by_closure)
+    assert compare_trajectories(stored, record(tmp_path, Config(), train_by_closure)).match is Match.MATCHES
+    found = compare_trajectories(stored, record(tmp_path, config, train_by_closure)).divergence
+    assert found is not None
+    assert (found.phase, found.step) == (phase, LATE), found
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,23 @@ def test_what_lies_between_the_model_and_its_loss_function_is_loss() -> None:
     assert "all modules gave the same" in found.causes[0]
 
 
+@pytest.mark.parametrize(
+    ("outputs", "phase"), [("same", Phase.LOSS), ("other", Phase.FORWARD), ("", Phase.FORWARD)]
+)
+def test_other_inputs_of_a_second_loss_are_loss_where_models_gave_the_same_in_all_calls(
+    outputs: str, phase: Phase
+) -> None:
+    second = LossPoint("mse_loss", 0.5, 1.0, "2i", "2t")
+    baseline = alter_deep(alter(BASELINE, outputs="same"), losses=lambda losses: (*losses, second))
+    observed = alter_deep(
+        move_on(alter(baseline, outputs=outputs)),
+        outputs=BASELINE.deep[0].outputs,
+        losses=(*BASELINE.deep[0].losses, replace(second, inputs="2x", value=0.7)),
+    )
+    found = diverge(observed, baseline)
+    assert (found.phase, found.item) == (phase, "inputs of mse_loss")
+
+
 def scale_step(observed: Trajectory, loss: float, gradients: float) -> Trajectory:
     observed = alter(move_on(observed, 4), 3, 4, gradients=("xx", "yy", "zz"), updates=("uu", "vv", "ww"))
     return alter(
