@@ -217,7 +217,7 @@ def _fingerprint_norm(norm: float | None) -> str:
 
 
 def _build_deep(deep: DeepObservation) -> DeepPoint:
-    named = number_again(module.name for module in deep.modules)
+    named = number_again(module.path or module.name for module in deep.modules)
     outputs = {
         name: module.output
         for name, module in zip(named, deep.modules, strict=True)
@@ -262,7 +262,7 @@ def _build_deep(deep: DeepObservation) -> DeepPoint:
                 number_again(parameter.name for parameter in deep.parameters), deep.parameters, strict=True
             )
         ),
-        in_eval_mode=tuple(deep.modules_in_eval_mode),
+        in_eval_mode=tuple(module.path or module.name for module in deep.modules if not module.is_training),
         autocast=deep.autocast,
         loss_scale=_shorten(deep.loss_scale),
         generators_after=dict(deep.rng_fingerprints_after),

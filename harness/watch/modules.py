@@ -355,6 +355,20 @@ def clean_name(root: nn.Module, name: str) -> str:
     return clean
 
 
+def find_prefix(module: nn.Module, names: dict[int, str]) -> str:
+    """What stands before the names of a module's own parameters among those of all models: `Sequential2`, `actor`.
+
+    Empty where nothing does, and where the module has no parameter of its own that is named.
+    """
+    for name, parameter in module.named_parameters():
+        clean, whole = clean_name(module, name), names.get(id(parameter), "")
+        if whole == clean:
+            return ""
+        if whole.endswith(f".{clean}"):
+            return whole.removesuffix(f".{clean}")
+    return ""
+
+
 def _unwrap_once(root: nn.Module) -> nn.Module:
     inner = root._modules.get(WRAPPERS[type(root).__name__])  # noqa: SLF001  no public name
     return inner if inner is not None else nn.Module()

@@ -389,12 +389,12 @@ class Observer:
         self._optimizers.describe(names)
         run.trainable_parameters = self._modules.count_trainable(names) or run.trainable_parameters
         if not run.numerics and run.optimizers:
-            self._session.attempt("numerics", self._describe_circumstances)
+            self._session.attempt("numerics", self._describe_circumstances, names)
         run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
         self._loss.note_scale()
         note_compilation(run.compilation, self._graphs_before)
 
-    def _describe_circumstances(self) -> None:
+    def _describe_circumstances(self, names: dict[int, str]) -> None:
         """What a run is compared with another by, once it trains."""
         run = self._session.run
         run.seed = torch.initial_seed()
@@ -402,7 +402,7 @@ class Observer:
         if not self.options.traced_steps:
             return
         roots = self._modules.find_roots()
-        run.modules = describe_modules(roots)
+        run.modules = describe_modules(roots, names)
         kinds = {type(module) for root in roots for module in root.modules()}
         run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()], self._session.folder)
         run.project_files = list_project_files(self._session.folder)

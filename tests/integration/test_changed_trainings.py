@@ -229,6 +229,38 @@ def test_of_a_closure_the_first_call_tells_loss_and_forward_apart(
     assert (found.phase, found.step) == (phase, LATE), found
 
 
+def train_two(config: Config) -> None:
+    """Two models of one class, as an actor and a critic."""
+    torch.manual_seed(config.seed)
+    inputs = torch.randn(32, 8)
+    actor, critic = (
+        nn.Sequential(nn.Linear(8, 4), nn.Dropout(dropout), nn.Linear(4, 1))
+        for dropout in (0.1, config.dropout)
+    )
+    critic[0].eval()
+    optimizer = torch.optim.SGD([*actor.parameters(), *critic.parameters()], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        mse_loss(actor(inputs) + critic(inputs), inputs.sum(1, keepdim=True)).backward()
+        optimizer.step()
+
+
+def test_a_module_has_one_name_as_output_as_setting_and_as_holder_of_parameters(tmp_path: Path) -> None:
+    stored = record(tmp_path, Config(), train_two)
+    first = stored.deep[0]
+    assert list(first.outputs) == [
+        f"{model}{name}" for model in ("Sequential", "Sequential2") for name in (".0", ".1", ".2", "")
+    ]
+    assert first.in_eval_mode == ("Sequential2.0",)
+    assert "Sequential2.0.weight" in stored.parameters[0]
+    assert stored.settings["forward"]["Sequential2.1"] == "Dropout(p=0.1, inplace=False)"
+
+    found = compare_trajectories(stored, record(tmp_path, Config(dropout=0.5), train_two)).divergence
+    assert found is not None
+    assert found.item == "output of `Sequential2.1`"
+    assert found.causes == ("Sequential2.1: Dropout(p=0.1, inplace=False) -> Dropout(p=0.5, inplace=False).",)
+
+
 @pytest.mark.parametrize(
     "name", ["dropout", "label smoothing", "betas", "weight decay", "warm-up", "clipping"]
 )
