@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
-from harness.baselines.lengths import is_cut_by_time, list_causes_of_length, tell_cut
+from harness.baselines.lengths import is_cut_by_time, leave_out_later, list_causes_of_length, tell_cut
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
 from harness.baselines.setting_changes import list_changes
 from harness.baselines.threads import HOW_ONE_NUMBER, differ_in_threads, may_part_by_threads, tell_threads
@@ -98,6 +98,9 @@ def compare_trajectories(
     _require_losses(baseline, observed)
     if never_steps(baseline, observed):
         return TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=_tell_no_steps(baseline))
+    is_cut = is_cut_by_time(baseline, observed)
+    if is_cut:
+        baseline, observed = leave_out_later(baseline, observed), leave_out_later(observed, baseline)
     if is_exact is None:
         is_exact = _are_repeatable(baseline, observed) and not may_part_by_threads(baseline, observed)
     ruler: Ruler = ExactRuler() if is_exact else build_tolerance(baseline, observed)
@@ -115,9 +118,7 @@ def compare_trajectories(
     divergence = _build_divergence(evidence, ruler) if evidence is not None else None
     if divergence is None and not is_exact:
         divergence = _find_other_settings(baseline, observed) or _find_drift(baseline, observed, ruler)
-    has_other_length = len(baseline.points) != len(observed.points)
-    is_cut = has_other_length and is_cut_by_time(baseline, observed)
-    if has_other_length and not is_cut:
+    if not is_cut and len(baseline.points) != len(observed.points):
         divergence = divergence or _tell_length(baseline, observed)
     if divergence is not None:
         return TrajectoryComparison(Match.DIVERGED, is_exact, divergence, reason)

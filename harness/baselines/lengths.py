@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,8 +12,20 @@ TIME_LIMIT = "max_seconds="
 
 
 def is_cut_by_time(baseline: Trajectory, observed: Trajectory) -> bool:
-    """Whether the shorter run was ended by its time limit: that tells of the machine, not of the training."""
-    return TIME_LIMIT in _find_shorter(baseline, observed).ended_by
+    """Whether one run is shorter, and was ended by its time limit: that tells of the machine, not of the training."""
+    has_other_length = len(baseline.points) != len(observed.points)
+    return has_other_length and TIME_LIMIT in _find_shorter(baseline, observed).ended_by
+
+
+def leave_out_later(run: Trajectory, other: Trajectory) -> Trajectory:
+    """The run without the settings that a shorter one does not have, as it may have ended before they were seen."""
+    if len(run.points) <= len(other.points):
+        return run
+    settings = {
+        phase: {name: value for name, value in found.items() if name in other.settings.get(phase, {})}
+        for phase, found in run.settings.items()
+    }
+    return replace(run, settings=settings)
 
 
 def tell_cut(baseline: Trajectory, observed: Trajectory) -> str:

@@ -13,7 +13,7 @@ from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.differences import list_differences
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
-from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on
+from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on, set_up
 
 BASELINE = make_trajectory()
 
@@ -103,6 +103,15 @@ def test_how_far_a_time_limit_let_a_run_come_is_no_difference_and_is_noted() -> 
         assert (found.match, found.is_exact) == (Match.MATCHES, True)
         assert f"was {late}; 5 of 8 steps were compared" in found.notes[0]
     assert compare_trajectories(BASELINE, move_on(short, 2)).match is Match.DIVERGED
+    # What is set up later is not seen in a short run, which no comparison takes for a change.
+    later = set_up(BASELINE, Phase.SCHEDULE, **{"scheduler 1": "ReduceLROnPlateau"})
+    for is_exact in (True, False):
+        for baseline, observed in ((later, short), (short, later)):
+            found = compare_trajectories(baseline, observed, is_exact=is_exact)
+            assert (found.match, len(found.notes)) == (Match.MATCHES, 1)
+    assert (
+        compare_trajectories(later, replace(short, ended_by=LIMITED), is_exact=False).match is Match.DIVERGED
+    )
     # A program that leaves earlier by itself than a time limit once let it is another one.
     long = make_trajectory(ended_by="ended from outside after 8 steps (max_seconds=3)")
     assert compare_trajectories(long, make_trajectory(5)).match is Match.DIVERGED
