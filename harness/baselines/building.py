@@ -33,7 +33,7 @@ from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.watched import train_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.record.deep import DeepObservation
     from harness.record.observation import RunObservation, StepObservation
@@ -86,9 +86,17 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         settings=collect_settings(observed) if observed and (is_watched or not observed.steps) else {},
         parameters=_list_parameters(observed) if observed and is_watched else (),
         machine=machine,
+        threads_at_start=_find_threads_at_start(numerics),
+        ended_by=observed.ended_by if observed else "",
         sources=dict(observed.sources) if observed else {},
         project_files=tuple(observed.project_files) if observed else (),
     )
+
+
+def _find_threads_at_start(numerics: Mapping[str, Any]) -> str:
+    """The threads before the first step, where they are others than after it."""
+    before = numerics.get("start", {}).get("threads", "")
+    return "" if before == numerics.get("machine", {}).get("threads", "") else before
 
 
 def _list_parameters(observed: RunObservation) -> tuple[tuple[str, ...], ...]:
@@ -209,7 +217,7 @@ def _fingerprint_norm(norm: float | None) -> str:
 
 
 def _build_deep(deep: DeepObservation) -> DeepPoint:
-    named = number_again(module.name for module in deep.modules)
+    named = number_again(module.path or module.name for module in deep.modules)
     outputs = {
         name: module.output
         for name, module in zip(named, deep.modules, strict=True)
@@ -254,7 +262,7 @@ def _build_deep(deep: DeepObservation) -> DeepPoint:
                 number_again(parameter.name for parameter in deep.parameters), deep.parameters, strict=True
             )
         ),
-        in_eval_mode=tuple(deep.modules_in_eval_mode),
+        in_eval_mode=tuple(module.path or module.name for module in deep.modules if not module.is_training),
         autocast=deep.autocast,
         loss_scale=_shorten(deep.loss_scale),
         generators_after=dict(deep.rng_fingerprints_after),

@@ -133,7 +133,7 @@ def _tell_forward(evidence: Evidence) -> Iterator[str]:
         return
     if found.item.startswith(MODE):
         who = f"{name_group(found.names)}: " if found.names else ""
-        yield f"{who}model.train() or model.eval() is called at another place."
+        yield f"{who}{_tell_mode(evidence)}model.train() or model.eval() is called at another place."
     elif found.item.startswith("output of"):
         yield (
             f"`{found.names[0]}` computes something else from the same batch, parameters and random numbers: its "
@@ -144,6 +144,24 @@ def _tell_forward(evidence: Evidence) -> Iterator[str]:
             "the model computes something else from the same batch, parameters and random numbers: its code, its "
             "mode, its buffers (running statistics, caches), or parameters changed outside of the optimizer."
         )
+
+
+def _tell_mode(evidence: Evidence) -> str:
+    """From which step on the model is in another mode, and until when; empty where it is from the start."""
+    pair, first = evidence.pair, evidence.first_index
+    if first == 0 or not pair.has_other_eval_calls:
+        return ""
+    mode = "eval" if (pair.now.num_eval_calls or 0) > (pair.before.num_eval_calls or 0) else "training"
+    common = list(zip(pair.baseline.points, pair.observed.points, strict=False))
+    until = next(
+        (
+            f"until step {now.step}"
+            for before, now in common[first:]
+            if before.num_eval_calls is not None and before.num_eval_calls == now.num_eval_calls
+        ),
+        "on",
+    )
+    return f"the model is in {mode} mode from step {common[first][1].step} {until}, which it is not in the baseline: "
 
 
 def _tell_loss(evidence: Evidence) -> Iterator[str]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
+from harness.baselines.lengths import is_cut_by_time, leave_out_later, list_causes_of_length, tell_cut
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
 from harness.baselines.setting_changes import list_changes
+from harness.baselines.threads import HOW_ONE_NUMBER, differ_in_threads, may_part_by_threads, tell_threads
 from harness.baselines.tolerance import build_tolerance, find_drift
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
@@ -83,7 +85,8 @@ def compare_trajectories(
         baseline: The stored one.
         observed: The one of this run.
         is_exact: Whether to compare every bit; None does so within one numerics class where runs are
-            deterministic, and compares by tolerance elsewhere.
+            deterministic, and compares by tolerance elsewhere: there too, where the runs part by what may have
+            been computed before the first step, and the programs began with other numbers of threads.
 
     Raises:
         ObservationError: The baseline has a loss in a step, and the run has none there; or the baseline has none in
@@ -95,9 +98,11 @@ def compare_trajectories(
     _require_losses(baseline, observed)
     if never_steps(baseline, observed):
         return TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=_tell_no_steps(baseline))
-    is_one_class = baseline.numerics_class == observed.numerics_class
+    is_cut = is_cut_by_time(baseline, observed)
+    if is_cut:
+        baseline, observed = leave_out_later(baseline, observed), leave_out_later(observed, baseline)
     if is_exact is None:
-        is_exact = is_one_class and baseline.is_deterministic and observed.is_deterministic
+        is_exact = _are_repeatable(baseline, observed) and not may_part_by_threads(baseline, observed)
     ruler: Ruler = ExactRuler() if is_exact else build_tolerance(baseline, observed)
     reason = "" if is_exact else _tell_tolerance(baseline, observed)
     evidence = find_evidence(baseline, observed, ruler)
@@ -113,11 +118,19 @@ def compare_trajectories(
     divergence = _build_divergence(evidence, ruler) if evidence is not None else None
     if divergence is None and not is_exact:
         divergence = _find_other_settings(baseline, observed) or _find_drift(baseline, observed, ruler)
-    divergence = divergence or _compare_length(baseline, observed)
+    if not is_cut and len(baseline.points) != len(observed.points):
+        divergence = divergence or _tell_length(baseline, observed)
     if divergence is not None:
         return TrajectoryComparison(Match.DIVERGED, is_exact, divergence, reason)
     notes = [tell_setting(change) for change in list_changes(baseline.settings, observed.settings)]
+    notes += [tell_cut(baseline, observed)] if is_cut else []
     return TrajectoryComparison(Match.MATCHES, is_exact, None, reason, tuple(notes))
+
+
+def _are_repeatable(baseline: Trajectory, observed: Trajectory) -> bool:
+    """Whether both are expected to be the same to the last bit: of one class, and deterministic."""
+    is_one_class = baseline.numerics_class == observed.numerics_class
+    return is_one_class and baseline.is_deterministic and observed.is_deterministic
 
 
 def _find_obstacle(baseline: Trajectory, observed: Trajectory) -> str:
@@ -167,6 +180,8 @@ def _tell_no_steps(baseline: Trajectory) -> Divergence:
 
 def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
     """Why the comparison is by tolerance."""
+    if _are_repeatable(baseline, observed) and (told := tell_threads(baseline, observed)):
+        return told
     if baseline.numerics_class == observed.numerics_class:
         return "runs of this kind are not expected to repeat to the last bit"
     names = sorted(baseline.machine.keys() | observed.machine.keys())
@@ -175,7 +190,8 @@ def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
         for name in names
         if baseline.machine.get(name) != observed.machine.get(name)
     ]
-    return f"the baseline was made on another kind of machine ({', '.join(changes)})"
+    told = f"the baseline was made on another kind of machine ({', '.join(changes)})"
+    return f"{told}; {HOW_ONE_NUMBER}" if differ_in_threads(baseline, observed) else told
 
 
 def _is_other_stream(evidence: Evidence) -> bool:
@@ -269,18 +285,14 @@ def _find_drift(baseline: Trajectory, observed: Trajectory, ruler: Ruler) -> Div
     )
 
 
-def _compare_length(baseline: Trajectory, observed: Trajectory) -> Divergence | None:
+def _tell_length(baseline: Trajectory, observed: Trajectory) -> Divergence:
     before, now = len(baseline.points), len(observed.points)
-    if before == now:
-        return None
     last = min(before, now)
     return Divergence(
         phase=Phase.DATA,
         step=(baseline if before > now else observed).points[last].step,
         item="number of steps",
         change=f"{before} -> {now}",
-        causes=(
-            "the program ends elsewhere: another limit or number of epochs, more or fewer data, or an early stop.",
-        ),
+        causes=list_causes_of_length(baseline, observed),
         identical=(f"all of the {last} steps that both have",),
     )

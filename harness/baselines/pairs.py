@@ -79,10 +79,12 @@ class Pair:
     @property
     def is_in_other_mode(self) -> bool:
         """Whether models that train are known to be called in eval mode in one of them only."""
-        before, now = self.before, self.now
-        if bool(before.shapes) != bool(now.shapes):
-            return True
-        calls = before.num_eval_calls, now.num_eval_calls
+        return bool(self.before.shapes) != bool(self.now.shapes) or self.has_other_eval_calls
+
+    @property
+    def has_other_eval_calls(self) -> bool:
+        """Whether models that train are known to be called in eval mode more or less often in one of them."""
+        calls = self.before.num_eval_calls, self.now.num_eval_calls
         return None not in calls and calls[0] != calls[1]
 
 

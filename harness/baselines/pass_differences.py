@@ -104,8 +104,7 @@ def compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
 def _place_loss(pair: Pair) -> Phase:
     """The phase a loss belongs to that differs: its own, where what it is computed from is known to be the same."""
     if pair.deep is None:
-        one, other = pair.before.outputs, pair.now.outputs
-        return Phase.LOSS if one and one == other else Phase.FORWARD
+        return Phase.LOSS if _has_same_calls(pair) else Phase.FORWARD
     inputs = [
         one.inputs == other.inputs
         for one, other in zip(pair.deep[0].losses, pair.deep[1].losses, strict=False)
@@ -113,6 +112,12 @@ def _place_loss(pair: Pair) -> Phase:
     ]
     is_same = has_same_outputs(pair) or (bool(inputs) and all(inputs))
     return Phase.LOSS if is_same else Phase.FORWARD
+
+
+def _has_same_calls(pair: Pair) -> bool:
+    """Whether models are known to have given the same in all calls of the step, and not in the first ones alone."""
+    one, other = pair.before.outputs, pair.now.outputs
+    return bool(one) and one == other
 
 
 def _compare_call(
@@ -124,8 +129,9 @@ def _compare_call(
     if ruler.is_exact and one.targets and other.targets and one.targets != other.targets:
         yield Difference(Phase.LOSS, f"targets of {one.name}", "other values", ("targets",))
     if ruler.is_exact and one.inputs and other.inputs and one.inputs != other.inputs:
-        # Outputs are known of first calls only: of a later one, the model may have given something else.
-        phase = Phase.LOSS if is_first and has_same_outputs(pair) else Phase.FORWARD
+        # Outputs of modules are known of their first calls only: later ones may have given something else.
+        is_known = has_same_outputs(pair) and (is_first or _has_same_calls(pair))
+        phase = Phase.LOSS if is_known else Phase.FORWARD
         yield Difference(phase, f"{INPUTS_OF} {one.name}", "other values")
     elif not _is_same_value(one, other, pair, ruler):
         phase = Phase.LOSS if one.inputs and one.inputs == other.inputs else _place_loss(pair)

@@ -51,7 +51,8 @@ class TracePoint:
         weight_norm: Norm of all parameters of these optimizers before the step, to so many digits that it tells
             equal from different.
         num_eval_calls: Calls of models in eval mode, with gradients recorded; None where they were not counted.
-        outputs: Fingerprint of what models gave in all calls of the step; empty where it is not known.
+        outputs: Fingerprint of what models gave in all calls of the step, with a closure in its first call; empty where
+            it is not known.
     """
 
     step: int
@@ -171,7 +172,10 @@ class Trajectory:
         deep: Those watched in depth.
         settings: What the run was set up with.
         parameters: Names of the tensors of each optimizer, in the order of its groups.
-        machine: What the numerics class is derived from.
+        machine: What the numerics class is derived from, as it was after the first step.
+        threads_at_start: Threads of torch when the program began, where it has another number of them in its steps;
+            empty where that is the same, or is not known.
+        ended_by: How a limit ended it from outside; empty where none did, or that is not known.
         sources: Files of the project's own classes, by class; relative to the folder the program ran in.
         project_files: Python files of the project that the program imported.
         provenance: Where it comes from; empty for a run that was not stored.
@@ -187,6 +191,8 @@ class Trajectory:
     settings: Settings = field(default_factory=dict)
     parameters: tuple[tuple[str, ...], ...] = ()
     machine: dict[str, str] = field(default_factory=dict)
+    threads_at_start: str = ""
+    ended_by: str = ""
     sources: dict[str, str] = field(default_factory=dict)
     project_files: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)

@@ -104,8 +104,10 @@ def _choose_verdict(
 ) -> TrajectoryVerdict:
     if request.reason is not None:
         # The file is to hold what this run does, no less and no more.
-        is_as_full = baseline is not None and not (
-            list_missing(baseline, observed) or list_missing(observed, baseline)
+        is_as_full = (
+            baseline is not None
+            and len(baseline.points) == len(observed.points)
+            and not (list_missing(baseline, observed) or list_missing(observed, baseline))
         )
         is_own = baseline is not None and baseline.numerics_class == observed.numerics_class
         is_same = is_own and is_as_full and comparison is not None and comparison.match is Match.MATCHES

@@ -203,14 +203,15 @@ def _check(trajectory: Trajectory) -> None:
 def _check_kinds(trajectory: Trajectory) -> None:
     """Refuses what is of another kind than it should be, which would only come out where it is told."""
     origin = trajectory.provenance
-    texts: dict[str, Any] = {name: getattr(trajectory, name) for name in ("test", "numerics_class", "device")}
+    names = ("test", "numerics_class", "device", "threads_at_start", "ended_by")
+    texts: dict[str, Any] = {name: getattr(trajectory, name) for name in names}
     texts |= {f"provenance.{name}": getattr(origin, name) for name in ("accepted_at", "reason")}
     optional = {f"provenance.{name}": getattr(origin, name) for name in ("commit", "uncommitted")}
     texts |= {name: value for name, value in optional.items() if value is not None}
     for name in ("machine", "sources"):
         texts |= {f"{name}.{key}": value for key, value in getattr(trajectory, name).items()}
-    for names in (*trajectory.parameters, trajectory.project_files):
-        texts |= {f"the name {name!r}": name for name in names}
+    for group in (*trajectory.parameters, trajectory.project_files):
+        texts |= {f"the name {name!r}": name for name in group}
     for name, value in texts.items():
         if not isinstance(value, str):
             raise TypeError(f"{name} is {value!r}")

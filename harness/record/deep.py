@@ -21,6 +21,7 @@ class ModuleObservation:
         num_units: Units of the layer before whose outputs it got, where these came from a ReLU; else None.
         num_dead_units: How many of them were 0 for the whole batch, at its last call.
         output: Fingerprint of what it gave at its first call; where runs are compared.
+        path: Its name with that of its model before it where there are several, as its parameters are named.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModuleObservation:
     num_units: int | None = None
     num_dead_units: int | None = None
     output: str | None = None
+    path: str = ""
 
 
 @dataclass(slots=True)

@@ -451,9 +451,12 @@ class RunObservation:
         first_step_at_s: End of the first step on the clock of the machine, which all its processes share.
         outcome: How it ended.
         error: The exception that ended it, as "Type: message".
+        ended_by: After how many steps it was ended from outside and by which limit, as in the notes; empty where it
+            was not.
         seed: Seed of torch's generator, as it was after the first step.
         numerics: What the numbers depend on beside the program's arithmetic: instruction set, threads, libraries,
-            and how precise and deterministic the program asked torch to be; after the first step.
+            and how precise and deterministic the program asked torch to be; after the first step. Under "start",
+            the threads when watching began.
         modules: Class and settings of every module of the models called, by name; where runs are compared.
         sources: File of each class of the project's own among them, of data sets too, by class; likewise.
         project_files: Python files of the project that were imported; likewise.
@@ -498,6 +501,7 @@ class RunObservation:
     wall_clock_s: float | None = None
     outcome: Outcome = Outcome.CRASHED
     error: str | None = None
+    ended_by: str = ""
     seed: int | None = None
     numerics: dict[str, Any] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)

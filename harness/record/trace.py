@@ -16,7 +16,7 @@ class StepTrace:
         given: Fingerprint of the batches that DataLoaders had given until then; empty without one.
         called_with: Fingerprints of what the model was called with, one per micro-batch.
         outputs: Fingerprints of what the model gave, one per call, its numbers without a dimension left out: a loss
-            that it returns.
+            that it returns. With a closure that is called more than once: of its first call.
         gradients: Norm of the gradient of every parameter as the optimizer got it, one list for each optimizer
             that stepped, in the order of its groups; None without a gradient.
         updates: Norm of the change of every parameter, in the same order; of a sample of the numbers where the

@@ -30,7 +30,7 @@ from harness.watch.gradients import as_floats, list_parameters, read_norms
 from harness.watch.graph import find_grown_shape
 from harness.watch.inputs import measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
-from harness.watch.modules import clean_name, unwrap
+from harness.watch.modules import clean_name, find_prefix, unwrap
 from harness.watch.origin import find_steep_operations
 from harness.watch.passes import PassHooks
 
@@ -242,7 +242,7 @@ class DeepStep:
             parameter.ran_without_gradient = identity in cut_off
             parameter.model_position = positions.get(identity)
             record.parameters.append(parameter)
-        self._name_modules()
+        self._name_modules(names)
         record.modules_in_eval_mode = [module.name for module in record.modules if not module.is_training]
         record.first_non_finite_module = next(
             (found.name for _, found in self._modules.values() if found.is_finite is False), None
@@ -257,16 +257,20 @@ class DeepStep:
         self._latest_output = None
         return record
 
-    def _name_modules(self) -> None:
+    def _name_modules(self, names: dict[int, str]) -> None:
         """Names the modules as their outermost module does; those that completed first come first."""
         found_names: dict[int, str] = {}
-        for module, found in self._modules.values():
+        prefixes: dict[int, str] = {}
+        for module, _ in self._modules.values():
+            prefix = find_prefix(module, names)
             for name, inner in module.named_modules():
                 if id(inner) in self._modules and len(name) >= len(found_names.get(id(inner), "")):
                     found_names[id(inner)] = clean_name(module, name) if name else ""
-            del found
+                    prefixes[id(inner)] = prefix
         for identity, (module, found) in self._modules.items():
-            found.name = found_names.get(identity) or type(module).__name__
+            inside = found_names.get(identity, "")
+            found.name = inside or type(module).__name__
+            found.path = ".".join(part for part in (prefixes.get(identity, ""), inside) if part) or found.name
             self.record.modules.append(found)
 
     def _is_deaf(self) -> bool:

@@ -204,8 +204,10 @@ class ModuleHooks:
                     except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                         session.note_failure("forward", error)
                 given = call(*args, **kwargs)
-                if (trace := session.ledger.open.trace) is not None and torch.is_grad_enabled():
-                    session.attempt("outputs", trace.note_outputs, given)
+                row = session.ledger.open
+                # As with the loss, of a closure's calls the first belongs to the parameters the step began with.
+                if row.trace is not None and row.num_closure_calls <= 1 and torch.is_grad_enabled():
+                    session.attempt("outputs", row.trace.note_outputs, given)
                 return given
             finally:
                 self._is_inside = False
@@ -351,6 +353,20 @@ def clean_name(root: nn.Module, name: str) -> str:
         clean = clean.removeprefix(f"{inner}.")
         root = _unwrap_once(root)
     return clean
+
+
+def find_prefix(module: nn.Module, names: dict[int, str]) -> str:
+    """What stands before the names of a module's own parameters among those of all models: `Sequential2`, `actor`.
+
+    Empty where nothing does, and where the module has no parameter of its own that is named.
+    """
+    for name, parameter in module.named_parameters():
+        clean, whole = clean_name(module, name), names.get(id(parameter), "")
+        if whole == clean:
+            return ""
+        if whole.endswith(f".{clean}"):
+            return whole.removesuffix(f".{clean}")
+    return ""
 
 
 def _unwrap_once(root: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ OVERRIDES = (
 """Variables that choose the instructions of the libraries below torch."""
 PRECISION = "precision"
 MACHINE = "machine"
+START = "start"
 
 
 def capture_numerics() -> dict[str, Any]:
@@ -30,6 +31,11 @@ def capture_numerics() -> dict[str, Any]:
     Two processes with the same machine part compute the same bits from the same program and seed, on a CPU.
     """
     return {MACHINE: _capture_machine(), PRECISION: _capture_precision()}
+
+
+def capture_start() -> dict[str, str]:
+    """What a program may change before its first step, and may have computed with until then: its threads."""
+    return {"threads": str(torch.get_num_threads())}
 
 
 def _capture_machine() -> dict[str, str]:

@@ -26,7 +26,7 @@ from harness.watch.limits import StepLimit, TrainingStopped
 from harness.watch.loss import LossHooks
 from harness.watch.memory import ResidentSet, read_peak_memory_bytes
 from harness.watch.modules import ModuleHooks
-from harness.watch.numerics import capture_numerics
+from harness.watch.numerics import START, capture_numerics, capture_start
 from harness.watch.options import Depth, ObserverOptions
 from harness.watch.origin import note_non_finite_parameters, note_origin
 from harness.watch.provenance import describe_modules, find_sources, list_project_files
@@ -114,6 +114,7 @@ class Observer:
         self._counter: StepCounter | None = None
         self._graphs_before = (0, 0)
         self._started_s = 0.0
+        self._start: dict[str, str] = {}
         self._is_open = False
         self._next_look = 1
 
@@ -138,6 +139,7 @@ class Observer:
         run.started_at = clock.now_utc()
         run.torch = str(torch.__version__)
         self._started_s = clock.monotonic_s()
+        self._start = capture_start()
         self._graphs_before = count_graphs()
         self._loss.before_deep_backward.append(self._before_backward)
         self._loss.after_backward.append(self._optimizers.finish_waiting)
@@ -174,6 +176,7 @@ class Observer:
         run.outcome, run.error = _judge_end(error, self._limit.reason)
         if self._limit.reason is not None:
             run.notes.append(self._limit.reason)
+            run.ended_by = self._limit.reason
         session.attempt("last numbers", session.ledger.finish)
         # A deep step that was never ended still holds modules and batches.
         self._deep = session.ledger.open.deep = None
@@ -382,20 +385,20 @@ class Observer:
         self._optimizers.describe(names)
         run.trainable_parameters = self._modules.count_trainable(names) or run.trainable_parameters
         if not run.numerics and run.optimizers:
-            self._session.attempt("numerics", self._describe_circumstances)
+            self._session.attempt("numerics", self._describe_circumstances, names)
         run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
         self._loss.note_scale()
         note_compilation(run.compilation, self._graphs_before)
 
-    def _describe_circumstances(self) -> None:
+    def _describe_circumstances(self, names: dict[int, str]) -> None:
         """What a run is compared with another by, once it trains."""
         run = self._session.run
         run.seed = torch.initial_seed()
-        run.numerics = capture_numerics()
+        run.numerics = capture_numerics() | {START: self._start}
         if not self.options.traced_steps:
             return
         roots = self._modules.find_roots()
-        run.modules = describe_modules(roots)
+        run.modules = describe_modules(roots, names)
         kinds = {type(module) for root in roots for module in root.modules()}
         run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()], self._session.folder)
         run.project_files = list_project_files(self._session.folder)

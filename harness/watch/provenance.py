@@ -11,7 +11,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.watch.modules import clean_name, unwrap
+from harness.watch.modules import clean_name, find_prefix, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,22 +29,24 @@ OWN_FOLDER = Path(__file__).resolve().parents[1]
 INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
-def describe_modules(roots: Iterable[nn.Module]) -> dict[str, str]:
+def describe_modules(roots: Iterable[nn.Module], names: dict[int, str]) -> dict[str, str]:
     """Class and settings of the modules of the models, by name: `dropout: Dropout(p=0.1, inplace=False)`.
 
     Settings are what a module tells of itself, or else its plain public attributes; a module without any that only
-    holds others is left out.
+    holds others is left out. Where there are several models, a module is named with its model's name before it, as
+    its parameters are in `names`, by identity.
     """
     found: dict[str, str] = {}
     for root in roots:
-        model, inside = unwrap(root), set(found)
+        model, inside, prefix = unwrap(root), set(found), find_prefix(root, names)
         for name, module in model.named_modules():
             if len(found) >= MAX_MODULES:
                 return found
             settings = module.extra_repr() or _list_settings(module)
             if settings or next(module.children(), None) is None:
-                whole = clean_name(root, name) or type(module).__name__
-                # Several models may call their parts alike.
+                parts = [part for part in (prefix, clean_name(root, name)) if part]
+                whole = ".".join(parts) or type(module).__name__
+                # Models without parameters have no names of their own.
                 while whole in inside:
                     whole += "'"
                 found.setdefault(whole, f"{type(module).__name__}({ADDRESS.sub('', settings)})")

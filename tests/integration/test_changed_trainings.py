@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -23,7 +23,7 @@ from harness.watch.observer import Observer
 from harness.watch.options import ObserverOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from harness.baselines.trajectory import Trajectory
@@ -56,6 +56,7 @@ class Config:
     late_smoothing: float = 0.0
     late_scale: float = 1.0
     has_temperature: bool = True
+    has_late_eval: bool = False
 
 
 class Model(nn.Sequential):
@@ -111,6 +112,9 @@ def train(config: Config) -> None:
                 torch.rand(1)
             smoothing = config.smoothing if step < LATE else config.late_smoothing
             model.scale = 1.0 if step < LATE else config.late_scale
+            model.train(not config.has_late_eval or step < LATE)
+            with torch.no_grad():  # draws for its dropout before the step's first gradient
+                model(inputs)
             loss = config.weight * cross_entropy(
                 model(inputs) * temperature, targets, label_smoothing=smoothing
             )
@@ -126,9 +130,30 @@ def train(config: Config) -> None:
             step += 1
 
 
-def record(folder: Path, config: Config) -> Trajectory:
+def train_by_closure(config: Config) -> None:
+    """LBFGS, which calls the model several times in a step, with updates in between."""
+    torch.manual_seed(config.seed)
+    inputs = torch.randn(64, 8)
+    targets = inputs.sum(1, keepdim=True)
+    model = Model(nn.Linear(8, config.width), nn.Tanh(), nn.Linear(config.width, 1))
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    for step in range(LATE + 3):
+        model.scale = 1.0 if step < LATE else config.late_scale
+        weight = 0.0 if step < LATE else config.late_smoothing
+
+        def compute(weight: float = weight) -> torch.Tensor:
+            optimizer.zero_grad()
+            given = model(inputs)
+            loss: torch.Tensor = mse_loss(given, targets) + weight * given.abs().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(compute)
+
+
+def record(folder: Path, config: Config, program: Callable[[Config], None] = train) -> Trajectory:
     with Observer(ObserverOptions(traced_steps=TRACED_STEPS)) as observer:
-        train(config)
+        program(config)
     run = build_run(
         RunOptions("train()", folder), Logged([], ""), [observer.observation], Cost(1.0, None, None)
     )
@@ -170,6 +195,7 @@ CHANGES: dict[str, tuple[Config, Phase, int]] = {
     "warm-up": (Config(warm_up=4), Phase.SCHEDULE, 0),
     "label smoothing from step 5 on": (Config(late_smoothing=0.1), Phase.LOSS, LATE),
     "a tensor of no module left out of the optimizer": (Config(has_temperature=False), Phase.OPTIMIZER, 1),
+    "eval mode from step 5 on": (Config(has_late_eval=True), Phase.FORWARD, LATE),
     "logits scaled from step 5 on": (Config(late_scale=1.5), Phase.FORWARD, LATE),
 }
 
@@ -186,6 +212,53 @@ def test_a_change_of_one_line_is_blamed_on_its_phase(
     found = compare_trajectories(baseline, record(tmp_path, config)).divergence
     assert found is not None
     assert (found.phase, found.step) == (phase, step), found
+
+
+@pytest.mark.parametrize(
+    ("config", "phase"),
+    [(Config(late_smoothing=0.1), Phase.LOSS), (Config(late_scale=1.5), Phase.FORWARD)],
+    ids=["a term of the loss", "outputs of the model"],
+)
+def test_of_a_closure_the_first_call_tells_loss_and_forward_apart(
+    config: Config, phase: Phase, tmp_path: Path
+) -> None:
+    stored = record(tmp_path, Config(), train_by_closure)
+    assert compare_trajectories(stored, record(tmp_path, Config(), train_by_closure)).match is Match.MATCHES
+    found = compare_trajectories(stored, record(tmp_path, config, train_by_closure)).divergence
+    assert found is not None
+    assert (found.phase, found.step) == (phase, LATE), found
+
+
+def train_two(config: Config) -> None:
+    """Two models of one class, as an actor and a critic."""
+    torch.manual_seed(config.seed)
+    inputs = torch.randn(32, 8)
+    actor, critic = (
+        nn.Sequential(nn.Linear(8, 4), nn.Dropout(dropout), nn.Linear(4, 1))
+        for dropout in (0.1, config.dropout)
+    )
+    critic[0].eval()
+    optimizer = torch.optim.SGD([*actor.parameters(), *critic.parameters()], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        mse_loss(actor(inputs) + critic(inputs), inputs.sum(1, keepdim=True)).backward()
+        optimizer.step()
+
+
+def test_a_module_has_one_name_as_output_as_setting_and_as_holder_of_parameters(tmp_path: Path) -> None:
+    stored = record(tmp_path, Config(), train_two)
+    first = stored.deep[0]
+    assert list(first.outputs) == [
+        f"{model}{name}" for model in ("Sequential", "Sequential2") for name in (".0", ".1", ".2", "")
+    ]
+    assert first.in_eval_mode == ("Sequential2.0",)
+    assert "Sequential2.0.weight" in stored.parameters[0]
+    assert stored.settings["forward"]["Sequential2.1"] == "Dropout(p=0.1, inplace=False)"
+
+    found = compare_trajectories(stored, record(tmp_path, Config(dropout=0.5), train_two)).divergence
+    assert found is not None
+    assert found.item == "output of `Sequential2.1`"
+    assert found.causes == ("Sequential2.1: Dropout(p=0.1, inplace=False) -> Dropout(p=0.5, inplace=False).",)
 
 
 @pytest.mark.parametrize(

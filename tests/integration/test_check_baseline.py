@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -42,9 +43,14 @@ def write(folder: Path, extra: str = "") -> None:
     (folder / "train.py").write_text(TRAIN.format(extra=extra))
 
 
-def check(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def check(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*HARNESS, "check", *options, *COMMAND], cwd=folder, capture_output=True, text=True, check=False
+        [*HARNESS, "check", *options, *COMMAND],
+        cwd=folder,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -97,6 +103,55 @@ def test_a_command_is_accepted_matches_and_diverges(tmp_path: Path) -> None:
         .splitlines()[-1]
         .startswith("accepted: smoke: final loss ")
     )
+
+
+def test_a_step_limit_is_named_where_it_is_why_a_run_is_shorter(accepted: Path, tmp_path: Path) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    done = check(tmp_path, "--baseline", "smoke", "--max-steps", "4")
+    assert done.returncode == 1
+    assert "number of steps (8 -> 4)" in done.stdout
+    assert "Likely: this run was ended from outside after 4 steps (max_steps=4)" in done.stdout
+
+
+SUMMED = """
+import sys
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+table = torch.randn(3_000_001) ** 2
+scale = torch.stack([(table * number).sum() for number in range(1, 9)]).view(8, 1) / len(table)
+torch.set_num_threads(1)
+net = nn.Linear(8, 1)
+net.weight.data.copy_(scale.T)
+x, y = torch.randn(32, 8), torch.randn(32, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr={rate})
+for step in range(8):
+    loss = nn.functional.mse_loss(net(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_weights_summed_with_other_threads_before_one_is_set_are_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SUMMED.format(rate=0.001))
+    stored = check(
+        tmp_path, "--baseline", "smoke", "--accept-baselines", "--reason", "initial", OMP_NUM_THREADS="1"
+    )
+    assert stored.returncode == 0, stored.stdout + stored.stderr
+    assert "to the last digit" in check(tmp_path, "--baseline", "smoke", OMP_NUM_THREADS="1").stdout
+
+    exact = check(tmp_path, "--baseline", "smoke", "--exact", OMP_NUM_THREADS="2")
+    assert "First difference: initialisation at step 0" in exact.stdout, "the sums have other last digits"
+    found = check(tmp_path, "--baseline", "smoke", OMP_NUM_THREADS="2")
+    assert found.returncode == 0, found.stdout
+    assert "by tolerance: torch had 1 threads when the baseline's program began and 2 here" in found.stdout
+
+    (tmp_path / "train.py").write_text(SUMMED.format(rate=0.003))
+    changed = check(tmp_path, "--baseline", "smoke", OMP_NUM_THREADS="2")
+    assert changed.returncode == 1
+    assert "First difference: schedule at step 0" in changed.stdout
 
 
 def test_the_baseline_alone_decides_under_bisect(tmp_path: Path) -> None:

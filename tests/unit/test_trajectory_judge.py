@@ -210,6 +210,18 @@ def watch(losses: list[float | None]) -> dict[str, Any]:
     }
 
 
+def test_a_run_that_a_time_limit_cut_matches_and_is_accepted_anew_all_the_same(
+    make_run: MakeRun, request_: BaselineRequest
+) -> None:
+    accept(make_run(**watch([*LOSSES])), request_)
+    cut = watch([*LOSSES[:5]])
+    cut["observed"].ended_by = "ended from outside after 5 steps (max_seconds=3)"
+    assert_matches_baseline(make_run(**cut, baseline=request_))
+    (note,) = request_.judged[-1].comparison.notes
+    assert "5 of 8 steps were compared" in note
+    assert accept(make_run(**cut), request_) is TrajectoryVerdict.ACCEPTED
+
+
 def test_a_step_that_lost_its_loss_is_an_error_and_may_be_accepted(
     make_run: MakeRun, request_: BaselineRequest
 ) -> None:

@@ -68,6 +68,18 @@ def build(make_run: Callable[..., TrainingRun], observed: RunObservation, **chan
     return build_trajectory(make_run(steps=steps, observed=observed, **changes), test="it")
 
 
+def test_how_a_run_was_ended_is_kept(make_run: Callable[..., TrainingRun]) -> None:
+    assert build(make_run, observe(ended_by="ended from outside")).ended_by == "ended from outside"
+
+
+def test_threads_at_the_start_are_kept_where_the_steps_have_others(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    for before, kept in (("2", "2"), ("1", "")):
+        seen = observe(numerics={"machine": {"threads": "1"}, "start": {"threads": before}})
+        assert build(make_run, seen).threads_at_start == kept
+
+
 def test_a_point_holds_the_numbers_of_its_step(make_run: Callable[..., TrainingRun]) -> None:
     (point, *_) = build(make_run, observe()).points
     assert (point.loss, point.learning_rates, point.shapes) == (3.0, (0.1,), "2 of 8x4")

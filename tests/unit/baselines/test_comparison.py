@@ -13,7 +13,7 @@ from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.differences import list_differences
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
-from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on
+from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on, set_up
 
 BASELINE = make_trajectory()
 
@@ -72,6 +72,49 @@ def test_another_number_of_steps_is_a_difference(num_steps: int, is_exact: bool)
     assert (found.divergence.item, found.divergence.change) == ("number of steps", f"8 -> {num_steps}")
     assert found.divergence.step == min(num_steps, 8)
     assert found.divergence.identical == (f"all of the {min(num_steps, 8)} steps that both have",)
+
+
+LIMITED = "ended from outside after 5 steps (max_steps=5)"
+
+
+def test_a_limit_that_ended_the_shorter_run_is_the_cause_of_its_length() -> None:
+    found = compare_trajectories(BASELINE, make_trajectory(5, ended_by=LIMITED)).divergence
+    assert found is not None
+    assert found.causes == (f"this run was {LIMITED}: runs that are compared need the same limit.",)
+
+    found = compare_trajectories(make_trajectory(5, ended_by=LIMITED), BASELINE).divergence
+    assert found is not None
+    assert found.causes == (f"the baseline's run was {LIMITED}: runs that are compared need the same limit.",)
+
+
+def test_a_limit_that_ended_the_longer_run_is_told_beside_the_end_of_the_program() -> None:
+    limit = "ended from outside after 8 steps (max_steps=8)"
+    found = compare_trajectories(make_trajectory(ended_by=limit), make_trajectory(5)).divergence
+    assert found is not None
+    assert found.causes[0].startswith("the program ends elsewhere: ")
+    assert found.causes[1:] == (f"the baseline's run was {limit}.",)
+
+
+def test_how_far_a_time_limit_let_a_run_come_is_no_difference_and_is_noted() -> None:
+    late = "ended from outside after 5 steps (max_seconds=3)"
+    short = make_trajectory(5, ended_by=late)
+    for baseline, observed in ((BASELINE, short), (short, BASELINE)):
+        found = compare_trajectories(baseline, observed)
+        assert (found.match, found.is_exact) == (Match.MATCHES, True)
+        assert f"was {late}; 5 of 8 steps were compared" in found.notes[0]
+    assert compare_trajectories(BASELINE, move_on(short, 2)).match is Match.DIVERGED
+    # What is set up later is not seen in a short run, which no comparison takes for a change.
+    later = set_up(BASELINE, Phase.SCHEDULE, **{"scheduler 1": "ReduceLROnPlateau"})
+    for is_exact in (True, False):
+        for baseline, observed in ((later, short), (short, later)):
+            found = compare_trajectories(baseline, observed, is_exact=is_exact)
+            assert (found.match, len(found.notes)) == (Match.MATCHES, 1)
+    assert (
+        compare_trajectories(later, replace(short, ended_by=LIMITED), is_exact=False).match is Match.DIVERGED
+    )
+    # A program that leaves earlier by itself than a time limit once let it is another one.
+    long = make_trajectory(ended_by="ended from outside after 8 steps (max_seconds=3)")
+    assert compare_trajectories(long, make_trajectory(5)).match is Match.DIVERGED
 
 
 def test_a_difference_before_the_end_comes_before_the_number_of_steps() -> None:

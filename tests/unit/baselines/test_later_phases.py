@@ -32,6 +32,27 @@ def test_a_model_in_eval_mode_is_forward_though_another_model_is_called_first_th
     assert diverge(alter(observed, num_eval_calls=None), baseline).phase is Phase.DATA
 
 
+@pytest.mark.parametrize(("end", "until"), [(None, "on"), (6, "until step 6")])
+def test_dropout_that_no_longer_draws_is_the_mode_and_no_extra_draw(end: int | None, until: str) -> None:
+    """The model in eval mode is called without gradients first, and draws nothing there either."""
+    baseline = alter(BASELINE, num_eval_calls=0)
+    observed = alter(move_on(baseline, 3), 3, generators=OTHER_STATE)
+    observed = alter(observed, 3, end, shapes="", batch=lambda batch: f"{batch[:8]} -", num_eval_calls=1)
+    found = diverge(observed, baseline)
+    assert (found.phase, found.step, found.change) == (Phase.FORWARD, 3, "now in eval mode")
+    assert found.causes[0].startswith(
+        f"the model is in eval mode from step 3 {until}, which it is not in the baseline"
+    )
+    # Steps beyond the traced ones say nothing of their mode.
+    untraced = alter(observed, 5, num_eval_calls=None)
+    assert "from step 3 on" in diverge(untraced, baseline).causes[0]
+
+
+def test_draws_that_move_in_the_same_mode_are_random_numbers() -> None:
+    baseline = alter(BASELINE, num_eval_calls=0)
+    assert diverge(alter(move_on(baseline, 3), 3, generators=OTHER_STATE), baseline).phase is Phase.RNG
+
+
 def test_calls_in_eval_mode_that_change_nothing_make_no_difference() -> None:
     baseline = alter(BASELINE, num_eval_calls=0)
     assert compare_trajectories(baseline, alter(BASELINE, num_eval_calls=2)).match is Match.MATCHES
@@ -73,6 +94,23 @@ def test_what_lies_between_the_model_and_its_loss_function_is_loss() -> None:
     found = diverge(observed)
     assert (found.phase, found.item) == (Phase.LOSS, "inputs of cross_entropy")
     assert "all modules gave the same" in found.causes[0]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "phase"), [("same", Phase.LOSS), ("other", Phase.FORWARD), ("", Phase.FORWARD)]
+)
+def test_other_inputs_of_a_second_loss_are_loss_where_models_gave_the_same_in_all_calls(
+    outputs: str, phase: Phase
+) -> None:
+    second = LossPoint("mse_loss", 0.5, 1.0, "2i", "2t")
+    baseline = alter_deep(alter(BASELINE, outputs="same"), losses=lambda losses: (*losses, second))
+    observed = alter_deep(
+        move_on(alter(baseline, outputs=outputs)),
+        outputs=BASELINE.deep[0].outputs,
+        losses=(*BASELINE.deep[0].losses, replace(second, inputs="2x", value=0.7)),
+    )
+    found = diverge(observed, baseline)
+    assert (found.phase, found.item) == (phase, "inputs of mse_loss")
 
 
 def scale_step(observed: Trajectory, loss: float, gradients: float) -> Trajectory:

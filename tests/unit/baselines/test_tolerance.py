@@ -22,7 +22,7 @@ from harness.baselines.tolerance import (
     find_drift,
 )
 from harness.baselines.trajectory import Phase
-from tests.unit.baselines.made import alter, make_trajectory, move_on, set_up
+from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on, set_up
 
 if TYPE_CHECKING:
     from harness.baselines.comparison import Divergence
@@ -183,6 +183,74 @@ def test_runs_that_do_not_repeat_are_compared_by_tolerance_within_one_class() ->
     found = compare_trajectories(made, alter(made, loss=lambda loss: loss * (1 + 1e-6)))
     assert (found.match, found.is_exact) == (Match.MATCHES, False)
     assert "not expected to repeat" in found.reason
+
+
+def test_other_threads_are_named_with_how_to_make_them_the_same() -> None:
+    made = make_trajectory(machine={"torch": "2.13.0", "threads": "4"})
+    found = compare_trajectories(
+        made, replace(made, numerics_class="two", machine={**made.machine, "threads": "1"})
+    )
+    assert found.reason.startswith("the baseline was made on another kind of machine (threads 4 -> 1); ")
+    assert "OMP_NUM_THREADS" in found.reason
+    assert "--harness-threads" in found.reason
+
+
+def on_threads(trajectory: Trajectory, at_start: str) -> Trajectory:
+    """The trajectory of a program that trains on one thread and began with so many."""
+    machine = {**trajectory.machine, "threads": "1"}
+    return replace(trajectory, machine=machine, threads_at_start=at_start if at_start != "1" else "")
+
+
+def start_otherwise(share: float) -> Trajectory:
+    """The training from first values that are others by a share."""
+    made = make_trajectory()
+    found = alter(made, loss=lambda loss: loss * (1 + share), gradients=("xx", "yy", "zz"))
+    found = alter_tensors(found, "0.weight", contents="0y", weight_norm=lambda norm: norm * (1 + share))
+    return alter_tensors(found, "0.weight", step=1, contents="1y")
+
+
+def test_first_values_computed_with_other_threads_are_compared_by_tolerance_and_that_is_said() -> None:
+    baseline, near = on_threads(make_trajectory(), "1"), start_otherwise(1e-6)
+    found = compare_trajectories(baseline, on_threads(near, "2"))
+    assert (found.match, found.is_exact) == (Match.MATCHES, False)
+    assert found.reason.startswith("torch had 1 threads when the baseline's program began and 2 here")
+    assert "OMP_NUM_THREADS" in found.reason
+    assert (
+        compare_trajectories(on_threads(make_trajectory(), "2"), on_threads(near, "1")).match is Match.MATCHES
+    )
+
+    far = compare_trajectories(baseline, on_threads(start_otherwise(1e-2), "2"))
+    assert (far.match, far.is_exact) == (Match.DIVERGED, False)
+
+    asked = compare_trajectories(baseline, on_threads(near, "2"), is_exact=True)
+    assert (asked.match, asked.is_exact) == (Match.DIVERGED, True)
+
+
+def test_first_values_of_as_many_threads_are_compared_to_the_last_bit() -> None:
+    baseline = on_threads(make_trajectory(), "2")
+    found = compare_trajectories(baseline, on_threads(start_otherwise(1e-6), "2"))
+    assert (found.match, found.is_exact, found.reason) == (Match.DIVERGED, True, "")
+
+
+@pytest.mark.parametrize("phase", [Phase.SCHEDULE, Phase.OPTIMIZER, Phase.FORWARD])
+def test_what_threads_do_not_change_is_compared_to_the_last_bit_all_the_same(phase: Phase) -> None:
+    """A rate and an update are not computed before; nor does the number of threads change a setting."""
+    made = make_trajectory()
+    near = alter(made, 3, loss=lambda loss: loss * (1 + 1e-9), outputs="other", updates=("uu", "vv", "ww"))
+    observed = {
+        Phase.SCHEDULE: alter(near, 2, learning_rates=lambda rates: tuple(3 * rate for rate in rates)),
+        Phase.OPTIMIZER: alter(made, 2, updates=("uu", "vv", "ww")),
+        Phase.FORWARD: set_up(near, Phase.FORWARD, **{"0": "Dropout(p=1e-9)"}),
+    }[phase]
+    found = compare_trajectories(on_threads(made, "1"), on_threads(observed, "2"))
+    assert found.is_exact
+    assert found.divergence is not None
+    assert found.divergence.phase is phase
+
+
+def test_runs_that_are_the_same_match_to_the_last_bit_whatever_their_threads() -> None:
+    found = compare_trajectories(on_threads(make_trajectory(), "1"), on_threads(make_trajectory(), "2"))
+    assert (found.match, found.is_exact, found.reason) == (Match.MATCHES, True, "")
 
 
 def test_a_larger_rate_is_found_on_another_machine() -> None:
