@@ -45,6 +45,8 @@ def test_launches_are_accepted_and_counters_judged_exactly(folder: Path) -> None
     missing = budget(folder, *bounds)
     assert missing.returncode == 1
     assert "num_ops has no baseline for smoke in any runner class" in missing.stdout
+    assert "wall_clock_s has no baseline for smoke in any runner class" in missing.stdout
+    assert missing.stdout.count("Next: ") == 1
     assert "harness budget num_ops=0 wall_clock=9 --baseline smoke --accept-baselines" in missing.stdout
     accepted = budget(folder, *bounds, "--accept-baselines", "--reason", "first", "--launches", "3")
     assert accepted.returncode == 0, accepted.stderr
