@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
@@ -14,6 +15,11 @@ CONSTRAINTS = "constraints/ci.txt"
 MINIMUMS = "constraints/minimums.txt"
 REPORT = "harness-report"
 DEFAULT_LAUNCHES = 20
+# Fixtures of a file are made once, so a file stays in one process.
+PARTS = {
+    "tests": ("-n", "2", "--dist", "loadfile", "-m", "not serial"),
+    "tests-serial": ("-m", "serial"),
+}
 # Steps of the small training without evaluations between them, in a folder of each process's own.
 REFERENCE_STEPS = (
     *("python", "-m", "reference_model", "--device", "cpu", "--batch_size", "16", "--max_steps", "2000"),
@@ -24,9 +30,12 @@ PEERS = ("apache-otava==0.8.0", "asv==0.6.6")
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the whole test suite; arguments after -- go to pytest."""
+    """Run the whole test suite in two processes, and then alone what judges time.
+
+    With arguments after --, which go to pytest, it is one call in one process.
+    """
     install(session, "--group", "test", "--group", "lint")
-    session.run("pytest", f"--junitxml={REPORT}/junit-tests.xml", *session.posargs)
+    run_suite(session)
 
 
 @nox.session
@@ -172,12 +181,27 @@ def divergence(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests with the lowest allowed version of every direct dependency."""
     session.install("-c", MINIMUMS, "-e", ".[frames,mlflow,plots,reference]", "--group", "test")
-    session.run("pytest", "--ignore=tests/docs", *session.posargs)
+    run_suite(session, "--ignore=tests/docs")
 
 
 def install(session: nox.Session, *extra: str) -> None:
     """Installs the project as it stands, with its extras, at the versions CI pins."""
     session.install("-c", CONSTRAINTS, "-e", ".[frames,mlflow,plots,reference]", *extra)
+
+
+def run_suite(session: nox.Session, *arguments: str) -> None:
+    """Runs the test suite in two parts, the second also where the first fails; fails where either does."""
+    if session.posargs:
+        session.run("pytest", f"--junitxml={REPORT}/junit-tests.xml", *arguments, *session.posargs)
+        return
+    failed = []
+    for part, options in PARTS.items():
+        try:
+            session.run("pytest", *options, f"--junitxml={REPORT}/junit-{part}.xml", *arguments)
+        except CommandFailed:
+            failed.append(part)
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
 
 
 def smoke(session: nox.Session, *arguments: str) -> None:

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.git import END_OF_OPTIONS, complete_git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = "harness-ab-"
-GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
 SHORT = 10
 """Characters of a commit in messages."""
 
@@ -44,8 +43,8 @@ class Repository:
         Raises:
             UsageError: There is no such revision.
         """
-        done = _run_git(
-            self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+        done = complete_git(
+            *("rev-parse", "--verify", "--quiet", END_OF_OPTIONS, f"{revision}^{{commit}}"), folder=self.root
         )
         if done.returncode:
             raise UsageError(
@@ -72,7 +71,7 @@ class Repository:
         return int(self._ask("rev-list", "--count", f"{head}..{base}"))
 
     def _ask(self, *words: str) -> str:
-        done = _run_git(self.root, *words)
+        done = complete_git(*words, folder=self.root)
         if done.returncode:
             raise UsageError(
                 f"git {words[0]} failed in {self.root}: {done.stderr.strip()}.\nNext: mend that."
@@ -86,7 +85,7 @@ def find_repository(folder: Path) -> Repository:
     Raises:
         UsageError: It lies in none, or there is no git.
     """
-    done = _run_git(folder, "rev-parse", "--show-toplevel")
+    done = complete_git("rev-parse", "--show-toplevel", folder=folder)
     if done.returncode:
         raise UsageError(
             f"{folder} lies in no git work tree: {done.stderr.strip()}.\n"
@@ -118,7 +117,7 @@ def checked_out(repository: Repository, commits: dict[str, str]) -> Iterator[dic
             places[name] = folder / name
             # Hooks are for people who check out, and may take long.
             words = ("-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", str(places[name]))
-            done = _run_git(repository.root, *words, commit)
+            done = complete_git(*words, commit, folder=repository.root)
             if done.returncode:
                 raise UsageError(
                     f"commit {commit[:SHORT]} can't be checked out: {done.stderr.strip()}.\n"
@@ -143,7 +142,7 @@ def _remove(root: Path, folder: Path) -> None:
     """Takes away a folder of ours with its entries; no other entry, as a work tree on a disk that is away has one."""
     for place in _list_work_trees(root):
         if place.parent.name == folder.name:
-            _run_git(root, "worktree", "remove", "--force", "--force", str(place))
+            complete_git("worktree", "remove", "--force", "--force", str(place), folder=root)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -157,7 +156,7 @@ def _remove_orphans(root: Path) -> None:
 
 
 def _list_work_trees(root: Path) -> list[Path]:
-    listed = _run_git(root, "worktree", "list", "--porcelain").stdout.splitlines()
+    listed = complete_git("worktree", "list", "--porcelain", folder=root).stdout.splitlines()
     return [Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")]
 
 
@@ -184,20 +183,3 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _run_git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    # In a hook of git, variables point to the repository of that hook.
-    env = {name: value for name, value in os.environ.items() if name not in GIT_VARIABLES}
-    # A session of its own: Ctrl-C in the terminal must not end it half-way.
-    try:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=env,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise UsageError(f"git can't be started: {error}.\nNext: install git.") from error

@@ -131,8 +131,9 @@ def _find_ranges(trajectory: Trajectory) -> dict[tuple[int, int, int], Range]:
 
 
 def _read_shapes(text: str) -> list[list[list[int]]]:
-    """Sizes of every tensor of every micro-batch, from `2 of 16x27, 16x24`; a scalar has none."""
+    """Sizes of every tensor of every micro-batch, from `2 of 16x27, 16x24`; a scalar has none, nor has other text."""
     batches = (part.rpartition(" of ")[2] for part in text.split(", ") if part)
     return [
-        [[int(size) for size in shape.split("x") if size] for shape in batch.split(" ")] for batch in batches
+        [[int(size) for size in shape.split("x") if size.isdecimal()] for shape in batch.split(" ")]
+        for batch in batches
     ]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from pathlib import Path
 
-TIMEOUT_S = 30
+from harness.git import END_OF_OPTIONS, run_git
+
 DIGEST_LENGTH = 12
 PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color")
 """Against what a user's own configuration makes of a diff."""
-END_OF_OPTIONS = "--end-of-options"
-"""Goes before names of commits from files and command lines: one that begins with a dash is no option of git."""
 
 
 def read_commit(folder: Path) -> str | None:
@@ -70,12 +68,3 @@ def find_top(folder: Path) -> Path | None:
     """The top of the work tree that a folder lies in; None outside git."""
     found = run_git("rev-parse", "--show-toplevel", folder=folder)
     return Path(os.fsdecode(found).removesuffix("\n")).resolve() if found else None
-
-
-def run_git(*words: str, folder: Path) -> bytes | None:
-    """What git printed; None where it failed, is not installed, or took too long."""
-    try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return done.stdout

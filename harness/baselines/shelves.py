@@ -6,8 +6,9 @@ import fnmatch
 from typing import TYPE_CHECKING, Protocol
 
 from harness.baselines.files import RESTORE
-from harness.baselines.revisions import END_OF_OPTIONS, run_git, split_names
+from harness.baselines.revisions import split_names
 from harness.errors import BaselineError, UsageError
+from harness.git import END_OF_OPTIONS, run_git
 
 if TYPE_CHECKING:
     from pathlib import Path

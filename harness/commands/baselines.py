@@ -261,9 +261,9 @@ def _find(shelf: Shelf, name: str, of_class: str | None) -> tuple[Trajectory, li
 
 def _read_side(side: str, options: argparse.Namespace, shelf: Shelf) -> Trajectory:
     """The trajectory that a side of a comparison names."""
-    from harness.baselines.revisions import END_OF_OPTIONS, run_git  # noqa: PLC0415  late
     from harness.baselines.shelves import RevisionShelf  # noqa: PLC0415
     from harness.baselines.trajectory_store import parse_trajectory  # noqa: PLC0415
+    from harness.git import END_OF_OPTIONS, run_git  # noqa: PLC0415  late
 
     path = Path(side)
     if path.is_file():

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.baselines.revisions import END_OF_OPTIONS, run_git
 from harness.commands.history import add_launches, find_root, open_history, pin_release
 from harness.commands.output import EXIT_FINDING, EXIT_GOOD, EXIT_NOT_OBSERVED, say
 from harness.errors import ObservationError, UsageError
+from harness.git import END_OF_OPTIONS, run_git
 
 if TYPE_CHECKING:
     import argparse

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from harness.git import run_git
 from harness.record.environment import Environment
 
 PACKAGES = ("accelerate", "lightning", "numpy", "pandas", "torch", "transformers")
@@ -31,7 +31,8 @@ def capture_environment() -> Environment:
         if torch.cuda.is_available()
         else ()
     )
-    commit = _git("rev-parse", "HEAD")
+    commit = run_git("rev-parse", "HEAD", folder=Path())
+    changes = run_git("status", "--porcelain", "--untracked-files=no", folder=Path())
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(terse=True),
@@ -43,8 +44,8 @@ def capture_environment() -> Environment:
         cuda=torch.version.cuda,
         gpus=gpus,
         packages={name: version for name in PACKAGES if (version := _find_version(name))},
-        commit=commit,
-        is_dirty=None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
+        commit=None if commit is None else commit.decode().strip(),
+        is_dirty=None if commit is None else bool(changes),
     )
 
 
@@ -70,11 +71,3 @@ def _find_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

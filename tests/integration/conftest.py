@@ -1,14 +1,16 @@
-"""An MLflow database, made once: its migrations take seconds."""
+"""An MLflow database, made once: its migrations take seconds; and the command line, called in this process."""
 
 from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cli import main
 from harness.tracking.launches import TrackedLaunch
 from harness.tracking.store import History, find_place
 
@@ -17,6 +19,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEST = "tests/test_a.py::test_a"
+
+
+@pytest.fixture
+def harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Calls the command line in the test's folder; what it launches is a process of its own, as ever."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        code = main(words)
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

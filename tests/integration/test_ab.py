@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.cli import main
 from harness.worktrees import PREFIX, name_machine
 
 if TYPE_CHECKING:
@@ -67,8 +68,11 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Path]:
-    """A repository with one commit; after the test, no work tree may be left."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A repository with one commit; after the test, neither a work tree nor a folder of ours may be left."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     project = tmp_path / "project"
     (project / "src" / "tiny").mkdir(parents=True)
     (project / "src" / "tiny" / "__init__.py").write_text("")
@@ -83,6 +87,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     assert not (project / ".git" / "worktrees").exists() or not any(
         (project / ".git" / "worktrees").iterdir()
     )
+    assert not list(temporary.glob(f"{PREFIX}*"))
 
 
 def build_command(*options: str, words: tuple[str, ...] = (sys.executable, "train.py")) -> list[str]:
@@ -114,12 +119,7 @@ def change(project: Path, path: str, before: str, after: str) -> None:
     (project / path).write_text(text.replace(before, after))
 
 
-def find_leftovers() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
-
-
 def test_equal_programs_pass_and_a_dirty_head_is_said(project: Path) -> None:
-    before = find_leftovers()
     (project / "notes.txt").write_text("not committed")
     done, document = compare(project, "--tolerance", "1", *BRIEF)
     assert done.returncode == 0, done.stderr
@@ -130,9 +130,9 @@ def test_equal_programs_pass_and_a_dirty_head_is_said(project: Path) -> None:
     assert {"throughput", "peak_memory_bytes", "first_step_s"} <= document["ratios"].keys()
     assert document["outcome"] in ("pass", "inconclusive")
     assert document["num_pairs"] == 3
-    assert find_leftovers() <= before
 
 
+@pytest.mark.serial
 def test_a_slow_phase_is_found_and_named(project: Path) -> None:
     # In the package: the tree's own must be found, wherever another copy may be installed.
     change(project, "src/tiny/model.py", "return self.layers(x)", "spin(0.02)\n        return self.layers(x)")
@@ -146,6 +146,7 @@ def test_a_slow_phase_is_found_and_named(project: Path) -> None:
     assert document["has_equal_losses"]
 
 
+@pytest.mark.serial
 def test_two_revisions_are_compared_and_the_work_tree_is_left_alone(project: Path) -> None:
     change(project, "train.py", "optimizer.step()", "optimizer.step()\n    spin(0.02)")
     git(project, "commit", "--quiet", "--all", "--message=slow")
@@ -183,34 +184,34 @@ def test_a_package_that_only_the_work_tree_offers_is_refused(project: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "timeout_s", "told"),
     [
         (
             "loss.backward()",
             "assert step < 9, 'out of cheese'; loss.backward()",
+            "60",
             "AssertionError: out of cheese",
         ),
-        ("    optimizer.step()\n", "", "trained no step that could be seen"),
-        ("2000", "4", "too few steps to compare"),
+        ("    optimizer.step()\n", "", "60", "trained no step that could be seen"),
+        ("2000", "4", "60", "too few steps to compare"),
         (
             "optimizer.step()\n",
             "optimizer.step()\n    if step == 9: __import__('time').sleep(600)\n",
-            "ended no step for 30 s",
+            "15",
+            "ended no step for 15 s",
         ),
     ],
     ids=["crash", "no step", "too few steps", "hang"],
 )
 def test_a_head_that_does_not_train_is_told_and_nothing_is_left(
-    project: Path, before: str, after: str, told: str
+    project: Path, before: str, after: str, timeout_s: str, told: str
 ) -> None:
-    leftovers = find_leftovers()
     change(project, "train.py", before, after)
-    done, document = compare(project, "--timeout", "30", "--max-steps", "40")
+    done, document = compare(project, "--timeout", timeout_s, "--max-steps", "40")
     assert done.returncode == 2, done.stdout
     assert told in done.stderr
     assert "head" in done.stderr
     assert document["outcome"] == "not observed"
-    assert find_leftovers() <= leftovers
 
 
 @pytest.mark.parametrize("given", [None, "4096"])
@@ -231,18 +232,9 @@ def test_a_deep_folder_for_temporary_files_is_no_obstacle(project: Path) -> None
     assert not any(deep.iterdir())
 
 
-def test_unlike_numbers_of_steps_are_said(project: Path) -> None:
-    change(project, "train.py", "2000", "30")
-    git(project, "commit", "--quiet", "--all", "--message=thirty")
-    git(project, "tag", "--force", "first")
-    change(project, "train.py", "30", "40")
-    done, _ = compare(project, "--tolerance", "1", "--allowance", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "note: base trains 30 steps and head " in done.stdout
-
-
-def test_what_git_does_not_hold_is_prepared(project: Path) -> None:
+def test_what_git_does_not_hold_is_prepared_and_unlike_numbers_of_steps_are_said(project: Path) -> None:
     change(project, "train.py", "import sys\n", "import sys\nopen('data.txt').read()\n")
+    change(project, "train.py", "2000", "30")
     (project / ".gitignore").write_text("data.txt\n")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "--message=data")
@@ -251,9 +243,11 @@ def test_what_git_does_not_hold_is_prepared(project: Path) -> None:
     done, _ = compare(project)
     assert done.returncode == 2
     assert "--prepare CMD can bring them" in done.stderr
+    change(project, "train.py", "30", "40")
     prepare = 'cp "$HARNESS_AB_ROOT/data.txt" .'
-    done, _ = compare(project, "--tolerance", "1", *BRIEF, "--prepare", prepare)
-    assert done.returncode == 0, done.stderr
+    done, _ = compare(project, "--tolerance", "1", "--allowance", "1", "--prepare", prepare)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note: base trains 30 steps and head " in done.stdout
     done, _ = compare(project, "--prepare", "echo no such tool; exit 3")
     assert done.returncode == 2
     assert "exited with code 3 in base.\nno such tool" in done.stderr
@@ -263,7 +257,6 @@ def test_what_git_does_not_hold_is_prepared(project: Path) -> None:
 def test_an_interruption_leaves_neither_processes_nor_work_trees(
     project: Path, number: signal.Signals
 ) -> None:
-    leftovers = find_leftovers()
     change(
         project,
         "train.py",
@@ -278,7 +271,6 @@ def test_an_interruption_leaves_neither_processes_nor_work_trees(
     process.send_signal(number)
     process.communicate()
     assert process.returncode not in (0, 1)
-    assert find_leftovers() <= leftovers
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
 
@@ -319,15 +311,22 @@ def test_what_a_killed_comparison_left_is_taken_away_by_the_next(project: Path) 
         (("--timeout", "nan"), "--timeout nan must be above 0"),
     ],
 )
-def test_misuse_is_told(project: Path, options: tuple[str, ...], told: str) -> None:
-    done, _ = compare(project, *options)
-    assert done.returncode == 2
-    assert told in done.stderr
+def test_misuse_is_told(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(project)
+    assert main(["ab", "--base", "first", *options, "--", sys.executable, "train.py"]) == 2
+    assert told in capsys.readouterr().err
 
 
-def test_outside_of_a_repository_it_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "plain"
-    folder.mkdir()
-    done, _ = compare(folder, env={"GIT_CEILING_DIRECTORIES": str(tmp_path)})
-    assert done.returncode == 2
-    assert "lies in no git work tree" in done.stderr
+def test_outside_of_a_repository_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert main(["ab", "--base", "first", "--", sys.executable, "train.py"]) == 2
+    assert "lies in no git work tree" in capsys.readouterr().err

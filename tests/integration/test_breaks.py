@@ -15,6 +15,8 @@ from harness.baselines.pools import PoolStore
 from harness.baselines.shelves import FolderShelf
 from harness.watch.environment import capture_environment
 
+pytestmark = pytest.mark.serial
+
 ROOT = Path(__file__).parents[2]
 SMOKE_TEST = "tests/training/test_reference_model.py::test_reference_model_trains[cpu]"
 SPREAD = (0.97, 0.985, 1.015, 1.03)
@@ -57,6 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     project = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "reference_model", project / "reference_model")
     shutil.copytree(ROOT / "tests/training", project / "tests/training")
+    shutil.copy(ROOT / "pyproject.toml", project)
     healthy = run_smoke_test(project, "--accept-baselines", "--reason", "healthy")
     assert healthy.returncode == 0, healthy.stdout
     store = PoolStore(FolderShelf(project / "baselines"))

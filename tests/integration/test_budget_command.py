@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
-HARNESS = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+    Budget = Callable[..., subprocess.CompletedProcess[str]]
+
 PROGRAM = """
 import os, sys, torch
 torch.manual_seed(0)
@@ -30,50 +32,52 @@ print("cores", sorted(os.sched_getaffinity(0)), "threads", torch.get_num_threads
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def budget(harness: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> Budget:
+    """Judges the training in the test's folder; `extra` is how many operations more it makes."""
     (tmp_path / "train.py").write_text(PROGRAM, encoding="utf-8")
-    return tmp_path
+
+    def run(*words: str, extra: int = 0) -> subprocess.CompletedProcess[str]:
+        return harness("budget", *words, "--", sys.executable, "train.py", str(extra))
+
+    return run
 
 
-def budget(folder: Path, *words: str, extra: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [*HARNESS, "budget", *words, "--", sys.executable, "train.py", str(extra)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=200)
-
-
-def test_launches_are_accepted_and_counters_judged_exactly(folder: Path) -> None:
+def test_launches_are_accepted_and_counters_judged_exactly(budget: Budget, tmp_path: Path) -> None:
     bounds = ("num_ops=0", "wall_clock=9", "--baseline", "smoke")
-    missing = budget(folder, *bounds)
+    missing = budget(*bounds)
     assert missing.returncode == 1
     assert "num_ops has no baseline for smoke in any runner class" in missing.stdout
+    assert "wall_clock_s has no baseline for smoke in any runner class" in missing.stdout
+    assert missing.stdout.count("Next: ") == 1
     assert "harness budget num_ops=0 wall_clock=9 --baseline smoke --accept-baselines" in missing.stdout
-    accepted = budget(folder, *bounds, "--accept-baselines", "--reason", "first", "--launches", "3")
+    accepted = budget(*bounds, "--accept-baselines", "--reason", "first", "--launches", "3")
     assert accepted.returncode == 0, accepted.stderr
     assert "wall_clock_s accepted as launches 1 to 3 of baselines/budgets/" in accepted.stdout
     assert "launch of 3 at most" in accepted.stderr
 
-    same = budget(folder, *bounds, "--json", "same.json", "--launches", "2")
+    same = budget(*bounds, "--json", "same.json", "--launches", "2")
     assert same.returncode == 0, same.stdout
-    facts = json.loads((folder / "same.json").read_text(encoding="utf-8"))
+    facts = json.loads((tmp_path / "same.json").read_text(encoding="utf-8"))
     assert facts["outcome"] == "passed"
     assert {line["metric"] for line in facts["budget"]} == {"num_ops", "wall_clock_s"}
     assert all(launch["wall_clock_s"] > 0 for launch in facts["launches"])
 
-    more = budget(folder, *bounds, extra=2)
+    more = budget(*bounds, extra=2)
     assert more.returncode == 1
     assert "num_ops regressed" in more.stdout
     assert "2 more aten::clone a step, in forward" in more.stdout
 
 
-def test_a_launch_runs_on_one_core_with_one_thread(folder: Path) -> None:
-    pinned = budget(folder, "wall_clock_s=100")
+def test_a_launch_runs_on_one_core_with_one_thread(budget: Budget) -> None:
+    pinned = budget("wall_clock_s=100")
     assert pinned.returncode == 0, pinned.stderr
     cores = pinned.stdout.partition("cores [")[2].partition("]")[0]
     assert len(cores.split(",")) == 1
     assert "threads 1" in pinned.stdout
 
 
-def test_a_limit_that_is_exceeded_is_a_finding(folder: Path) -> None:
-    done = budget(folder, "wall_clock_s=0.01")
+def test_a_limit_that_is_exceeded_is_a_finding(budget: Budget) -> None:
+    done = budget("wall_clock_s=0.01")
     assert done.returncode == 1
     assert "is over its limit of 10 ms (the command line)" in done.stdout
     assert "raise wall_clock_s on the command line" in done.stdout
@@ -101,18 +105,18 @@ def test_a_limit_that_is_exceeded_is_a_finding(folder: Path) -> None:
     ],
 )
 def test_misuse_is_told_before_anything_is_launched(
-    folder: Path, words: tuple[str, ...], message: str
+    budget: Budget, words: tuple[str, ...], message: str
 ) -> None:
-    done = budget(folder, *words)
+    done = budget(*words)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Next: " in done.stderr
     assert "cores" not in done.stdout
 
 
-def test_a_program_that_fails_is_not_measured(folder: Path) -> None:
-    (folder / "train.py").write_text("raise SystemExit(3)", encoding="utf-8")
-    done = budget(folder, "wall_clock_s=9", "--json", "out.json")
+def test_a_program_that_fails_is_not_measured(budget: Budget, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise SystemExit(3)", encoding="utf-8")
+    done = budget("wall_clock_s=9", "--json", "out.json")
     assert done.returncode == 2
     assert "exited with code 3" in done.stderr
-    assert json.loads((folder / "out.json").read_text(encoding="utf-8"))["outcome"] == "not observed"
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["outcome"] == "not observed"

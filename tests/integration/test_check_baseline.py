@@ -14,7 +14,10 @@ import pytest
 from harness.cli import main
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Check = Callable[..., subprocess.CompletedProcess[str]]
 
 TRAIN = """
 import sys
@@ -43,74 +46,85 @@ def write(folder: Path, extra: str = "") -> None:
     (folder / "train.py").write_text(TRAIN.format(extra=extra))
 
 
-def check(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*HARNESS, "check", *options, *COMMAND],
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def accepting(reason: str) -> tuple[str, ...]:
+    return ("--baseline", "smoke", "--accept-baselines", "--reason", reason)
 
 
-def accept(folder: Path, *options: str, reason: str = "initial") -> subprocess.CompletedProcess[str]:
-    return check(folder, "--baseline", "smoke", "--accept-baselines", "--reason", reason, *options)
+@pytest.fixture
+def check(harness: Callable[..., subprocess.CompletedProcess[str]]) -> Check:
+    """Checks `train.py` in the test's folder."""
+    return lambda *options: harness("check", *options, *COMMAND)
 
 
 @pytest.fixture(scope="module")
 def accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the training is accepted as it is; to be copied."""
+    """A folder in which the training is accepted as it is, with what was told; to be copied."""
     folder = tmp_path_factory.mktemp("accepted")
     write(folder)
-    assert accept(folder).returncode == 0
+    done = subprocess.run(
+        [*HARNESS, "check", *accepting("initial"), *COMMAND],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (folder / "told.txt").write_text(done.stdout)
     return folder
 
 
-def test_a_command_is_accepted_matches_and_diverges(tmp_path: Path) -> None:
+def test_a_missing_baseline_is_told_and_what_ends_the_run_is_said_again(check: Check, tmp_path: Path) -> None:
     write(tmp_path)
-    missing = check(tmp_path, "--baseline", "smoke", "--json", "out.json")
+    missing = check("--baseline", "smoke", "--json", "out.json", "--max-steps", "4", "--timeout", "90.5")
     assert missing.returncode == 1
-    assert "smoke has no baseline in any numerics class; observed 8 steps" in missing.stdout
-    assert 'Next: harness check --baseline smoke --accept-baselines --reason "initial" -- ' in missing.stdout
+    assert "smoke has no baseline in any numerics class; observed 4 steps" in missing.stdout
+    accept = '--max-steps 4 --timeout 90.5 --accept-baselines --reason "initial" -- '
+    assert f"Next: harness check --baseline smoke {accept}" in missing.stdout
     assert json.loads((tmp_path / "out.json").read_text())["trajectory"]["verdict"] == "missing baseline"
 
-    # The same run is accepted: what ends or finds it is said again.
-    short = check(tmp_path, "--baseline", "short", "--max-steps", "4", "--timeout", "90.5")
-    assert (
-        "Next: harness check --baseline short --max-steps 4 --timeout 90.5 --accept-baselines" in short.stdout
-    )
 
-    accepted = accept(tmp_path)
-    assert accepted.returncode == 0, accepted.stderr
-    assert "accepted: smoke: 8 steps, final loss " in accepted.stdout
-
-    same = check(tmp_path, "--baseline", "smoke", "--json", "out.json")
+def test_a_command_is_accepted_matches_and_diverges(check: Check, accepted: Path, tmp_path: Path) -> None:
+    assert "accepted: smoke: 8 steps, final loss " in (accepted / "told.txt").read_text()
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    same = check("--baseline", "smoke", "--json", "out.json")
     assert same.returncode == 0, same.stdout
     assert "smoke matches its baseline in 8 steps, to the last digit." in same.stdout
     assert json.loads((tmp_path / "out.json").read_text())["trajectory"]["is_exact"]
 
     write(tmp_path, "RATE = 0.11")
-    diverged = check(tmp_path, "--baseline", "smoke", "--json", "out.json")
+    diverged = check("--baseline", "smoke", "--json", "out.json")
     assert diverged.returncode == 1
     assert "First difference: schedule at step 0: " in diverged.stdout
     document = json.loads((tmp_path / "out.json").read_text())
     assert (document["outcome"], document["trajectory"]["divergence"]["phase"]) == ("failed", "schedule")
     assert document["message"].startswith("smoke leaves its baseline at step 0: ")
     assert (
-        accept(tmp_path, reason="larger")
+        check(*accepting("larger"))
         .stdout.rstrip()
         .splitlines()[-1]
         .startswith("accepted: smoke: final loss ")
     )
 
 
-def test_a_step_limit_is_named_where_it_is_why_a_run_is_shorter(accepted: Path, tmp_path: Path) -> None:
+def test_a_step_limit_is_named_where_it_is_why_a_run_is_shorter(
+    check: Check, accepted: Path, tmp_path: Path
+) -> None:
     shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
-    done = check(tmp_path, "--baseline", "smoke", "--max-steps", "4")
+    done = check("--baseline", "smoke", "--max-steps", "4")
     assert done.returncode == 1
     assert "number of steps (8 -> 4)" in done.stdout
     assert "Likely: this run was ended from outside after 4 steps (max_steps=4)" in done.stdout
+
+
+def check_on_threads(folder: Path, num_threads: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """Checks `train.py` in a process that begins with so many threads."""
+    return subprocess.run(
+        [*HARNESS, "check", "--baseline", "smoke", *options, *COMMAND],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": str(num_threads)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 SUMMED = """
@@ -136,33 +150,33 @@ for step in range(8):
 
 def test_weights_summed_with_other_threads_before_one_is_set_are_no_difference(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SUMMED.format(rate=0.001))
-    stored = check(
-        tmp_path, "--baseline", "smoke", "--accept-baselines", "--reason", "initial", OMP_NUM_THREADS="1"
-    )
+    stored = check_on_threads(tmp_path, 1, "--accept-baselines", "--reason", "initial")
     assert stored.returncode == 0, stored.stdout + stored.stderr
-    assert "to the last digit" in check(tmp_path, "--baseline", "smoke", OMP_NUM_THREADS="1").stdout
+    assert "to the last digit" in check_on_threads(tmp_path, 1).stdout
 
-    exact = check(tmp_path, "--baseline", "smoke", "--exact", OMP_NUM_THREADS="2")
+    exact = check_on_threads(tmp_path, 2, "--exact")
     assert "First difference: initialisation at step 0" in exact.stdout, "the sums have other last digits"
-    found = check(tmp_path, "--baseline", "smoke", OMP_NUM_THREADS="2")
+    found = check_on_threads(tmp_path, 2)
     assert found.returncode == 0, found.stdout
     assert "by tolerance: torch had 1 threads when the baseline's program began and 2 here" in found.stdout
 
     (tmp_path / "train.py").write_text(SUMMED.format(rate=0.003))
-    changed = check(tmp_path, "--baseline", "smoke", OMP_NUM_THREADS="2")
+    changed = check_on_threads(tmp_path, 2)
     assert changed.returncode == 1
     assert "First difference: schedule at step 0" in changed.stdout
 
 
-def test_the_baseline_alone_decides_under_bisect(tmp_path: Path) -> None:
+def test_the_baseline_alone_decides_under_bisect(check: Check, tmp_path: Path) -> None:
     write(tmp_path, "RATE = 0.0")
-    refused = accept(tmp_path)
+    refused = check(*accepting("initial"))
     assert refused.returncode == 1
     assert "smoke has " in refused.stdout
     assert "so it is not accepted as a baseline" in refused.stdout
-    assert accept(tmp_path, "--accept-with-findings").returncode == 1, "its findings are still findings"
-    assert check(tmp_path, "--baseline", "smoke").returncode == 1
-    bisected = check(tmp_path, "--baseline", "smoke", "--bisect")
+    assert check(*accepting("initial"), "--accept-with-findings").returncode == 1, (
+        "its findings are still findings"
+    )
+    assert check("--baseline", "smoke").returncode == 1
+    bisected = check("--baseline", "smoke", "--bisect")
     assert bisected.returncode == 0, bisected.stdout
 
 
@@ -176,11 +190,11 @@ def test_the_baseline_alone_decides_under_bisect(tmp_path: Path) -> None:
     ],
 )
 def test_exit_codes_are_those_that_bisect_wants(
-    accepted: Path, tmp_path: Path, extra: str, code: int, told: str
+    check: Check, accepted: Path, tmp_path: Path, extra: str, code: int, told: str
 ) -> None:
     shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
     write(tmp_path, extra)
-    done = check(tmp_path, "--baseline", "smoke", "--bisect")
+    done = check("--baseline", "smoke", "--bisect")
     assert done.returncode == code, done.stderr
     assert told in done.stdout + done.stderr
 
@@ -222,12 +236,12 @@ def test_what_a_commit_lacks_is_accepted_into_the_folder(
     assert f"then --baselines COMMIT:{folder}\n" in told
 
 
-def test_a_damaged_baseline_ends_the_search(accepted: Path, tmp_path: Path) -> None:
+def test_a_damaged_baseline_ends_the_search(check: Check, accepted: Path, tmp_path: Path) -> None:
     shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("baselines/trajectories/*/*.json")
     path.write_text("")
-    assert check(tmp_path, "--baseline", "smoke", "--bisect").returncode == 128
-    assert check(tmp_path, "--baseline", "smoke").returncode == 2
+    assert check("--baseline", "smoke", "--bisect").returncode == 128
+    assert check("--baseline", "smoke").returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -265,7 +279,7 @@ def test_misuse_is_told_before_anything_is_trained(
 
 @pytest.mark.slow
 def test_git_bisect_finds_the_commit_that_changed_training(accepted: Path, tmp_path: Path) -> None:
-    """Thirty commits: most change nothing, some can't run, and one halves the learning rate."""
+    """Twelve commits: most change nothing, some can't run, and one halves the learning rate."""
 
     def git(*words: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false"]
@@ -292,4 +306,5 @@ def test_git_bisect_finds_the_commit_that_changed_training(accepted: Path, tmp_p
     git("bisect", "start", "HEAD", "good")
     words = ["check", "--bisect", "--baseline", "smoke", "--baselines", "good:baselines", *COMMAND]
     told = git("bisect", "run", *HARNESS, *words)
+    assert "# skip: " in git("bisect", "log")
     assert f"{commits[17]} is the first bad commit" in told

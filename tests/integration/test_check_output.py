@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
+
+    Check = Callable[..., tuple[subprocess.CompletedProcess[str], Any]]
 
 TRAIN = """
 import torch
@@ -25,26 +28,27 @@ for step in range(12):
 """
 
 
-def check(folder: Path, *options: str, after: str = "pass") -> tuple[subprocess.CompletedProcess[str], Any]:
-    (folder / "train.py").write_text(TRAIN.format(after=after))
-    words = ["check", "--json", "out.json", *options, "--", sys.executable, "train.py"]
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done, json.loads((folder / "out.json").read_text())
+@pytest.fixture
+def check(harness: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> Check:
+    """Checks a training with a line of its own after each step, and reads the document."""
+
+    def run(*options: str, after: str = "pass") -> tuple[subprocess.CompletedProcess[str], Any]:
+        (tmp_path / "train.py").write_text(TRAIN.format(after=after))
+        done = harness("check", "--json", "out.json", *options, "--", sys.executable, "train.py")
+        return done, json.loads((tmp_path / "out.json").read_text())
+
+    return run
 
 
-def test_a_crash_shows_its_traceback_once_and_the_document_holds_it(tmp_path: Path) -> None:
-    done, document = check(tmp_path, after="assert step < 8, 'out of cheese'")
+def test_a_crash_shows_its_traceback_once_and_the_document_holds_it_without_a_finding(check: Check) -> None:
+    done, document = check(after="assert step < 8, 'out of cheese'")
     assert done.returncode == 2
     assert done.stderr.count("Traceback") == 1
     assert "(after step 8: loss " in done.stderr
     assert "\nIts last words: AssertionError: out of cheese\nNext: " in done.stderr
     assert document["message"].count("Traceback") == 1
+    assert "harness: seen" not in done.stdout
+    assert document["run"]["findings"] == []
 
 
 FAILS_BELOW_HOOKS = """
@@ -74,9 +78,11 @@ except KeyError as error:
 """
 
 
-def test_a_traceback_shows_the_lines_of_the_program_and_none_of_the_watcher(tmp_path: Path) -> None:
+def test_a_traceback_shows_the_lines_of_the_program_and_none_of_the_watcher(
+    check: Check, tmp_path: Path
+) -> None:
     (tmp_path / "failing.py").write_text(FAILS_BELOW_HOOKS)
-    done, _ = check(tmp_path, after="import failing")
+    done, _ = check(after="import failing")
     assert done.returncode == 2
     assert "During handling of the above exception" in done.stderr
     assert done.stderr.count('raise KeyError("inputs")') == 1
@@ -89,8 +95,8 @@ LEAVES_AT_NAN = (
 )
 
 
-def test_a_program_that_leaves_by_itself_at_nan_is_diagnosed_and_still_exits_with_2(tmp_path: Path) -> None:
-    done, document = check(tmp_path, after=LEAVES_AT_NAN)
+def test_a_program_that_leaves_by_itself_at_nan_is_diagnosed_and_still_exits_with_2(check: Check) -> None:
+    done, document = check(after=LEAVES_AT_NAN)
     assert done.returncode == 2
     assert "harness: seen in 7 steps, before the end:\nerror: T2" in done.stdout
     assert "exited with code 3" in done.stderr
@@ -99,15 +105,9 @@ def test_a_program_that_leaves_by_itself_at_nan_is_diagnosed_and_still_exits_wit
     assert "T201" in [finding["code"] for finding in document["run"]["findings"]]
 
 
-def test_a_crash_of_a_training_without_faults_has_no_finding(tmp_path: Path) -> None:
-    done, document = check(tmp_path, after="assert step < 8, 'out of cheese'")
-    assert "harness: seen" not in done.stdout
-    assert document["run"]["findings"] == []
-
-
 @pytest.mark.slow
-def test_ranks_that_train_each_for_itself_are_noted(tmp_path: Path) -> None:
-    done, document = check(tmp_path, "--ranks", "2")
+def test_ranks_that_train_each_for_itself_are_noted(check: Check) -> None:
+    done, document = check("--ranks", "2")
     assert done.returncode == 0, done.stderr
     assert "note: 2 ranks trained beside one another, each for itself" in done.stdout
     assert [rank["has_process_group"] for rank in document["observed"]] == [False, False]

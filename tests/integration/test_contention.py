@@ -12,9 +12,12 @@ import pytest
 
 from harness.watch.contention import read_waiting_s
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/schedstat").exists(), reason="this system does not tell run queue times"
-)
+pytestmark = [
+    pytest.mark.serial,
+    pytest.mark.skipif(
+        not Path("/proc/self/schedstat").exists(), reason="this system does not tell run queue times"
+    ),
+]
 BUSY = "while True: pass"
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from harness import SmokeTraining, TrainingRun
 
+pytestmark = pytest.mark.serial
+
 ARTIFACTS = (
     "config.yaml",
     "environment.json",

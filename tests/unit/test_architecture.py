@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS = (
     ("errors", "clock"),
+    ("git",),
     ("arguments", "selection", "calls"),
     ("record",),
     ("rules", "watch", "baselines", "markers"),

@@ -147,6 +147,13 @@ def test_a_lock_that_can_not_be_made_is_an_error(tmp_path: Path, monkeypatch: py
         pytest.fail("the lock was held")
 
 
+@pytest.fixture
+def _own_lock(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process that accepts baselines at the same time has this lock."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+
+
+@pytest.mark.usefixtures("_own_lock")
 def test_a_lock_held_elsewhere_for_too_long_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +167,7 @@ def test_a_lock_held_elsewhere_for_too_long_is_an_error(
         pytest.fail("the lock was held twice")
 
 
+@pytest.mark.usefixtures("_own_lock")
 def test_a_lock_taken_over_at_its_release_still_locks_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.baselines import revisions
 from harness.baselines.revisions import (
     digest_uncommitted,
     find_top,
     list_changed_files,
     read_commit,
-    run_git,
 )
 from harness.baselines.shelves import FolderShelf, RevisionShelf, open_shelf
 from harness.commands.trend import list_commits
 from harness.errors import BaselineError, UsageError
+from harness.git import run_git
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +146,7 @@ def test_without_git_nothing_is_known(git: Git, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_git_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revisions, "TIMEOUT_S", 0.01)
+    monkeypatch.setattr("harness.git.TIMEOUT_S", 0.01)
     assert run_git("-c", "alias.wait=!exec sleep 5", "wait", folder=tmp_path) is None
 
 

@@ -16,6 +16,8 @@ from harness.watch.options import Depth, ObserverOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.serial
+
 TRAIN = """
 import atexit, os, sys, time
 from pathlib import Path

@@ -137,3 +137,9 @@ def test_every_step_is_listed_twice_at_most() -> None:
     assert found.divergence is not None
     assert (found.divergence.phase, found.divergence.step) == (Phase.RNG, 0)
     assert len(calls) <= 2 * 64
+
+
+def test_shapes_that_are_no_numbers_are_told_as_they_stand() -> None:
+    odd = alter(BASELINE, shapes=":")
+    found = compare_trajectories(odd, alter(move_on(BASELINE, 0), shapes="16x8"))
+    assert found.match is Match.DIVERGED

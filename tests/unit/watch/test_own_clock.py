@@ -12,6 +12,8 @@ import pytest
 
 from harness.watch.contention import OwnClock
 
+pytestmark = pytest.mark.serial
+
 BUSY = "print(flush=True)\nwhile True: pass"
 PATIENCE_S = 30.0
 
