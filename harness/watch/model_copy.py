@@ -40,6 +40,7 @@ PLAIN = (
 )
 """What a copy shares, or what costs it nothing."""
 ATOMS = frozenset((*PLAIN, torch.dtype, torch.device, torch.Size))
+COLLECTIONS = frozenset({dict, collections.OrderedDict, set})
 COPYING = (
     "__copy__",
     "__deepcopy__",
@@ -82,7 +83,10 @@ def _is_light(module: nn.Module) -> bool:
         value
         for part in module.modules()
         for name, value in vars(part).items()
-        if name not in SHARED and not name.startswith("_forward") and not name.startswith("_backward")
+        if type(value) not in ATOMS
+        and (type(value) not in COLLECTIONS or value)
+        and name not in SHARED
+        and not name.startswith(("_forward", "_backward"))
     ]
     seen = {id(part) for part in module.modules()}
     num_bytes = 0
@@ -150,7 +154,7 @@ def _copy_part(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             state[name] = {key: part and _copy_part(part, memo) for key, part in value.items()}
         elif name == "_parameters":
             state[name] = {key: part if part is None else memo[id(part)] for key, part in value.items()}
-        elif type(value) in {dict, collections.OrderedDict, set} and not value:
+        elif type(value) in COLLECTIONS and not value:
             state[name] = type(value)()
         else:
             state[name] = copy.deepcopy(value, memo)
