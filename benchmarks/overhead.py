@@ -3,17 +3,16 @@
     python benchmarks/overhead.py
     python benchmarks/overhead.py --sizes 5 --sets 20 --out overhead.json
 
-One process trains unwatched and one at every depth, all pinned to one core; each does forty steps while the others
-wait, in an order that rotates. So the arms meet the same minute of a machine whose speed drifts, and the same cold
-caches at the start of a turn. Every turn is compared with the unwatched one of the same steps a moment before or
-after it; of these differences the median over the rounds is taken turn by turn, and the medians are added up. Hooks
-going in and out, the first step and the deep steps are all in turns of their own, and so in the sum.
+Four processes train at the same time, pinned to one core: one unwatched and one at every depth, of which each does
+forty steps while the others wait, in an order that rotates. So all meet the same minute of a machine whose speed
+drifts, and the same cold caches at the start of a turn. In the next round every process trains at another depth, until
+each has had all of them as often (a Latin square): processes of one and the same program differ by some percent, by
+the memory they happen to get, and that is no cost of watching. Hooks going in and out, the first step and the deep
+steps are all in it.
 
-Processes of one and the same program differ by more than rounds of one process do, by what they happen to get of
-memory and caches. So a set of processes is one sample: several sets are made, and the figure is their mean, with
-Student's interval of 95 %. glibc is told to keep what a step frees, in all arms alike, as `harness ab` does.
-Processor time, because with one thread it is the time the run takes on an idle machine. Memory is the peak resident
-set of a fresh process, watched and not.
+A set of processes is one sample: several sets are made, and the figure is their mean, with Student's interval of 95 %.
+glibc is told to keep what a step frees, as `harness ab` does. Processor time, because with one thread it is the time
+the run takes on an idle machine. Memory is the peak resident set of a fresh process, watched and not.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import json
 import math
 import multiprocessing
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -41,7 +41,7 @@ from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
 
 # Sequence length and batch size for steps of about 1, 5 and 20 ms; the first without attention.
@@ -50,7 +50,6 @@ MEMORY_SIZE = 5
 """The size of which memory is measured too."""
 WIDTH = 128
 LIMITS = {Depth.LIGHT: 0.01, Depth.NORMS: 0.03, Depth.DEEP: 0.05}
-ARMS: list[Depth | None] = [None, *Depth]
 VOCABULARY = 64
 STEPS_PER_TURN = 40
 MIN_SETS = 2
@@ -100,43 +99,45 @@ def train(num_steps: int, length: int, batch_size: int, after_step: Callable[[],
 
 
 class Arm:
-    """A process that trains at one depth, and waits for its turn to do the next steps.
+    """A process that trains again and again, at one depth or another, and waits for its turn to do the next steps.
 
     Args:
-        depth: Of watching; None to train unwatched.
         num_steps: Per run.
         size: Sequence length and batch size.
     """
 
-    def __init__(self, depth: Depth | None, num_steps: int, size: tuple[int, int]) -> None:
+    def __init__(self, num_steps: int, size: tuple[int, int]) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_train_in_turns, args=(theirs, depth, num_steps, size), daemon=True
+            target=_train_in_turns, args=(theirs, num_steps, size), daemon=True
         )
         self._process.start()
         theirs.close()
 
-    def take_turn(self) -> float:
-        """Lets it go on to the end of its turn; the processor microseconds that took."""
-        self._pipe.send(True)
+    def take_turn(self, depth: Depth | None) -> float:
+        """Lets it go on to the end of its turn; the processor microseconds that took.
+
+        A turn that begins a run begins it at this depth.
+        """
+        self._pipe.send((True, depth))
         used_us: float = self._pipe.recv()
         return used_us
 
     def close(self) -> None:
         """Ends the process."""
-        self._pipe.send(False)
+        self._pipe.send((False, None))
         self._process.join()
 
 
-def _train_in_turns(pipe: Connection, depth: Depth | None, num_steps: int, size: tuple[int, int]) -> None:
+def _train_in_turns(pipe: Connection, num_steps: int, size: tuple[int, int]) -> None:
     torch.set_num_threads(1)
     num_done = started_ns = 0
 
-    def begin_turn() -> bool:
+    def begin_turn() -> tuple[bool, Depth | None]:
         nonlocal started_ns
-        is_wanted: bool = pipe.recv()
+        wanted: tuple[bool, Depth | None] = pipe.recv()
         started_ns = time.process_time_ns()
-        return is_wanted
+        return wanted
 
     def after_step() -> None:
         nonlocal num_done
@@ -145,7 +146,8 @@ def _train_in_turns(pipe: Connection, depth: Depth | None, num_steps: int, size:
             pipe.send((time.process_time_ns() - started_ns) / 1e3)
             begin_turn()
 
-    while begin_turn():
+    while (wanted := begin_turn())[0]:
+        depth = wanted[1]
         with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
             train(num_steps, *size, after_step)
         pipe.send((time.process_time_ns() - started_ns) / 1e3)
@@ -155,30 +157,47 @@ def compare(
     num_steps: int, num_rounds: int, num_sets: int, size: tuple[int, int]
 ) -> dict[Depth, dict[str, float]]:
     """The cost of every depth on one size of step, over several sets of processes."""
-    sets = [measure_set(num_steps, num_rounds, size) for _ in range(num_sets)]
+    orders = random.Random(0)  # noqa: S311  an order, no secret
+    sets = [measure_set(num_steps, num_rounds, size, orders) for _ in range(num_sets)]
     return {depth: _estimate([found[depth] for found in sets]) for depth in Depth}
 
 
-def measure_set(num_steps: int, num_rounds: int, size: tuple[int, int]) -> dict[Depth, tuple[float, ...]]:
+def measure_set(
+    num_steps: int, num_rounds: int, size: tuple[int, int], orders: random.Random
+) -> dict[Depth, tuple[float, ...]]:
     """Of fresh processes: microseconds of an unwatched step, those each depth adds, and those of both ends of a run."""
-    arms = [Arm(depth, num_steps, size) for depth in ARMS]
+    depths: list[Depth | None] = [None, *Depth]
+    orders.shuffle(depths)
+    arms = [Arm(num_steps, size) for _ in depths]
     num_turns = num_steps // STEPS_PER_TURN + 1
-    used_us = torch.zeros(len(arms), num_rounds + 1, num_turns, dtype=torch.float64)
-    for index in range(num_rounds + 1):
-        for turn in range(num_turns):
-            first = (index + turn) % len(arms)
-            for position in (*range(first, len(arms)), *range(first)):
-                used_us[position, index, turn] = arms[position].take_turn()
+    used_us = {depth: torch.zeros(num_turns, dtype=torch.float64) for depth in depths}
+    # What is imported and kept by the first run is no run's cost.
+    _run_round(arms, [Depth.DEEP] * len(arms), num_turns, 0)
+    for index in range(num_rounds * len(depths)):
+        at = index % len(depths)
+        row = [*depths[at:], *depths[:at]]
+        for depth, found in zip(row, _run_round(arms, row, num_turns, index), strict=True):
+            used_us[depth] += found / (num_rounds * len(depths))
     for arm in arms:
         arm.close()
-    # The first round of a process imports and warms up.
-    bare, *watched = used_us[:, 1:]
-    step_us = float(bare.quantile(0.5, dim=0).sum()) / num_steps
-    found: dict[Depth, tuple[float, ...]] = {}
-    for depth, runs in zip(Depth, watched, strict=True):
-        extra_us = (runs - bare).quantile(0.5, dim=0)
-        found[depth] = (step_us, float(extra_us.sum()) / num_steps, float(extra_us[0] + extra_us[-1]))
-    return found
+    step_us = float(used_us[None].sum()) / num_steps
+    extra_us = {depth: used_us[depth] - used_us[None] for depth in Depth}
+    return {
+        depth: (step_us, float(extra.sum()) / num_steps, float(extra[0] + extra[-1]))
+        for depth, extra in extra_us.items()
+    }
+
+
+def _run_round(
+    arms: Sequence[Arm], depths: Sequence[Depth | None], num_turns: int, index: int
+) -> torch.Tensor:
+    """One run of every process, in turns: microseconds of each turn, a process a row."""
+    used_us = torch.zeros(len(arms), num_turns, dtype=torch.float64)
+    for turn in range(num_turns):
+        first = (index + turn) % len(arms)
+        for place in (*range(first, len(arms)), *range(first)):
+            used_us[place, turn] = arms[place].take_turn(depths[place])
+    return used_us
 
 
 def _estimate(sets: list[tuple[float, ...]]) -> dict[str, float]:
@@ -230,7 +249,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=200, help=f"steps per run, a multiple of {STEPS_PER_TURN}"
     )
-    parser.add_argument("--rounds", type=int, default=4, help="runs of each process that count")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each process at every depth")
     parser.add_argument("--sets", type=int, default=10, help="sets of processes, at least 2")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
@@ -247,8 +266,8 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     num_parameters = sum(parameter.numel() for parameter in Model(2).parameters())
     print(
-        f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.rounds} runs of each of "
-        f"{options.sets} sets of processes, one thread"
+        f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.rounds} runs at each depth "
+        f"of the processes of {options.sets} sets, one thread"
     )
     # Before glibc is told, as it then keeps more.
     figures = compare_memory(options.steps) if MEMORY_SIZE in options.sizes else []

@@ -1,4 +1,7 @@
-"""Runs git, the two ways in which it is asked: for what it may know, and for what must be done."""
+"""Runs git, the two ways in which it is asked: for what it may know, and for what must be done.
+
+In a hook of git, variables point to the repository of that hook: they are left out, so that the folder decides.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,14 @@ HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRE
 def run_git(*words: str, folder: Path) -> bytes | None:
     """What git printed; None where it failed, is not installed, or took too long."""
     try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S)
+        done = subprocess.run(
+            ["git", *words],
+            cwd=folder,
+            env=_build_environment(),
+            capture_output=True,
+            check=True,
+            timeout=TIMEOUT_S,
+        )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout
@@ -32,8 +42,6 @@ def complete_git(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     Raises:
         UsageError: git is not installed.
     """
-    # In a hook of git, variables point to the repository of that hook.
-    env = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     # A session of its own: Ctrl-C in the terminal must not end it half-way.
     try:
         return subprocess.run(
@@ -41,8 +49,12 @@ def complete_git(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
             capture_output=True,
             text=True,
             check=False,
-            env=env,
+            env=_build_environment(),
             start_new_session=True,
         )
     except OSError as error:
         raise UsageError(f"git can't be started: {error}.\nNext: install git.") from error
+
+
+def _build_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}

@@ -267,8 +267,12 @@ def _tell(judged: Judged, runner_class: str) -> list[str]:
     lines = [
         f"harness: {len(runs)} {'launch' if len(runs) == 1 else 'launches'} in {wall_s:.0f} s on {runner_class}"
     ]
-    lines += [result.message for result in judged.results]
-    lines += dict.fromkeys(f"Next: {result.advice}" for result in judged.results if result.advice)
+    told: set[str] = set()
+    for result in judged.results:
+        lines.append(result.message)
+        if result.advice and result.advice not in told:
+            told.add(result.advice)
+            lines.append(f"Next: {result.advice}")
     if judged.is_cut_short:
         lines.append("note: the time was up before the last launch; --allowance gives more.")
     shares = statistics.median(run.waiting_share for run in runs)

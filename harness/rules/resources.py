@@ -77,7 +77,7 @@ def _list_resident(run: TrainingRun) -> list[tuple[int, int]]:
     return [
         (step.step, step.rss_bytes)
         for step in steps
-        if step.rss_bytes is not None and 2 * step.step >= len(steps)
+        if step.rss_bytes is not None and 2 * step.step >= steps[-1].step
     ]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.watch.session import Session
 
 MAX_LEAVES = 16
-MAX_ELEMENTS = 2**12
+MAX_ELEMENTS = 2**20
 """Of larger tensors only so many numbers, evenly spread, are compared."""
 MAX_NODES = 50_000
 """Of larger graphs only so much is searched for parameters."""

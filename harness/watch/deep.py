@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from typing import TYPE_CHECKING, Any
@@ -385,17 +384,12 @@ def _list_inputs(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) 
 def _list_positional_names(module: torch.nn.Module) -> list[str]:
     """The names of what a model's forward takes by position; empty where they can't be told."""
     function = getattr(module.forward, "__func__", None)
-    # What is kept must not keep a model alive, so only what its class has anyway.
-    if function is not None and function is getattr(type(module), "forward", None):
-        return _read_positional_names(function)[1:]
-    return _read_positional_names.__wrapped__(module.forward)
-
-
-# To read a signature takes as long as twenty tensor operations.
-@functools.lru_cache(maxsize=256)
-def _read_positional_names(function: Callable[..., Any]) -> list[str]:
+    code = getattr(function, "__code__", None)
+    if code is not None and not hasattr(function, "__wrapped__"):
+        # A signature takes as long to read as twenty tensor operations.
+        return list(code.co_varnames[1 : code.co_argcount])
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):
         return []
     return [parameter.name for parameter in parameters if parameter.kind in POSITIONAL]

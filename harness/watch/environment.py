@@ -45,7 +45,7 @@ def capture_environment() -> Environment:
         gpus=gpus,
         packages={name: version for name in PACKAGES if (version := _find_version(name))},
         commit=None if commit is None else commit.decode().strip(),
-        is_dirty=None if commit is None else bool(changes),
+        is_dirty=None if commit is None or changes is None else bool(changes),
     )
 
 

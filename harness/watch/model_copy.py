@@ -124,15 +124,17 @@ def _has_own_hooks(module: nn.Module) -> bool:
     )
 
 
-def copy_model(module: nn.Module) -> nn.Module:
-    """A copy without gradients; what refers to a trainer is shared."""
+def copy_model(module: nn.Module, *, shares_parameters: bool = False) -> nn.Module:
+    """A copy without gradients; what refers to a trainer is shared, and so may be the parameters."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         for name in SHARED:
             if (holder := vars(part).get(name)) is not None:
                 memo[id(holder)] = holder
     for parameter in list_parameters(module):
-        if id(parameter) not in memo:
+        if shares_parameters:
+            memo[id(parameter)] = parameter
+        elif id(parameter) not in memo:
             # Copied by hand, as copy.deepcopy would copy gradients too.
             memo[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
     return _copy_part(module, memo)

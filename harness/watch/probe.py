@@ -6,7 +6,6 @@ hooks; generators are put back afterwards.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import io
 import math
@@ -48,8 +47,8 @@ MIN_SAMPLES = 2
 OUTPUT_DIMENSIONS = 3
 MATRIX_DIMENSIONS = 2
 POSITIONS = re.compile(r"(^|[._])(pos(?!t)|wpe)", re.IGNORECASE)
-PLAIN = frozenset({bool, int, float, str, type(None)})
-COLLECTIONS = frozenset({list, dict, set, collections.OrderedDict})
+COLLECTIONS = (list, dict, set)
+PLAIN = (int, float, str, type(None), *COLLECTIONS)
 RELATIVE = re.compile(r"rel|bias", re.IGNORECASE)
 
 
@@ -148,7 +147,8 @@ class _Probing:
         sized = [tensor for tensor in inputs if tensor.dim()]
         found.num_samples = num_samples = sized[0].shape[0] if sized else 0
         plan = self._plan_exchange(watched, sized, num_samples, batch_sizes)
-        if self._next_tokens is None and plan is not None and self._is_sound(watched, sized, plan):
+        tells_all = plan is not None and len(plan) == len(watched) and self._next_tokens is None
+        if plan is not None and tells_all and self._is_sound(watched, sized, plan):
             return
         first = self._call()
         if _measure_change(watched, first) <= MAX_NOISE:
@@ -167,14 +167,12 @@ class _Probing:
 
     def _call(self) -> list[torch.Tensor]:
         """The floating tensors of one call, from the same state as every other."""
-        # A call may change what a module holds, such as the queue of a contrastive learner. The first call tells, and
-        # if so all others begin with copies of what it left.
+        # A call may change what a module holds, such as the queue of a contrastive learner: the first one tells.
         if self._is_pure is None:
-            before = _list_versions(self._module), _list_plain(self._module)
-            output = self._call_once(self._module)
-            self._is_pure = before == (_list_versions(self._module), _list_plain(self._module))
-            if not self._is_pure:
-                output = self._call_once(copy_model(self._module))
+            module = copy_model(self._module, shares_parameters=True)
+            before = _list_state(module)
+            output = self._call_once(module)
+            self._is_pure = _list_state(module) == before
         else:
             output = self._call_once(self._module if self._is_pure else copy_model(self._module))
         parts = list_tensors(output if not hasattr(output, "to_tuple") else output.to_tuple())
@@ -334,18 +332,17 @@ def _list_changes(num_samples: int) -> list[tuple[tuple[int, ...], Callable[[tor
     return [((0, last), lambda tensor: tensor[middle])]
 
 
-def _list_versions(model: nn.Module) -> list[int]:
-    """How often each tensor of a model has been written to."""
-    return [tensor._version for tensor in (*list_parameters(model), *list_buffers(model))]  # noqa: SLF001  no public name
-
-
-def _list_plain(model: nn.Module) -> list[object]:
-    """The numbers and texts that the modules of a model hold, and the lengths of what they collect."""
+def _list_state(model: nn.Module) -> list[object]:
+    """What a call may change: tensors, how often each has been written to, plain values, lengths of collections."""
+    tensors = [(id(tensor), tensor._version) for tensor in (*list_parameters(model), *list_buffers(model))]  # noqa: SLF001  no public name
     return [
-        (name, len(value) if type(value) in COLLECTIONS else value)
-        for part in model.modules()
-        for name, value in vars(part).items()
-        if type(value) in PLAIN or type(value) in COLLECTIONS
+        *tensors,
+        *(
+            (name, len(value) if isinstance(value, COLLECTIONS) else value)
+            for part in model.modules()
+            for name, value in vars(part).items()
+            if isinstance(value, PLAIN)
+        ),
     ]
 
 

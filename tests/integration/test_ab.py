@@ -197,8 +197,8 @@ def test_a_package_that_only_the_work_tree_offers_is_refused(project: Path) -> N
         (
             "optimizer.step()\n",
             "optimizer.step()\n    if step == 9: __import__('time').sleep(600)\n",
-            "15",
-            "ended no step for 15 s",
+            "30",
+            "ended no step for 30 s",
         ),
     ],
     ids=["crash", "no step", "too few steps", "hang"],

@@ -279,7 +279,7 @@ def test_misuse_is_told_before_anything_is_trained(
 
 @pytest.mark.slow
 def test_git_bisect_finds_the_commit_that_changed_training(accepted: Path, tmp_path: Path) -> None:
-    """Twelve commits: most change nothing, some can't run, and one halves the learning rate."""
+    """Thirty commits: most change nothing, some can't run, and one halves the learning rate."""
 
     def git(*words: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false"]

@@ -196,3 +196,16 @@ def test_what_a_writer_has_half_written_is_no_baseline(tmp_path: Path) -> None:
     for name in ("a.json", ".a.json.x.tmp", ".b.json"):
         (folder / name).touch()
     assert FolderShelf(tmp_path).list_files("trajectories/*/*.json") == ["trajectories/cpu/a.json"]
+
+
+def test_in_a_hook_of_another_repository_the_folder_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "hook"):
+        subprocess.run(["git", "init", "--quiet", str(tmp_path / name)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "hook" / ".git"))
+
+    found = run_git("rev-parse", "--absolute-git-dir", folder=tmp_path / "here")
+
+    assert found is not None
+    assert found.decode().strip() == str((tmp_path / "here" / ".git").resolve())

@@ -203,17 +203,56 @@ class Queueing(nn.Linear):
         return outputs
 
 
-@pytest.mark.parametrize(("queues", "num_calls"), [(False, 2), (True, 3)])
-def test_a_sound_model_is_called_twice_and_one_that_keeps_things_from_one_state(
-    queues: bool, num_calls: int
-) -> None:
+@pytest.mark.parametrize("queues", [False, True])
+def test_a_sound_model_is_called_twice_from_the_same_state(queues: bool) -> None:
     Queueing.num_calls = 0
 
     (probe,) = watch(lambda: fit(Queueing(queues=queues), 4)).probes
 
-    assert Queueing.num_calls == num_calls
+    assert Queueing.num_calls == 2
     assert (probe.repeat_change, probe.is_constant) == (0.0, False)
     assert probe.sample_change == pytest.approx(0.0, abs=1e-6)
+
+
+def test_an_output_beside_the_scores_that_is_random_is_seen() -> None:
+    class TwoOutputs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(7, 5)
+
+        def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores = self.linear(inputs)
+            return scores, scores.sum(1) + random.random()
+
+    def train_two() -> None:
+        torch.manual_seed(0)
+        model = TwoOutputs()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for (inputs,) in DataLoader(TensorDataset(torch.randn(24, 7)), batch_size=4):
+            optimizer.zero_grad()
+            functional.mse_loss(model(inputs)[0], inputs[:, :5]).backward()
+            optimizer.step()
+
+    (probe,) = watch(train_two).probes
+
+    assert (probe.repeat_change or 0.0) > 1e-3
+
+
+def test_a_model_that_counts_its_tokens_is_probed_from_its_start() -> None:
+    class Counting(nn.Linear):
+        """Has places for so many calls in eval mode only."""
+
+        num_calls = 0
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  as the class above it
+            if not self.training:
+                self.num_calls += 1
+                assert self.num_calls == 1
+            return super().forward(input)
+
+    (probe,) = watch(lambda: fit(Counting(7, 5), 4)).probes
+
+    assert (probe.obstacle, probe.repeat_change) == (None, 0.0)
 
 
 def test_probing_leaves_program_and_generators_as_they_are() -> None:

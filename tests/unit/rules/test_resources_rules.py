@@ -47,8 +47,12 @@ def test_graphs_of_a_few_steps_or_of_one_epoch_are_not(make_run: MakeRun, held: 
 
 
 def make_resident(sizes: Sequence[float]) -> RunObservation:
+    """Sizes that are read at the end of every eighth step."""
     return RunObservation(
-        steps=[StepObservation(step=8 * place, rss_bytes=int(size * MIB)) for place, size in enumerate(sizes)]
+        steps=[
+            StepObservation(step=step, rss_bytes=None if step % 8 else int(sizes[step // 8] * MIB))
+            for step in range(8 * len(sizes))
+        ]
     )
 
 
@@ -61,6 +65,11 @@ def test_memory_that_grows_all_the_time_is_a_note(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("last", [300.0, 310.0])
 def test_memory_that_levels_off_is_not(make_run: MakeRun, last: float) -> None:
     assert find(make_run, make_resident([100.0, 200.0, 290.0, *[300.0] * 16, last])) == []
+
+
+def test_memory_that_grows_in_the_first_half_only_is_not(make_run: MakeRun) -> None:
+    first = [300.0 + 50 * place for place in range(18)]
+    assert find(make_run, make_resident([*first, *[first[-1]] * 18])) == []
 
 
 def make_compiled(graphs: Sequence[int]) -> RunObservation:

@@ -17,5 +17,4 @@ def test_the_resident_set_is_read_every_eighth_step_and_then_ever_more_rarely() 
             read.append(step)
     resident.close()
 
-    assert read[:17] == [*range(0, 129, 8)]
-    assert read[17:] == [*range(144, 256, 16), *range(256, 512, 32), *range(512, 1024, 64), 1024]
+    assert read == [*range(0, 256, 8), *range(256, 512, 16), *range(512, 1024, 32), 1024]
