@@ -10,7 +10,8 @@ A trial is one comparison as a user gets it, from the first process to the verdi
 phases take turns. The program is the reference model, or the words after `--`, as they follow `python`.
 
 Every trial is appended to the records as it ends, and what they hold of each kind counts towards `--trials`: a run
-that was cut off goes on by the same command, on another day or machine too. `--table` only prints what there is.
+that was cut off goes on by the same command, on another day or machine too. Trials of other code, another program or
+other looks stay in the file, count for nothing, and have tables of their own. `--table` only prints what there is.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from benchmarks.trial_records import (
     append_trial,
     describe_setup,
     find_revision,
+    list_other_pools,
     read_trials,
     tell_origin,
 )
@@ -124,12 +126,15 @@ def run_trial(
         seconds = round(time.perf_counter() - start_s, 1)
         return row | {"verdict": "not observed", "message": str(error), "seconds": seconds}
     verdict = comparison.verdict
+    pair_s = comparison.wall_clock_s / verdict.num_pairs
     return row | {
         "verdict": str(verdict.verdict),
         "change": round(verdict.step_time.change, 6),
         "named": [part.phase for part in verdict.phases if part.is_named],
         "logs": [round(pair.log_ratio, 6) for pair in comparison.pairs],
         "base_s": [round(pair.base_step_s, 7) for pair in comparison.pairs],
+        "drifts": [round(pair.drift, 6) for pair in comparison.pairs],
+        "is_time_over": comparison.wall_clock_s + pair_s > options.allowance_s,
         "has_equal_losses": comparison.has_equal_losses,
         "seconds": round(time.perf_counter() - start_s, 1),
     }
@@ -242,6 +247,16 @@ def main() -> None:
     rows = read_trials(options.out, options.setup)
     print_table(rows)
     print(f"\n{tell_origin(rows)}")
+    print_other_pools(options.out, options.setup)
+
+
+def print_other_pools(path: Path, setup: dict[str, Any]) -> None:
+    """A table for each pool that does not count here, under what is otherwise in its setup."""
+    for differs, rows in list_other_pools(path, setup):
+        told = ", ".join(f"{key} {value}" for key, value in differs.items())
+        print(f"\nOf another setup, and not counted above: {told}.\n")
+        print_table(rows)
+        print(f"\n{tell_origin(rows)}")
 
 
 def make_trials(planned: list[tuple[float, float, str]], options: argparse.Namespace) -> None:

@@ -1,12 +1,13 @@
 """The records of trials: a file to which each is appended as it ends, so that those of several days and machines pool.
 
 A line is a trial, or describes a setup once, under the name by which its trials go: what must be the same for trials to
-be counted together. What may differ stands in each trial, and is told with every table: the revision of the code that
-measures, and the machine.
+be counted together, the code that decides a verdict with it. What may differ stands in each trial, and is told with
+every table: the revision of the code that measures, and the machine.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -30,6 +31,12 @@ MEASURING = (
     *("reference_model", "benchmarks/slow_phase.py"),
 )
 """The code that a trial's numbers come from. A commit that leaves it alone makes no revision of it."""
+DECIDING = (
+    *("harness/side_by_side.py", "harness/budgets/ab.py", "harness/budgets/launch_pair.py"),
+    *("harness/record/warm_up.py", "harness/watch/interleaving.py", "harness/watch/arms.py"),
+    *("harness/watch/turns.py", "harness/watch/cores.py", "benchmarks/slow_phase.py"),
+)
+"""The code that the proof is of: it lets a pair of processes run, takes the middle of its steps, and decides."""
 
 
 def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, Any]:
@@ -44,7 +51,20 @@ def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, 
         "turn_s": plan.turn_s,
         "measured_s": plan.measured_s,
         "allowance_s": options.allowance_s,
+        "code": digest_code(ROOT),
     }
+
+
+def digest_code(root: Path) -> str:
+    """A short name that only this code has under `DECIDING`; comments, docstrings and the format don't count."""
+    digest = hashlib.sha256()
+    for name in DECIDING:
+        tree = ast.parse((root / name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = ""
+        digest.update(f"{name}\n{ast.unparse(tree)}\n".encode())
+    return digest.hexdigest()[:10]
 
 
 def name_setup(setup: dict[str, Any]) -> str:
@@ -71,10 +91,24 @@ def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
     trials = [row for row in rows if "name" not in row]
     found = [row for row in trials if row["setup"] == name_setup(setup)]
     if num_others := len(trials) - len(found):
-        print(f"left out: {num_others} trials of other programs or looks", file=sys.stderr)
+        print(f"left out: {num_others} trials of other programs, looks or code", file=sys.stderr)
     if num_cut:
         print(f"left out: {num_cut} lines of {path} that were cut off", file=sys.stderr)
     return found
+
+
+def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """What is otherwise in each other setup of the file, and the trials of it."""
+    rows, _ = _read_lines(path)
+    others = {row["name"]: row["setup"] for row in rows if "name" in row}
+    others.pop(name_setup(setup), None)
+    return [
+        (
+            {key: other.get(key) for key in setup if other.get(key) != setup[key]},
+            [row for row in rows if "name" not in row and row["setup"] == name],
+        )
+        for name, other in others.items()
+    ]
 
 
 def append_trial(path: Path, setup: dict[str, Any], row: dict[str, Any]) -> None:

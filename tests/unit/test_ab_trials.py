@@ -6,14 +6,22 @@ import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.ab import parse_arguments, plan_missing, print_table, tell_missing
-from benchmarks.trial_records import append_trial, find_revision, read_trials, tell_origin
+import pytest
+
+from benchmarks.ab import parse_arguments, plan_missing, print_other_pools, print_table, tell_missing
+from benchmarks.trial_records import (
+    DECIDING,
+    ROOT,
+    append_trial,
+    digest_code,
+    find_revision,
+    read_trials,
+    tell_origin,
+)
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
-
-    import pytest
 
 TRIAL: dict[str, Any] = {
     "slower": 0.05,
@@ -60,6 +68,46 @@ def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machin
     rows = read_trials(path, setup)
     assert len(rows) == 4
     assert tell_origin(rows).endswith("1 of a1 on cpu-x; 1 of b2 on cpu-x; 2 of b2 on cpu-y.")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "is_same"),
+    [
+        ("harness/budgets/ab.py", "ALPHA = 0.01", "ALPHA = 0.02", False),
+        ("harness/budgets/launch_pair.py", "TRIM = 4", "TRIM = 5", False),
+        ("harness/side_by_side.py", '"""Compares', '"""Runs', True),
+        ("harness/watch/turns.py", "import os\n", "import os  # of this process\n", True),
+    ],
+)
+def test_other_code_that_decides_has_another_digest(
+    tmp_path: Path, name: str, before: str, after: str, is_same: bool
+) -> None:
+    for file in DECIDING:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    assert digest_code(tmp_path) == digest_code(ROOT) == ask(tmp_path).setup["code"]
+    text = (tmp_path / name).read_text()
+    assert before in text
+    (tmp_path / name).write_text(text.replace(before, after, 1))
+    assert (digest_code(tmp_path) == digest_code(ROOT)) == is_same
+
+
+def test_trials_of_other_code_stay_and_are_shown_apart_but_count_for_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ab.jsonl"
+    options = ask(path, "--trials", "1", "--slower", "0.05")
+    append_trial(path, options.setup | {"code": "0ld"}, TRIAL | {"revision": "a1", "machine": "cpu-x"})
+    assert len(plan_missing(options)) == 1
+    print_other_pools(path, options.setup)
+    told = capsys.readouterr().out
+    assert "not counted above: code 0ld." in told
+    assert "| 5% | 2% | 1 | 1 |" in told
+    assert "1 of a1 on cpu-x" in told
+    append_trial(path, options.setup, TRIAL)
+    assert plan_missing(options) == []
+    print_other_pools(path, options.setup)
+    assert capsys.readouterr().out == told
 
 
 def test_a_line_that_was_cut_off_costs_one_trial_only(
