@@ -72,16 +72,16 @@ def name_setup(setup: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def find_revision() -> str:
-    """The last commit that changed the code that measures, and whether that is as committed."""
-    commit = _ask_git("log", "-1", "--format=%h", "--abbrev=10", "--", *MEASURING)
-    is_dirty = _ask_git("status", "--porcelain", "--", *MEASURING)
+def find_revision(root: Path = ROOT) -> str:
+    """The last commit that changed the code that measures, and whether that is as committed; unknown without git."""
+    commit = _ask_git(root, "log", "-1", "--format=%h", "--abbrev=10", "--", *MEASURING)
+    is_dirty = _ask_git(root, "status", "--porcelain", "--", *MEASURING)
     return (commit or "unknown") + ("-dirty" if is_dirty else "")
 
 
-def _ask_git(*words: str) -> str:
+def _ask_git(root: Path, *words: str) -> str:
     return subprocess.run(
-        ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", *words], cwd=root, capture_output=True, text=True, check=False
     ).stdout.strip()
 
 

@@ -121,12 +121,25 @@ def test_a_line_that_was_cut_off_costs_one_trial_only(
     assert "1 lines" in capsys.readouterr().err
 
 
-def test_the_revision_is_that_of_the_code_that_measures() -> None:
-    revision = find_revision().removesuffix("-dirty")
-    done = subprocess.run(
-        ["git", "diff", "--quiet", revision, "HEAD", "--", "harness/budgets", "harness/watch"], check=False
-    )
-    assert done.returncode == 0
+def test_the_revision_is_the_last_commit_of_the_code_that_measures(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert find_revision(tmp_path) == "unknown"
+    code, other = tmp_path / "harness" / "budgets" / "ab.py", tmp_path / "README.md"
+    code.parent.mkdir(parents=True)
+    git("init", "--quiet")
+    for path in (code, other):
+        path.write_text("1")
+        git("add", ".")
+        git("commit", "--quiet", "--message", path.name)
+    assert find_revision(tmp_path) == git("rev-parse", "HEAD~1")[:10]
+    other.write_text("2")
+    assert find_revision(tmp_path) == git("rev-parse", "HEAD~1")[:10]
+    code.write_text("2")
+    assert find_revision(tmp_path) == git("rev-parse", "HEAD~1")[:10] + "-dirty"
 
 
 def test_the_table_counts_verdicts_phases_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
