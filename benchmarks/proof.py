@@ -1,11 +1,11 @@
-"""Makes the proof of the budgets piece by piece, what is quick first, and prints every table of it.
+"""Makes the proof of the budgets table by table, what is quick first, and prints them all.
 
     python -m benchmarks.proof                      # the whole
-    python -m benchmarks.proof gate                 # one part of it
-    python -m benchmarks.proof ab --trials 300      # a part with arguments of its own
+    python -m benchmarks.proof gate                 # the tables of one benchmark
+    python -m benchmarks.proof ab --trials 300      # with arguments of its own
     python -m benchmarks.proof --plan               # only what it will take
 
-A run that was cut off is begun again by the same command. What a piece has printed is kept in
+A run that was cut off is begun again by the same command. What a benchmark has printed is kept in
 `harness-report/benchmarks`, and printed from there for as long as the code, the stored launches and the records that it
 reads are the same. Comparisons of head and base are kept one by one, and count for good.
 
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "harness-report" / "benchmarks"
 PEER_OPTIONS = {"creep": "--otava", "peers": "--asv"}
-"""The option by which a part is told the interpreter of its peers."""
+"""The option by which a benchmark is told the interpreter of its peers."""
 COMMON = ("harness", "pyproject.toml")
-"""What every piece depends on, beside its own file and what it names."""
+"""What every table depends on, beside its benchmark's file and what it names."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What one command makes.
+class Table:
+    """What one command prints: a table, or several.
 
     Attributes:
-        part: The benchmark, a module of this folder.
+        benchmark: The module of this folder that makes it.
         words: Its arguments.
         takes: How long it takes on a machine of its own; empty where that depends on what is recorded.
-        reads: Files and folders that decide what it prints.
+        reads: Files and folders that decide what it says.
     """
 
-    part: str
+    benchmark: str
     words: tuple[str, ...] = ()
     takes: str = ""
     reads: tuple[str, ...] = ()
@@ -56,38 +56,38 @@ class Piece:
     @property
     def is_kept(self) -> bool:
         """Whether its output is; comparisons of head and base have records of their own instead."""
-        return self.part != "ab"
+        return self.benchmark != "ab"
 
     @property
     def title(self) -> str:
         """What a reader types to make it."""
-        return " ".join((self.part, *self.words))
+        return " ".join((self.benchmark, *self.words))
 
 
-def make_ab(num_equal: int, num_slower: int) -> list[Piece]:
+def make_ab(num_equal: int, num_slower: int) -> list[Table]:
     """Comparisons of equal programs, and of such with one made slower, up to so many of each kind."""
     slower = ("--slower", "0.02", "0.03", "0.05", "0.1", "0.2", "--tolerance", "0", "0.02")
     return [
-        Piece("ab", ("--trials", str(num_equal))),
-        Piece("ab", ("--trials", str(num_slower), *slower)),
+        Table("ab", ("--trials", str(num_equal))),
+        Table("ab", ("--trials", str(num_slower), *slower)),
     ]
 
 
 BUDGETS = "baselines/budgets"
-PEERS = Piece(
+PEERS = Table(
     "peers",
     takes="1 min",
     reads=(BUDGETS, "benchmarks/records", "benchmarks/gate.py", "benchmarks/peers_asv.py"),
 )
-PIECES = [
-    Piece("gate", takes="1 min", reads=(BUDGETS,)),
+TABLES = [
+    Table("gate", takes="1 min", reads=(BUDGETS,)),
     PEERS,
     *make_ab(10, 2),
-    Piece("overhead", ("--sizes", "5"), takes="5 min"),
-    Piece("overhead", ("--sizes", "1"), takes="3 min"),
-    Piece("overhead", ("--sizes", "20"), takes="16 min"),
+    Table("overhead", ("--sizes", "5"), takes="5 min"),
+    Table("overhead", ("--sizes", "1"), takes="3 min"),
+    Table("overhead", ("--sizes", "20"), takes="16 min"),
     *(
-        Piece("creep", ("--tables", table), takes="3 min", reads=(BUDGETS, "benchmarks/creep_otava.py"))
+        Table("creep", ("--tables", table), takes="3 min", reads=(BUDGETS, "benchmarks/creep_otava.py"))
         for table in ("one-percent", "as-measured", "slow", "nights", "launches", "correlation")
     ),
     *make_ab(50, 10),
@@ -97,10 +97,10 @@ PIECES = [
 ]
 
 
-def find_key(piece: Piece, words: Sequence[str]) -> str:
-    """Tells apart what a piece would print: its arguments, and the contents of all that it reads."""
+def find_key(table: Table, words: Sequence[str]) -> str:
+    """Tells apart what a table would say: its arguments, and the contents of all that it reads."""
     digest = hashlib.sha256(repr((sys.version, *words)).encode())
-    for name in (*COMMON, f"benchmarks/{piece.part}.py", *piece.reads):
+    for name in (*COMMON, f"benchmarks/{table.benchmark}.py", *table.reads):
         place = ROOT / name
         files = [place] if place.is_file() else place.rglob("*")
         for file in sorted(file for file in files if file.is_file() and file.suffix != ".pyc"):
@@ -108,36 +108,36 @@ def find_key(piece: Piece, words: Sequence[str]) -> str:
     return digest.hexdigest()[:10]
 
 
-def find_words(part: str, words: Sequence[str], peers: str | None) -> list[str]:
-    """The arguments of a part, with the interpreter of its peers where it takes one."""
-    option = PEER_OPTIONS.get(part)
+def find_words(benchmark: str, words: Sequence[str], peers: str | None) -> list[str]:
+    """The arguments of a benchmark, with the interpreter of its peers where it takes one."""
+    option = PEER_OPTIONS.get(benchmark)
     return [option, peers, *words] if option and peers else list(words)
 
 
-def make_piece(piece: Piece, peers: str | None) -> None:
-    """Prints what a piece has to say, from an earlier run where it would be the same.
+def make_table(table: Table, peers: str | None) -> None:
+    """Prints a table, from an earlier run where it would be the same.
 
     Raises:
-        CalledProcessError: The piece failed; what it printed is not kept.
+        CalledProcessError: The benchmark failed; what it printed is not kept.
     """
-    print(f"\n## {piece.title}\n", flush=True)
-    path = find_kept(piece, peers)
-    if piece.is_kept and path.exists():
+    print(f"\n## {table.title}\n", flush=True)
+    path = find_kept(table, peers)
+    if table.is_kept and path.exists():
         print(path.read_text(encoding="utf-8"), end="", flush=True)
         return
-    told = run(piece.part, find_words(piece.part, piece.words, peers))
-    if piece.is_kept:
+    told = run(table.benchmark, find_words(table.benchmark, table.words, peers))
+    if table.is_kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(told, encoding="utf-8")
 
 
-def run(part: str, words: Sequence[str]) -> str:
+def run(benchmark: str, words: Sequence[str]) -> str:
     """Runs a benchmark, and returns what it printed.
 
     Raises:
         CalledProcessError: It failed.
     """
-    command = [sys.executable, "-m", f"benchmarks.{part}", *words]
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", *words]
     told = []
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -152,47 +152,50 @@ def run(part: str, words: Sequence[str]) -> str:
     return "".join(told)
 
 
-def find_kept(piece: Piece, peers: str | None) -> Path:
-    """The file that holds what a piece has printed."""
-    return KEPT / f"{piece.part}-{find_key(piece, find_words(piece.part, piece.words, peers))}.md"
+def find_kept(table: Table, peers: str | None) -> Path:
+    """The file that holds a table."""
+    return KEPT / f"{table.benchmark}-{find_key(table, find_words(table.benchmark, table.words, peers))}.md"
 
 
-def tell_plan(pieces: Sequence[Piece], peers: str | None) -> None:
-    """Prints what each piece will take."""
+def tell_plan(tables: Sequence[Table], peers: str | None) -> None:
+    """Prints what each table will take."""
     print(
         "What this will take, in this order, on a machine where nothing else runs; ab goes on with what there is:\n"
     )
-    for piece in pieces:
-        if piece.is_kept:
-            takes = "nothing, it is kept" if find_kept(piece, peers).exists() else piece.takes
+    for table in tables:
+        if table.is_kept:
+            takes = "nothing, it is kept" if find_kept(table, peers).exists() else table.takes
         else:
-            takes = ab.tell_missing(ab.parse_arguments(piece.words))
-        print(f"- {piece.title}: {takes}")
+            takes = ab.tell_missing(ab.parse_arguments(table.words))
+        print(f"- {table.title}: {takes}")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Makes the whole, or a part."""
+    """Makes the whole, or the tables of one benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has the peers")
     parser.add_argument("--plan", action="store_true", help="tell what it will take, and make nothing")
     parser.add_argument(
-        "part", nargs="?", choices=list(dict.fromkeys(piece.part for piece in PIECES)), help="all by default"
+        "benchmark",
+        nargs="?",
+        choices=list(dict.fromkeys(table.benchmark for table in TABLES)),
+        help="all by default",
     )
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="arguments of the part")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="arguments of the benchmark")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.words:
-            run(options.part, find_words(options.part, options.words, options.peers))
+            run(options.benchmark, find_words(options.benchmark, options.words, options.peers))
             return
-        pieces = [piece for piece in PIECES if options.part in (None, piece.part)]
-        pieces = list(dict.fromkeys(pieces)) if options.part else pieces
-        tell_plan(pieces, options.peers)
-        for piece in [] if options.plan else pieces:
-            make_piece(piece, options.peers)
+        tables = [table for table in TABLES if options.benchmark in (None, table.benchmark)]
+        tables = list(dict.fromkeys(tables)) if options.benchmark else tables
+        tell_plan(tables, options.peers)
+        for table in [] if options.plan else tables:
+            make_table(table, options.peers)
     except subprocess.CalledProcessError as error:
         sys.exit(f"{' '.join(error.cmd[2:])} failed.\nNext: correct it; the same command goes on there.")
     except KeyboardInterrupt:
