@@ -4,10 +4,12 @@
     python -m benchmarks.proof gate                 # the tables of one benchmark
     python -m benchmarks.proof ab --trials 300      # with arguments of its own
     python -m benchmarks.proof --plan               # only what it will take
+    python -m benchmarks.proof --anew               # also what is kept
 
-A run that was cut off is begun again by the same command. What a benchmark has printed is kept in
+A run that was cut off is begun again by the same command. What a benchmark has computed is kept in
 `harness-report/benchmarks`, and printed from there for as long as the code, the stored launches and the records that it
-reads are the same. Comparisons of head and base are kept one by one, and count for good.
+reads, the installed packages and the machine are the same. What it has timed is never kept. Comparisons of head and
+base are kept one by one, and count for good.
 
 Peers that want versions of packages which are not ours stand in an environment of their own: `--peers PYTHON` is its
 interpreter (`nox -s benchmarks` makes one). Without it, they are left out.
@@ -17,10 +19,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import platform
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +37,16 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "harness-report" / "benchmarks"
 PEER_OPTIONS = {"creep": "--otava", "peers": "--asv"}
 """The option by which a benchmark is told the interpreter of its peers."""
-COMMON = ("harness", "pyproject.toml")
+COMMON = ("harness", "pyproject.toml", "constraints/ci.txt")
 """What every table depends on, beside its benchmark's file and what it names."""
+READ_SUFFIXES = (".py", ".json", ".jsonl")
+"""What counts in a folder; Python leaves other files there, also while they are listed."""
+TIMED = ("ab", "overhead")
+"""Benchmarks whose tables are of the machine as it was meanwhile, and are not kept."""
+LIST_PACKAGES = (
+    "import sys; from importlib.metadata import distributions; "
+    "print(sys.version, sorted((one.name, one.version) for one in distributions()))"
+)
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,8 @@ class Table:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its output is; comparisons of head and base have records of their own instead."""
-        return self.benchmark != "ab"
+        """Whether its output is; what is timed is not."""
+        return self.benchmark not in TIMED
 
     @property
     def title(self) -> str:
@@ -77,7 +89,10 @@ BUDGETS = "baselines/budgets"
 PEERS = Table(
     "peers",
     takes="1 min",
-    reads=(BUDGETS, "benchmarks/records", "benchmarks/gate.py", "benchmarks/peers_asv.py"),
+    reads=(
+        *(BUDGETS, "benchmarks/records", "benchmarks/trial_records.py", "benchmarks/ab.py"),
+        *("benchmarks/gate.py", "benchmarks/peers_asv.py"),
+    ),
 )
 TABLES = [
     Table("gate", takes="1 min", reads=(BUDGETS,)),
@@ -97,15 +112,28 @@ TABLES = [
 ]
 
 
-def find_key(table: Table, words: Sequence[str]) -> str:
-    """Tells apart what a table would say: its arguments, and the contents of all that it reads."""
-    digest = hashlib.sha256(repr((sys.version, *words)).encode())
+def find_key(table: Table, peers: str | None) -> str:
+    """Tells apart what a table would say: by arguments, packages, machine, and the contents of all that it reads."""
+    words = find_words(table.benchmark, table.words, peers)
+    pythons = [sys.executable, *([peers] if peers and peers in words else [])]
+    digest = hashlib.sha256(repr((words, platform.uname(), *map(list_packages, pythons))).encode())
     for name in (*COMMON, f"benchmarks/{table.benchmark}.py", *table.reads):
-        place = ROOT / name
-        files = [place] if place.is_file() else place.rglob("*")
-        for file in sorted(file for file in files if file.is_file() and file.suffix != ".pyc"):
+        for file in list_files(ROOT / name):
             digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:10]
+
+
+def list_files(place: Path) -> list[Path]:
+    """The file itself, or the code and the data of a folder."""
+    if place.is_file():
+        return [place]
+    return sorted(file for file in place.rglob("*") if file.suffix in READ_SUFFIXES)
+
+
+@cache
+def list_packages(python: str) -> str:
+    """An interpreter's version, and those of the packages that it has."""
+    return subprocess.run([python, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout
 
 
 def find_words(benchmark: str, words: Sequence[str], peers: str | None) -> list[str]:
@@ -114,15 +142,15 @@ def find_words(benchmark: str, words: Sequence[str], peers: str | None) -> list[
     return [option, peers, *words] if option and peers else list(words)
 
 
-def make_table(table: Table, peers: str | None) -> None:
-    """Prints a table, from an earlier run where it would be the same.
+def make_table(table: Table, peers: str | None, *, anew: bool = False) -> None:
+    """Prints a table, from an earlier run where it would be the same and is not wanted anew.
 
     Raises:
         CalledProcessError: The benchmark failed; what it printed is not kept.
     """
     print(f"\n## {table.title}\n", flush=True)
     path = find_kept(table, peers)
-    if table.is_kept and path.exists():
+    if table.is_kept and path.exists() and not anew:
         print(path.read_text(encoding="utf-8"), end="", flush=True)
         return
     told = run(table.benchmark, find_words(table.benchmark, table.words, peers))
@@ -154,19 +182,21 @@ def run(benchmark: str, words: Sequence[str]) -> str:
 
 def find_kept(table: Table, peers: str | None) -> Path:
     """The file that holds a table."""
-    return KEPT / f"{table.benchmark}-{find_key(table, find_words(table.benchmark, table.words, peers))}.md"
+    return KEPT / f"{table.benchmark}-{find_key(table, peers)}.md"
 
 
-def tell_plan(tables: Sequence[Table], peers: str | None) -> None:
+def tell_plan(tables: Sequence[Table], peers: str | None, *, anew: bool = False) -> None:
     """Prints what each table will take."""
     print(
         "What this will take, in this order, on a machine where nothing else runs; ab goes on with what there is:\n"
     )
     for table in tables:
-        if table.is_kept:
-            takes = "nothing, it is kept" if find_kept(table, peers).exists() else table.takes
-        else:
+        if table.benchmark == "ab":
             takes = ab.tell_missing(ab.parse_arguments(table.words))
+        elif table.is_kept and find_kept(table, peers).exists() and not anew:
+            takes = "nothing, it is kept"
+        else:
+            takes = table.takes
         print(f"- {table.title}: {takes}")
     sys.stdout.flush()
 
@@ -178,6 +208,7 @@ def main() -> None:
     )
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has the peers")
     parser.add_argument("--plan", action="store_true", help="tell what it will take, and make nothing")
+    parser.add_argument("--anew", action="store_true", help="make also what is kept")
     parser.add_argument(
         "benchmark",
         nargs="?",
@@ -193,9 +224,9 @@ def main() -> None:
             return
         tables = [table for table in TABLES if options.benchmark in (None, table.benchmark)]
         tables = list(dict.fromkeys(tables)) if options.benchmark else tables
-        tell_plan(tables, options.peers)
+        tell_plan(tables, options.peers, anew=options.anew)
         for table in [] if options.plan else tables:
-            make_table(table, options.peers)
+            make_table(table, options.peers, anew=options.anew)
     except subprocess.CalledProcessError as error:
         sys.exit(f"{' '.join(error.cmd[2:])} failed.\nNext: correct it; the same command goes on there.")
     except KeyboardInterrupt:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
+import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import proof
-from benchmarks.proof import TABLES, Table, find_kept, find_words, make_table, tell_plan
+from benchmarks.proof import (
+    COMMON,
+    ROOT,
+    TABLES,
+    Table,
+    find_kept,
+    find_words,
+    list_files,
+    list_packages,
+    make_table,
+    tell_plan,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,24 +43,51 @@ def test_a_table_is_made_once_and_then_printed(capfd: pytest.CaptureFixture[str]
     kept.write_text(kept.read_text() + "kept\n")
     make_table(GATE, None)
     assert capfd.readouterr().out == made + "kept\n"
+    make_table(GATE, None, anew=True)
+    assert capfd.readouterr().out == made
+    assert made.endswith(kept.read_text())
 
 
-def test_what_is_kept_tells_arguments_peers_and_contents_apart(
+def test_what_is_kept_tells_arguments_peers_packages_and_contents_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof, "ROOT", tmp_path)
-    (tmp_path / "harness").mkdir()
-    (tmp_path / "benchmarks").mkdir()
-    code = tmp_path / "harness" / "gate.py"
-    for path in (code, tmp_path / "pyproject.toml", tmp_path / "benchmarks" / "creep.py"):
-        path.write_text("")
-    table = Table("creep", ("--tables", "slow"))
-    paths = {find_kept(table, None), find_kept(table, "python"), find_kept(Table("creep"), None)}
-    code.write_text("ALPHA = 0.5")
-    paths.add(find_kept(table, None))
-    assert len(paths) == 4
-    code.write_text("")
-    assert find_kept(table, None) in paths
+    table = Table("creep", ("--tables", "slow"), reads=("baselines/budgets",))
+    texts = {
+        "harness/budgets/gate.py": "ALPHA = 0.5",
+        "pyproject.toml": "[tool]",
+        "constraints/ci.txt": "scipy==1.0",
+        "benchmarks/creep.py": "import math",
+        "baselines/budgets/cpu/test.json": "{}",
+    }
+    for name in texts:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    first = find_kept(table, None)
+    # What Python writes beside a file while it is imported.
+    (tmp_path / "harness" / "gate.cpython-311.pyc.140").touch()
+    assert find_kept(table, None) == first
+    paths = [first, find_kept(table, sys.executable), find_kept(Table("creep"), None)]
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        paths.append(find_kept(table, None))
+        (tmp_path / name).write_text("")
+        assert find_kept(table, None) == first
+    for owner, name, value in ((proof, "list_packages", "scipy 1.0"), (platform, "uname", "another")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, lambda *_, value=value: value)
+            paths.append(find_kept(table, None))
+    assert len(set(paths)) == len(paths) == 10
+
+
+def test_the_packages_of_an_interpreter_are_listed_with_their_versions() -> None:
+    assert f"('scipy', '{version('scipy')}')" in list_packages(sys.executable)
+
+
+def test_what_is_timed_is_not_kept_and_what_a_table_reads_is_there() -> None:
+    assert not any(table.is_kept for table in TABLES if table.benchmark in ("ab", "overhead"))
+    places = {name for table in TABLES for name in (*COMMON, *table.reads)} - {"benchmarks/records"}
+    assert all(list_files(ROOT / name) for name in places)
 
 
 def test_a_table_that_fails_is_not_kept() -> None:
