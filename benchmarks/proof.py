@@ -3,7 +3,7 @@
     python -m benchmarks.proof                      # the whole
     python -m benchmarks.proof gate                 # the tables of one benchmark
     python -m benchmarks.proof ab --trials 300      # with arguments of its own
-    python -m benchmarks.proof --plan               # only what it will take
+    python -m benchmarks.proof --plan               # only what it will take, of the whole or of what is named
     python -m benchmarks.proof --anew               # also what is kept
 
 A run that was cut off is begun again by the same command. What a benchmark has computed is kept in
@@ -41,8 +41,8 @@ COMMON = ("harness", "pyproject.toml", "constraints/ci.txt")
 """What every table depends on, beside its benchmark's file and what it names."""
 READ_SUFFIXES = (".py", ".json", ".jsonl")
 """What counts in a folder; Python leaves other files there, also while they are listed."""
-TIMED = ("ab", "overhead")
-"""Benchmarks whose tables are of the machine as it was meanwhile, and are not kept."""
+FLAGS = ("--plan", "--anew")
+"""Options that mean the same before and behind the name of a benchmark."""
 LIST_PACKAGES = (
     "import sys; from importlib.metadata import distributions; "
     "print(sys.version, sorted((one.name, one.version) for one in distributions()))"
@@ -57,7 +57,7 @@ class Table:
         benchmark: The module of this folder that makes it.
         words: Its arguments.
         takes: How long it takes on a machine of its own; empty where that depends on what is recorded.
-        reads: Files and folders that decide what it says.
+        reads: Files and folders that decide what it says. Empty where it is timed, or that is unknown: it is not kept.
     """
 
     benchmark: str
@@ -67,8 +67,8 @@ class Table:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its output is; what is timed is not."""
-        return self.benchmark not in TIMED
+        """Whether its output is."""
+        return bool(self.reads)
 
     @property
     def title(self) -> str:
@@ -196,13 +196,13 @@ def tell_plan(tables: Sequence[Table], peers: str | None, *, anew: bool = False)
         elif table.is_kept and find_kept(table, peers).exists() and not anew:
             takes = "nothing, it is kept"
         else:
-            takes = table.takes
+            takes = table.takes or "not known"
         print(f"- {table.title}: {takes}")
     sys.stdout.flush()
 
 
-def main() -> None:
-    """Makes the whole, or the tables of one benchmark."""
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with those of a benchmark as words."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -216,15 +216,36 @@ def main() -> None:
         help="all by default",
     )
     parser.add_argument("words", nargs=argparse.REMAINDER, help="arguments of the benchmark")
-    options = parser.parse_args()
+    # What follows a -- is a program's.
+    end = words.index("--") if "--" in words else len(words)
+    ahead = [word for word in words[:end] if word in FLAGS]
+    others = [word for word in words[:end] if word not in FLAGS]
+    options = parser.parse_args([*ahead, *others])
+    if words[end:] and not options.benchmark:
+        parser.error("what follows -- is of a benchmark: name it before, as in ab -- train.py")
+    options.words += words[end:]
+    return options
+
+
+def list_tables(benchmark: str | None, words: Sequence[str]) -> list[Table]:
+    """The whole; or the tables of one benchmark, each once; or what it prints by arguments of its own."""
+    if benchmark and words:
+        return [Table(benchmark, tuple(words))]
+    return (
+        list(dict.fromkeys(table for table in TABLES if table.benchmark == benchmark))
+        if benchmark
+        else TABLES
+    )
+
+
+def main() -> None:
+    """Makes the whole, or the tables of one benchmark."""
+    options = parse_arguments(sys.argv[1:])
+    tables = list_tables(options.benchmark, options.words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if options.words:
-            run(options.benchmark, find_words(options.benchmark, options.words, options.peers))
-            return
-        tables = [table for table in TABLES if options.benchmark in (None, table.benchmark)]
-        tables = list(dict.fromkeys(tables)) if options.benchmark else tables
-        tell_plan(tables, options.peers, anew=options.anew)
+        if options.plan or not options.words:
+            tell_plan(tables, options.peers, anew=options.anew)
         for table in [] if options.plan else tables:
             make_table(table, options.peers, anew=options.anew)
     except subprocess.CalledProcessError as error:

@@ -21,6 +21,7 @@ from benchmarks.proof import (
     list_files,
     list_packages,
     make_table,
+    parse_arguments,
     tell_plan,
 )
 
@@ -91,7 +92,7 @@ def test_what_is_timed_is_not_kept_and_what_a_table_reads_is_there() -> None:
 
 
 def test_a_table_that_fails_is_not_kept() -> None:
-    table = Table("gate", ("--baselines", "nowhere"))
+    table = Table("gate", ("--baselines", "nowhere"), reads=("baselines/budgets",))
     with pytest.raises(subprocess.CalledProcessError):
         make_table(table, None)
     assert not find_kept(table, None).exists()
@@ -110,6 +111,43 @@ def test_the_plan_says_what_is_kept_and_how_many_trials_are_missing(
     find_kept(GATE, None).write_text("table")
     tell_plan([GATE], None)
     assert capsys.readouterr().out.splitlines()[-1] == "- gate --draws 1: nothing, it is kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "benchmark", "rest"),
+    [
+        (["--plan"], None, []),
+        (["--plan", "ab", "--trials", "7"], "ab", ["--trials", "7"]),
+        (["ab", "--trials", "7", "--plan"], "ab", ["--trials", "7"]),
+        (["gate", "--plan"], "gate", []),
+    ],
+)
+def test_a_plan_is_of_what_is_named_wherever_the_option_stands(
+    words: list[str], benchmark: str | None, rest: list[str]
+) -> None:
+    options = parse_arguments(words)
+    assert (options.plan, options.benchmark, options.words) == (True, benchmark, rest)
+
+
+def test_the_options_of_a_program_are_its_own() -> None:
+    options = parse_arguments(["ab", "--", "train.py", "--plan"])
+    assert (options.plan, options.words) == (False, ["--", "train.py", "--plan"])
+
+
+def test_a_plan_of_a_benchmark_with_arguments_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "ab.jsonl"
+    for words, told in (
+        (["--plan", "ab", "--trials", "7", "--out", str(records)], "0 of 7 comparisons"),
+        (["gate", "--draws", "1", "--plan"], "- gate --draws 1: not known"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["proof", *words])
+        proof.main()
+        out = capfd.readouterr().out
+        assert told in out
+        assert "##" not in out
+    assert not records.exists()
 
 
 def test_every_benchmark_is_there_and_the_peers_of_one_are_told_to_it() -> None:
