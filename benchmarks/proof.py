@@ -26,7 +26,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from benchmarks import ab
 
@@ -160,21 +160,30 @@ def make_table(table: Table, peers: str | None, *, anew: bool = False) -> None:
 
 
 def run(benchmark: str, words: Sequence[str]) -> str:
-    """Runs a benchmark, and returns what it printed.
+    """Runs a benchmark, and returns what it printed. One that is interrupted is waited for: it has processes to end.
 
     Raises:
         CalledProcessError: It failed.
+        KeyboardInterrupt: Ctrl-C, of which the terminal tells the benchmark too; or SIGTERM, which is handed on to it.
     """
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", *words]
     told = []
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+
+        def hand_on(*_: object) -> NoReturn:
+            process.terminate()
+            raise KeyboardInterrupt
+
+        previous = signal.signal(signal.SIGTERM, hand_on)
         try:
             for line in process.stdout or ():
                 print(line, end="", flush=True)
                 told.append(line)
         except KeyboardInterrupt:
-            process.terminate()
+            process.communicate()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return "".join(told)
@@ -242,7 +251,6 @@ def main() -> None:
     """Makes the whole, or the tables of one benchmark."""
     options = parse_arguments(sys.argv[1:])
     tables = list_tables(options.benchmark, options.words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.plan or not options.words:
             tell_plan(tables, options.peers, anew=options.anew)

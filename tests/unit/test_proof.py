@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -29,6 +31,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GATE = Table("gate", ("--draws", "1"), takes="1 min", reads=("baselines/budgets",))
+
+STOPPED = """
+import signal
+from pathlib import Path
+
+signal.pthread_sigmask(signal.SIG_BLOCK, BOTH)
+print("ready", flush=True)
+first = signal.sigwait(BOTH)
+second = signal.sigtimedwait(BOTH, 0.5)
+Path(TOLD).write_text(f"{signal.Signals(first).name} {signal.Signals(second.si_signo).name if second else 'ended'}")
+"""
+"""A benchmark that writes the signals it gets, while it takes its time to stop."""
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +110,32 @@ def test_a_table_that_fails_is_not_kept() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         make_table(table, None)
     assert not find_kept(table, None).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_benchmark_is_told_once_that_it_is_to_stop_and_waited_for(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    told = tmp_path / "told.txt"
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "gate.py").write_text(f"BOTH, TOLD = {{2, 15}}, {str(told)!r}\n{STOPPED}")
+    code = "import sys, pathlib; from benchmarks import proof; proof.ROOT = pathlib.Path(sys.argv.pop()); proof.main()"
+    command = [sys.executable, "-c", code, "gate", "--draws", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None
+        # Ctrl-C reaches all in the foreground; a supervisor knows of the first only.
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.terminate()
+        _, error = process.communicate(timeout=60)
+        # What the benchmark wrote by the time its parent was gone.
+        assert told.read_text() == f"{number.name} ended"
+    assert error.splitlines()[-2:] == ["stopped.", "Next: the same command goes on from here."]
 
 
 def test_the_plan_says_what_is_kept_and_how_many_trials_are_missing(
