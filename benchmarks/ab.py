@@ -39,6 +39,7 @@ from benchmarks.trial_records import (
     find_revision,
     list_other_pools,
     read_trials,
+    tell_left_out,
     tell_origin,
 )
 from harness.budgets.gate import Verdict
@@ -51,7 +52,7 @@ from harness.watch.interleaving import TurnPlan, run_pair
 from harness.watch.options import Depth, ObserverOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 SLOW_PHASE = Path(__file__).with_name("slow_phase.py")
 PHASES = ("data", "forward", "backward", "optimizer")
@@ -141,11 +142,11 @@ def run_trial(
 
 
 def plan_trials(
-    num_trials: int, slower: list[float], tolerance: list[float], done: list[dict[str, Any]]
+    num_trials: int, slower: list[float], tolerance: list[float], done: Iterable[tuple[float, float]]
 ) -> list[tuple[float, float, str]]:
     """Slowdown, tolerance and phase of the trials that are still to be made, all kinds in turn."""
     kinds = [(share, allowed) for share in slower for allowed in tolerance]
-    num_done = Counter((row["slower"], row["tolerance"]) for row in done)
+    num_done = Counter(done)
     return [
         (*kind, PHASES[trial % len(PHASES)])
         for trial in range(num_trials)
@@ -220,23 +221,27 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def plan_missing(options: argparse.Namespace) -> list[tuple[float, float, str]]:
-    """The trials that the records do not hold yet."""
-    done = read_trials(options.out, options.setup)
-    return plan_trials(options.trials, options.slower, options.tolerance, done)
+def plan_missing(
+    options: argparse.Namespace, ahead: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, float, str]]:
+    """The trials that the records do not hold yet, and that are not of those to be made ahead of them."""
+    done = [(row["slower"], row["tolerance"]) for row in read_trials(options.out, options.setup)]
+    return plan_trials(options.trials, options.slower, options.tolerance, [*done, *ahead])
 
 
-def tell_missing(options: argparse.Namespace) -> str:
+def tell_missing(options: argparse.Namespace, missing: Sequence[object]) -> str:
     """How many trials are missing, and what they will take by what recorded ones took."""
     seconds = [row["seconds"] for row in read_trials(options.out, options.setup)]
     each_s = statistics.median(seconds) if seconds else USUAL_SECONDS
-    total, num = options.trials * len(options.slower) * len(options.tolerance), len(plan_missing(options))
-    return f"{total - num} of {total} comparisons are recorded, {num * each_s / 3600:.1f} h for the others"
+    total, num = options.trials * len(options.slower) * len(options.tolerance), len(missing)
+    hours = num * each_s / 3600
+    return f"{total - num} of {total} comparisons are recorded or made ahead, {hours:.1f} h for the others"
 
 
 def main() -> None:
     """Makes the trials that are asked for, and prints the table of all in the records."""
     options = parse_arguments(sys.argv[1:])
+    print(tell_left_out(options.out, options.setup), end="", file=sys.stderr)
     planned = [] if options.table else plan_missing(options)
     # As Ctrl-C does, so that a comparison takes its processes with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -31,7 +31,7 @@ from pytest_benchmark.utils import parse_compare_fail
 
 from benchmarks.ab import parse_arguments
 from benchmarks.gate import ONE, SEVERAL, TIMES, read_pools, spend, split_drawn
-from benchmarks.trial_records import RECORDS, ROOT, read_trials
+from benchmarks.trial_records import RECORDS, ROOT, read_trials, tell_left_out
 from harness.budgets.gate import Verdict
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ def main() -> None:
             compare_stored([widen(pool, factor) for pool in pools], [*list_gates(), *peers], options.draws),
         )
     setup = parse_arguments([]).setup
+    print(tell_left_out(options.records, setup), end="", file=sys.stderr)
     trials = [trial for trial in read_trials(options.records, setup) if "logs" in trial]
     if not trials:
         print("\nNo comparison of head with base is recorded yet.\nNext: nox -s benchmarks -- ab")

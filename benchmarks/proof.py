@@ -199,9 +199,13 @@ def tell_plan(tables: Sequence[Table], peers: str | None, *, anew: bool = False)
     print(
         "What this will take, in this order, on a machine where nothing else runs; ab goes on with what there is:\n"
     )
+    ahead: list[tuple[float, float]] = []
     for table in tables:
         if table.benchmark == "ab":
-            takes = ab.tell_missing(ab.parse_arguments(table.words))
+            options = ab.parse_arguments(table.words)
+            missing = ab.plan_missing(options, ahead)
+            takes = ab.tell_missing(options, missing)
+            ahead += [(slower, tolerance) for slower, tolerance, _ in missing]
         elif table.is_kept and find_kept(table, peers).exists() and not anew:
             takes = "nothing, it is kept"
         else:

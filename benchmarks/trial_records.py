@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,15 +85,21 @@ def _ask_git(root: Path, *words: str) -> str:
 
 
 def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
-    """The file's trials of this setup; says what else it has."""
+    """The file's trials of this setup."""
+    name = name_setup(setup)
+    return [row for row in _read_lines(path)[0] if "name" not in row and row["setup"] == name]
+
+
+def tell_left_out(path: Path, setup: dict[str, Any]) -> str:
+    """What else the file has, a line for each kind; empty where there is nothing."""
     rows, num_cut = _read_lines(path)
-    trials = [row for row in rows if "name" not in row]
-    found = [row for row in trials if row["setup"] == name_setup(setup)]
-    if num_others := len(trials) - len(found):
-        print(f"left out: {num_others} trials of other programs, looks or code", file=sys.stderr)
-    if num_cut:
-        print(f"left out: {num_cut} lines of {path} that were cut off", file=sys.stderr)
-    return found
+    name = name_setup(setup)
+    num_others = sum("name" not in row and row["setup"] != name for row in rows)
+    told = {
+        f"left out: {num_others} trials of other programs, looks or code\n": num_others,
+        f"left out: {num_cut} lines of {path} that were cut off\n": num_cut,
+    }
+    return "".join(line for line, num in told.items() if num)
 
 
 def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:

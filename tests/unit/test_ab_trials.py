@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.ab import parse_arguments, plan_missing, print_other_pools, print_table, tell_missing
+from benchmarks.ab import main, parse_arguments, plan_missing, print_other_pools, print_table, tell_missing
 from benchmarks.trial_records import (
     DECIDING,
     ROOT,
@@ -16,6 +18,7 @@ from benchmarks.trial_records import (
     digest_code,
     find_revision,
     read_trials,
+    tell_left_out,
     tell_origin,
 )
 
@@ -56,7 +59,8 @@ def test_trials_that_the_records_hold_are_not_made_again(tmp_path: Path) -> None
         "optimizer",
     ]
     assert len(planned) == 5
-    assert tell_missing(options) == "3 of 8 comparisons are recorded, 0.1 h for the others"
+    told = tell_missing(options, planned)
+    assert told == "3 of 8 comparisons are recorded or made ahead, 0.1 h for the others"
 
 
 def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machines(tmp_path: Path) -> None:
@@ -110,15 +114,29 @@ def test_trials_of_other_code_stay_and_are_shown_apart_but_count_for_nothing(
     assert capsys.readouterr().out == told
 
 
-def test_a_line_that_was_cut_off_costs_one_trial_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_line_that_was_cut_off_costs_one_trial_only(tmp_path: Path) -> None:
     path, setup = tmp_path / "ab.jsonl", ask(tmp_path / "ab.jsonl").setup
     append_trial(path, setup, TRIAL)
     path.write_text(path.read_text() + '{"setup":"')
     append_trial(path, setup, TRIAL)
     assert len(read_trials(path, setup)) == 2
-    assert "1 lines" in capsys.readouterr().err
+    assert tell_left_out(path, setup) == f"left out: 1 lines of {path} that were cut off\n"
+
+
+def test_what_is_left_out_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ab.jsonl"
+    append_trial(path, ask(path).setup | {"code": "0ld"}, TRIAL | {"revision": "a1", "machine": "cpu-x"})
+    monkeypatch.setattr(sys, "argv", ["ab", "--table", "--out", str(path), "--", "train.py"])
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    out, error = capsys.readouterr()
+    assert error == "left out: 1 trials of other programs, looks or code\n"
+    assert "1 of a1 on cpu-x" in out
 
 
 def test_the_revision_is_the_last_commit_of_the_code_that_measures(tmp_path: Path) -> None:

@@ -145,12 +145,22 @@ def test_the_plan_says_what_is_kept_and_how_many_trials_are_missing(
     tell_plan([GATE, trials], None)
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "- gate --draws 1: 1 min",
-        f"- {trials.title}: 0 of 7 comparisons are recorded, 0.1 h for the others",
+        f"- {trials.title}: 0 of 7 comparisons are recorded or made ahead, 0.1 h for the others",
     ]
     find_kept(GATE, None).parent.mkdir()
     find_kept(GATE, None).write_text("table")
     tell_plan([GATE], None)
     assert capsys.readouterr().out.splitlines()[-1] == "- gate --draws 1: nothing, it is kept"
+
+
+def test_comparisons_that_an_earlier_table_makes_are_planned_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--out", str(tmp_path / "ab.jsonl"))
+    tell_plan([Table("ab", ("--trials", num, *out)) for num in ("72", "144")], None)
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.endswith(": 0 of 72 comparisons are recorded or made ahead, 1.0 h for the others")
+    assert second.endswith(": 72 of 144 comparisons are recorded or made ahead, 1.0 h for the others")
 
 
 @pytest.mark.parametrize(
