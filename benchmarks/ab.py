@@ -1,13 +1,14 @@
 """How often `harness ab` is wrong: equal programs called regressed, and slowdowns of a known size not found.
 
-    python -m benchmarks.ab --trials 300
+    python -m benchmarks.ab --trials 300 --tolerance 0 0.02
     python -m benchmarks.ab --trials 40 --slower 0.02 0.03 0.05 0.1 0.2 --tolerance 0 0.02
     python -m benchmarks.ab --trials 20 --out harness-report/mine.jsonl -- train.py --steps 500
     python -m benchmarks.ab --table
 
 A trial is one comparison as a user gets it, from the first process to the verdict, of a program with itself. With
 `--slower` one of them spins in a phase of every step, for a share of the step that is measured beforehand; the
-phases take turns. The program is the reference model, or the words after `--`, as they follow `python`.
+phases take turns. The pairs of equal programs count at another tolerance too, where there are enough of them
+(`benchmarks/rejudging.py`). The program is the reference model, or the words after `--`, as they follow `python`.
 
 Every trial is appended to the records as it ends, and what they hold of each kind counts towards `--trials`: a run
 that was cut off goes on by the same command, on another day or machine too. Trials of other code, another program or
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
+from benchmarks.rejudging import list_judged, tell_judged_again
 from benchmarks.trial_records import (
     RECORDS,
     ROOT,
@@ -185,6 +187,8 @@ def describe_group(group: list[dict[str, Any]]) -> list[str]:
     regressed = [row for row in seen if row["verdict"] == Verdict.REGRESSED and row["phase"]]
     named = sum(row["named"] == [row["phase"]] for row in regressed)
 
+    seconds = [row["seconds"] for row in seen if "seconds" in row]
+
     def find_median(values: list[float]) -> float:
         return statistics.median(values)
 
@@ -193,8 +197,8 @@ def describe_group(group: list[dict[str, Any]]) -> list[str]:
         f"{named} of {len(regressed)}" if regressed else "",
         f"{find_median([row['change'] for row in seen]):+.1%}",
         f"{find_median([len(row['logs']) for row in seen]):g}",
-        f"{find_median([row['seconds'] for row in seen]):.0f}",
-        str(sum(row["seconds"] > MAX_SECONDS for row in seen)),
+        f"{find_median(seconds):.0f}" if seconds else "",
+        f"{sum(value > MAX_SECONDS for value in seconds)}" if seconds else "",
         f"{find_median([statistics.stdev(row['logs']) for row in seen]):.2%}",
         f"{find_median([row['load'] for row in seen]):.1f}",
     ]
@@ -225,7 +229,8 @@ def plan_missing(
     options: argparse.Namespace, ahead: Sequence[tuple[float, float]] = ()
 ) -> list[tuple[float, float, str]]:
     """The trials that the records do not hold yet, and that are not of those to be made ahead of them."""
-    done = [(row["slower"], row["tolerance"]) for row in read_trials(options.out, options.setup)]
+    rows = list_judged(read_trials(options.out, options.setup))
+    done = [(row["slower"], row["tolerance"]) for row in rows]
     return plan_trials(options.trials, options.slower, options.tolerance, [*done, *ahead])
 
 
@@ -235,23 +240,23 @@ def tell_missing(options: argparse.Namespace, missing: Sequence[object]) -> str:
     each_s = statistics.median(seconds) if seconds else USUAL_SECONDS
     total, num = options.trials * len(options.slower) * len(options.tolerance), len(missing)
     hours = num * each_s / 3600
-    return f"{total - num} of {total} comparisons are recorded or made ahead, {hours:.1f} h for the others"
+    return f"{total - num} of {total} comparisons are recorded or made ahead, the others take at most {hours:.1f} h"
 
 
 def main() -> None:
     """Makes the trials that are asked for, and prints the table of all in the records."""
     options = parse_arguments(sys.argv[1:])
     print(tell_left_out(options.out, options.setup), end="", file=sys.stderr)
-    planned = [] if options.table else plan_missing(options)
     # As Ctrl-C does, so that a comparison takes its processes with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        make_trials(planned, options)
+        if not options.table:
+            make_trials(options)
     except KeyboardInterrupt:
         sys.exit("stopped.\nNext: the same command goes on with the trial that was under way.")
     rows = read_trials(options.out, options.setup)
-    print_table(rows)
-    print(f"\n{tell_origin(rows)}")
+    print_table(list_judged(rows))
+    print(f"\n{tell_origin(rows)}\n{tell_judged_again(rows)}")
     print_other_pools(options.out, options.setup)
 
 
@@ -264,18 +269,20 @@ def print_other_pools(path: Path, setup: dict[str, Any]) -> None:
         print(f"\n{tell_origin(rows)}")
 
 
-def make_trials(planned: list[tuple[float, float, str]], options: argparse.Namespace) -> None:
-    """Makes trials and appends each as it ends."""
-    needs_turns = any(slower for slower, *_ in planned)
-    turns = measure_turns(options.program) if needs_turns else 0.0
-    for number, (slower, tolerance, phase) in enumerate(planned, 1):
+def make_trials(options: argparse.Namespace) -> None:
+    """Makes trials and appends each as it ends, until none is missing; one may count at several tolerances."""
+    turns = 0.0
+    while missing := plan_missing(options):
+        slower, tolerance, phase = missing[0]
+        if slower and not turns:
+            turns = measure_turns(options.program)
         how = ComparisonOptions(tolerance=tolerance, allowance_s=options.allowance)
         row = run_trial(options.program, how, slower=slower, phase=phase, turns=turns)
         append_trial(options.out, options.setup, row)
         told = f"{slower:.0%} slower in {phase}" if slower else "equal"
         print(
-            f"{number} of {len(planned)}: {told}, tolerance {tolerance:.0%}: {row['verdict']} "
-            f"{row.get('change', 0):+.1%}, {row['seconds']:.0f} s",
+            f"{told}, tolerance {tolerance:.0%}: {row['verdict']} {row.get('change', 0):+.1%}, "
+            f"{row['seconds']:.0f} s; {len(missing) - 1} more at most",
             file=sys.stderr,
             flush=True,
         )

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from benchmarks import ab
+from benchmarks.rejudging import TOLERANCES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,10 +79,11 @@ class Table:
 
 def make_ab(num_equal: int, num_slower: int) -> list[Table]:
     """Comparisons of equal programs, and of such with one made slower, up to so many of each kind."""
-    slower = ("--slower", "0.02", "0.03", "0.05", "0.1", "0.2", "--tolerance", "0", "0.02")
+    slower = ("--slower", "0.02", "0.03", "0.05", "0.1", "0.2")
+    tolerances = ("--tolerance", *(f"{tolerance:g}" for tolerance in TOLERANCES))
     return [
-        Table("ab", ("--trials", str(num_equal))),
-        Table("ab", ("--trials", str(num_slower), *slower)),
+        Table("ab", ("--trials", str(num_equal), *tolerances)),
+        Table("ab", ("--trials", str(num_slower), *slower, *tolerances)),
     ]
 
 
@@ -90,8 +92,8 @@ PEERS = Table(
     "peers",
     takes="1 min",
     reads=(
-        *(BUDGETS, "benchmarks/records", "benchmarks/trial_records.py", "benchmarks/ab.py"),
-        *("benchmarks/gate.py", "benchmarks/peers_asv.py"),
+        *(BUDGETS, "benchmarks/records", "benchmarks/trial_records.py", "benchmarks/rejudging.py"),
+        *("benchmarks/ab.py", "benchmarks/gate.py", "benchmarks/peers_asv.py"),
     ),
 )
 TABLES = [

@@ -60,7 +60,7 @@ def test_trials_that_the_records_hold_are_not_made_again(tmp_path: Path) -> None
     ]
     assert len(planned) == 5
     told = tell_missing(options, planned)
-    assert told == "3 of 8 comparisons are recorded or made ahead, 0.1 h for the others"
+    assert told == "3 of 8 comparisons are recorded or made ahead, the others take at most 0.1 h"
 
 
 def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machines(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_the_plan_says_what_is_kept_and_how_many_trials_are_missing(
     tell_plan([GATE, trials], None)
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "- gate --draws 1: 1 min",
-        f"- {trials.title}: 0 of 7 comparisons are recorded or made ahead, 0.1 h for the others",
+        f"- {trials.title}: 0 of 7 comparisons are recorded or made ahead, the others take at most 0.1 h",
     ]
     find_kept(GATE, None).parent.mkdir()
     find_kept(GATE, None).write_text("table")
@@ -159,12 +159,14 @@ def test_comparisons_that_an_earlier_table_makes_are_planned_once(
     out = ("--out", str(tmp_path / "ab.jsonl"))
     tell_plan([Table("ab", ("--trials", num, *out)) for num in ("72", "144")], None)
     first, second = capsys.readouterr().out.splitlines()[-2:]
-    assert first.endswith(": 0 of 72 comparisons are recorded or made ahead, 1.0 h for the others")
-    assert second.endswith(": 72 of 144 comparisons are recorded or made ahead, 1.0 h for the others")
+    assert first.endswith(": 0 of 72 comparisons are recorded or made ahead, the others take at most 1.0 h")
+    assert second.endswith(
+        ": 72 of 144 comparisons are recorded or made ahead, the others take at most 1.0 h"
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "benchmark", "rest"),
+    ("words", "name", "rest"),
     [
         (["--plan"], None, []),
         (["--plan", "ab", "--trials", "7"], "ab", ["--trials", "7"]),
@@ -173,10 +175,10 @@ def test_comparisons_that_an_earlier_table_makes_are_planned_once(
     ],
 )
 def test_a_plan_is_of_what_is_named_wherever_the_option_stands(
-    words: list[str], benchmark: str | None, rest: list[str]
+    words: list[str], name: str | None, rest: list[str]
 ) -> None:
     options = parse_arguments(words)
-    assert (options.plan, options.benchmark, options.words) == (True, benchmark, rest)
+    assert (options.plan, options.benchmark, options.words) == (True, name, rest)
 
 
 def test_the_options_of_a_program_are_its_own() -> None:
