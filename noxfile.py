@@ -121,8 +121,8 @@ def trend(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Prove the budgets: how often they are wrong, what they find beside their peers, and what watching costs.
 
-    It tells what it will take, and goes on where it was cut off. Arguments after -- choose a part, and what it is to
-    do: `gate`, `ab --trials 300`. The peers have an environment of their own: they want older versions of numpy and
+    It tells what it will take, and goes on where it was cut off. Arguments after -- choose a benchmark, and what it is
+    to do: `gate`, `ab --trials 300`. The peers have an environment of their own: they want older versions of numpy and
     scipy than ours.
     """
     install(session)

@@ -1,16 +1,18 @@
 """How often `harness ab` is wrong: equal programs called regressed, and slowdowns of a known size not found.
 
-    python -m benchmarks.ab --trials 300
+    python -m benchmarks.ab --trials 300 --tolerance 0 0.02
     python -m benchmarks.ab --trials 40 --slower 0.02 0.03 0.05 0.1 0.2 --tolerance 0 0.02
     python -m benchmarks.ab --trials 20 --out harness-report/mine.jsonl -- train.py --steps 500
     python -m benchmarks.ab --table
 
 A trial is one comparison as a user gets it, from the first process to the verdict, of a program with itself. With
 `--slower` one of them spins in a phase of every step, for a share of the step that is measured beforehand; the
-phases take turns. The program is the reference model, or the words after `--`, as they follow `python`.
+phases take turns. The pairs of equal programs count at another tolerance too, where there are enough of them
+(`benchmarks/rejudging.py`). The program is the reference model, or the words after `--`, as they follow `python`.
 
 Every trial is appended to the records as it ends, and what they hold of each kind counts towards `--trials`: a run
-that was cut off goes on by the same command, on another day or machine too. `--table` only prints what there is.
+that was cut off goes on by the same command, on another day or machine too. Trials of other code, another program or
+other looks stay in the file, count for nothing, and have tables of their own. `--table` only prints what there is.
 """
 
 from __future__ import annotations
@@ -30,13 +32,16 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
+from benchmarks.rejudging import list_judged, tell_judged_again
 from benchmarks.trial_records import (
     RECORDS,
     ROOT,
     append_trial,
     describe_setup,
     find_revision,
+    list_other_pools,
     read_trials,
+    tell_left_out,
     tell_origin,
 )
 from harness.budgets.gate import Verdict
@@ -49,7 +54,7 @@ from harness.watch.interleaving import TurnPlan, run_pair
 from harness.watch.options import Depth, ObserverOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 SLOW_PHASE = Path(__file__).with_name("slow_phase.py")
 PHASES = ("data", "forward", "backward", "optimizer")
@@ -124,23 +129,26 @@ def run_trial(
         seconds = round(time.perf_counter() - start_s, 1)
         return row | {"verdict": "not observed", "message": str(error), "seconds": seconds}
     verdict = comparison.verdict
+    pair_s = comparison.wall_clock_s / verdict.num_pairs
     return row | {
         "verdict": str(verdict.verdict),
         "change": round(verdict.step_time.change, 6),
         "named": [part.phase for part in verdict.phases if part.is_named],
         "logs": [round(pair.log_ratio, 6) for pair in comparison.pairs],
         "base_s": [round(pair.base_step_s, 7) for pair in comparison.pairs],
+        "drifts": [round(pair.drift, 6) for pair in comparison.pairs],
+        "is_time_over": comparison.wall_clock_s + pair_s > options.allowance_s,
         "has_equal_losses": comparison.has_equal_losses,
         "seconds": round(time.perf_counter() - start_s, 1),
     }
 
 
 def plan_trials(
-    num_trials: int, slower: list[float], tolerance: list[float], done: list[dict[str, Any]]
+    num_trials: int, slower: list[float], tolerance: list[float], done: Iterable[tuple[float, float]]
 ) -> list[tuple[float, float, str]]:
     """Slowdown, tolerance and phase of the trials that are still to be made, all kinds in turn."""
     kinds = [(share, allowed) for share in slower for allowed in tolerance]
-    num_done = Counter((row["slower"], row["tolerance"]) for row in done)
+    num_done = Counter(done)
     return [
         (*kind, PHASES[trial % len(PHASES)])
         for trial in range(num_trials)
@@ -179,6 +187,8 @@ def describe_group(group: list[dict[str, Any]]) -> list[str]:
     regressed = [row for row in seen if row["verdict"] == Verdict.REGRESSED and row["phase"]]
     named = sum(row["named"] == [row["phase"]] for row in regressed)
 
+    seconds = [row["seconds"] for row in seen if "seconds" in row]
+
     def find_median(values: list[float]) -> float:
         return statistics.median(values)
 
@@ -187,8 +197,8 @@ def describe_group(group: list[dict[str, Any]]) -> list[str]:
         f"{named} of {len(regressed)}" if regressed else "",
         f"{find_median([row['change'] for row in seen]):+.1%}",
         f"{find_median([len(row['logs']) for row in seen]):g}",
-        f"{find_median([row['seconds'] for row in seen]):.0f}",
-        str(sum(row["seconds"] > MAX_SECONDS for row in seen)),
+        f"{find_median(seconds):.0f}" if seconds else "",
+        f"{sum(value > MAX_SECONDS for value in seconds)}" if seconds else "",
         f"{find_median([statistics.stdev(row['logs']) for row in seen]):.2%}",
         f"{find_median([row['load'] for row in seen]):.1f}",
     ]
@@ -215,47 +225,64 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def plan_missing(options: argparse.Namespace) -> list[tuple[float, float, str]]:
-    """The trials that the records do not hold yet."""
-    done = read_trials(options.out, options.setup)
-    return plan_trials(options.trials, options.slower, options.tolerance, done)
+def plan_missing(
+    options: argparse.Namespace, ahead: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, float, str]]:
+    """The trials that the records do not hold yet, and that are not of those to be made ahead of them."""
+    rows = list_judged(read_trials(options.out, options.setup))
+    done = [(row["slower"], row["tolerance"]) for row in rows]
+    return plan_trials(options.trials, options.slower, options.tolerance, [*done, *ahead])
 
 
-def tell_missing(options: argparse.Namespace) -> str:
+def tell_missing(options: argparse.Namespace, missing: Sequence[object]) -> str:
     """How many trials are missing, and what they will take by what recorded ones took."""
     seconds = [row["seconds"] for row in read_trials(options.out, options.setup)]
     each_s = statistics.median(seconds) if seconds else USUAL_SECONDS
-    total, num = options.trials * len(options.slower) * len(options.tolerance), len(plan_missing(options))
-    return f"{total - num} of {total} comparisons are recorded, {num * each_s / 3600:.1f} h for the others"
+    total, num = options.trials * len(options.slower) * len(options.tolerance), len(missing)
+    hours = num * each_s / 3600
+    return f"{total - num} of {total} comparisons are recorded or made ahead, the others take at most {hours:.1f} h"
 
 
 def main() -> None:
     """Makes the trials that are asked for, and prints the table of all in the records."""
     options = parse_arguments(sys.argv[1:])
-    planned = [] if options.table else plan_missing(options)
+    print(tell_left_out(options.out, options.setup), end="", file=sys.stderr)
     # As Ctrl-C does, so that a comparison takes its processes with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        make_trials(planned, options)
+        if not options.table:
+            make_trials(options)
     except KeyboardInterrupt:
         sys.exit("stopped.\nNext: the same command goes on with the trial that was under way.")
     rows = read_trials(options.out, options.setup)
-    print_table(rows)
-    print(f"\n{tell_origin(rows)}")
+    print_table(list_judged(rows))
+    print(f"\n{tell_origin(rows)}\n{tell_judged_again(rows)}")
+    print_other_pools(options.out, options.setup)
 
 
-def make_trials(planned: list[tuple[float, float, str]], options: argparse.Namespace) -> None:
-    """Makes trials and appends each as it ends."""
-    needs_turns = any(slower for slower, *_ in planned)
-    turns = measure_turns(options.program) if needs_turns else 0.0
-    for number, (slower, tolerance, phase) in enumerate(planned, 1):
+def print_other_pools(path: Path, setup: dict[str, Any]) -> None:
+    """A table for each pool that does not count here, under what is otherwise in its setup."""
+    for differs, rows in list_other_pools(path, setup):
+        told = ", ".join(f"{key} {value}" for key, value in differs.items())
+        print(f"\nOf another setup, and not counted above: {told}.\n")
+        print_table(rows)
+        print(f"\n{tell_origin(rows)}")
+
+
+def make_trials(options: argparse.Namespace) -> None:
+    """Makes trials and appends each as it ends, until none is missing; one may count at several tolerances."""
+    turns = 0.0
+    while missing := plan_missing(options):
+        slower, tolerance, phase = missing[0]
+        if slower and not turns:
+            turns = measure_turns(options.program)
         how = ComparisonOptions(tolerance=tolerance, allowance_s=options.allowance)
         row = run_trial(options.program, how, slower=slower, phase=phase, turns=turns)
         append_trial(options.out, options.setup, row)
         told = f"{slower:.0%} slower in {phase}" if slower else "equal"
         print(
-            f"{number} of {len(planned)}: {told}, tolerance {tolerance:.0%}: {row['verdict']} "
-            f"{row.get('change', 0):+.1%}, {row['seconds']:.0f} s",
+            f"{told}, tolerance {tolerance:.0%}: {row['verdict']} {row.get('change', 0):+.1%}, "
+            f"{row['seconds']:.0f} s; {len(missing) - 1} more at most",
             file=sys.stderr,
             flush=True,
         )

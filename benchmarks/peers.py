@@ -31,7 +31,8 @@ from pytest_benchmark.utils import parse_compare_fail
 
 from benchmarks.ab import parse_arguments
 from benchmarks.gate import ONE, SEVERAL, TIMES, read_pools, spend, split_drawn
-from benchmarks.trial_records import RECORDS, ROOT, read_trials
+from benchmarks.rejudging import TOLERANCES, list_judged
+from benchmarks.trial_records import RECORDS, ROOT, read_trials, tell_left_out
 from harness.budgets.gate import Verdict
 
 if TYPE_CHECKING:
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
 
 ASV_SCRIPT = Path(__file__).with_name("peers_asv.py")
 SLOWDOWNS = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""Of stored launches; recorded comparisons have their own."""
 SPREADS = {1.0: "as they are", 2.0: "with their spread doubled"}
-TOLERANCES = (0.0, 0.02)
-"""Of `harness ab`, in the records."""
 
 Case = tuple[list[float], list[float]]
 """Values of head's launches, and of earlier ones."""
@@ -174,22 +174,27 @@ def list_cases(trials: Sequence[dict[str, Any]], slowdown: float, *, from_before
     return cases
 
 
+def list_slowdowns(trials: Sequence[dict[str, Any]]) -> list[float]:
+    """The slowdowns that the trials are of, none first."""
+    return sorted({0.0, *(trial["slower"] for trial in trials)})
+
+
 def compare_recorded(trials: Sequence[dict[str, Any]], peers: Sequence[Rule]) -> list[list[str]]:
     """A row for each rule, with the share of trials that it fails at each slowdown, and their number."""
-    rows = []
+    rows, slowdowns, judged = [], list_slowdowns(trials), list_judged(trials)
     for tolerance in TOLERANCES:
         alarms = [
             [
                 trial["verdict"] == Verdict.REGRESSED
-                for trial in trials
+                for trial in judged
                 if (trial["slower"], trial["tolerance"]) == (slowdown, tolerance)
             ]
-            for slowdown in SLOWDOWNS
+            for slowdown in slowdowns
         ]
         rows.append([f"`harness ab`, tolerance {tolerance:.0%}", "in turns", *map(tell_share, alarms)])
     for name, find_alarms in {peer.name: peer.find_alarms for peer in peers}.items():
         for from_before, told in ((False, "in turns"), (True, "of the trial before")):
-            cases = [list_cases(trials, slowdown, from_before=from_before) for slowdown in SLOWDOWNS]
+            cases = [list_cases(trials, slowdown, from_before=from_before) for slowdown in slowdowns]
             rows.append([name, told, *(tell_share(find_alarms(some)) for some in cases)])
     return rows
 
@@ -199,10 +204,12 @@ def tell_share(alarms: Sequence[bool]) -> str:
     return f"{statistics.fmean(alarms):.0%} of {len(alarms)}" if alarms else "none made"
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], slowdowns: Sequence[float] = SLOWDOWNS
+) -> None:
     """Prints a Markdown table with a column for each slowdown behind those of the header."""
     print(f"\n{title}\n")
-    columns = [*header, *(f"{slowdown:.0%} slower" if slowdown else "equal" for slowdown in SLOWDOWNS)]
+    columns = [*header, *(f"{slowdown:.0%} slower" if slowdown else "equal" for slowdown in slowdowns)]
     for row in (columns, ["---"] * len(columns), *rows):
         print(f"| {' | '.join(row)} |", flush=True)
 
@@ -228,6 +235,7 @@ def main() -> None:
             compare_stored([widen(pool, factor) for pool in pools], [*list_gates(), *peers], options.draws),
         )
     setup = parse_arguments([]).setup
+    print(tell_left_out(options.records, setup), end="", file=sys.stderr)
     trials = [trial for trial in read_trials(options.records, setup) if "logs" in trial]
     if not trials:
         print("\nNo comparison of head with base is recorded yet.\nNext: nox -s benchmarks -- ab")
@@ -236,6 +244,7 @@ def main() -> None:
         "Recorded comparisons of head with base: those that fail.",
         ("rule", "earlier launches"),
         compare_recorded(trials, peers),
+        list_slowdowns(trials),
     )
 
 

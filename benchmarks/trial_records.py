@@ -1,17 +1,17 @@
 """The records of trials: a file to which each is appended as it ends, so that those of several days and machines pool.
 
 A line is a trial, or describes a setup once, under the name by which its trials go: what must be the same for trials to
-be counted together. What may differ stands in each trial, and is told with every table: the revision of the code that
-measures, and the machine.
+be counted together, the code that decides a verdict with it. What may differ stands in each trial, and is told with
+every table: the revision of the code that measures, and the machine.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,12 @@ MEASURING = (
     *("reference_model", "benchmarks/slow_phase.py"),
 )
 """The code that a trial's numbers come from. A commit that leaves it alone makes no revision of it."""
+DECIDING = (
+    *("harness/side_by_side.py", "harness/budgets/ab.py", "harness/budgets/launch_pair.py"),
+    *("harness/record/warm_up.py", "harness/watch/interleaving.py", "harness/watch/arms.py"),
+    *("harness/watch/turns.py", "harness/watch/cores.py", "benchmarks/slow_phase.py"),
+)
+"""The code that the proof is of: it lets a pair of processes run, takes the middle of its steps, and decides."""
 
 
 def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, Any]:
@@ -44,7 +50,20 @@ def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, 
         "turn_s": plan.turn_s,
         "measured_s": plan.measured_s,
         "allowance_s": options.allowance_s,
+        "code": digest_code(ROOT),
     }
+
+
+def digest_code(root: Path) -> str:
+    """A short name that only this code has under `DECIDING`; comments, docstrings and the format don't count."""
+    digest = hashlib.sha256()
+    for name in DECIDING:
+        tree = ast.parse((root / name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = ""
+        digest.update(f"{name}\n{ast.unparse(tree)}\n".encode())
+    return digest.hexdigest()[:10]
 
 
 def name_setup(setup: dict[str, Any]) -> str:
@@ -52,29 +71,49 @@ def name_setup(setup: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def find_revision() -> str:
-    """The last commit that changed the code that measures, and whether that is as committed."""
-    commit = _ask_git("log", "-1", "--format=%h", "--abbrev=10", "--", *MEASURING)
-    is_dirty = _ask_git("status", "--porcelain", "--", *MEASURING)
+def find_revision(root: Path = ROOT) -> str:
+    """The last commit that changed the code that measures, and whether that is as committed; unknown without git."""
+    commit = _ask_git(root, "log", "-1", "--format=%h", "--abbrev=10", "--", *MEASURING)
+    is_dirty = _ask_git(root, "status", "--porcelain", "--", *MEASURING)
     return (commit or "unknown") + ("-dirty" if is_dirty else "")
 
 
-def _ask_git(*words: str) -> str:
+def _ask_git(root: Path, *words: str) -> str:
     return subprocess.run(
-        ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", *words], cwd=root, capture_output=True, text=True, check=False
     ).stdout.strip()
 
 
 def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
-    """The file's trials of this setup; says what else it has."""
+    """The file's trials of this setup."""
+    name = name_setup(setup)
+    return [row for row in _read_lines(path)[0] if "name" not in row and row["setup"] == name]
+
+
+def tell_left_out(path: Path, setup: dict[str, Any]) -> str:
+    """What else the file has, a line for each kind; empty where there is nothing."""
     rows, num_cut = _read_lines(path)
-    trials = [row for row in rows if "name" not in row]
-    found = [row for row in trials if row["setup"] == name_setup(setup)]
-    if num_others := len(trials) - len(found):
-        print(f"left out: {num_others} trials of other programs or looks", file=sys.stderr)
-    if num_cut:
-        print(f"left out: {num_cut} lines of {path} that were cut off", file=sys.stderr)
-    return found
+    name = name_setup(setup)
+    num_others = sum("name" not in row and row["setup"] != name for row in rows)
+    told = {
+        f"left out: {num_others} trials of other programs, looks or code\n": num_others,
+        f"left out: {num_cut} lines of {path} that were cut off\n": num_cut,
+    }
+    return "".join(line for line, num in told.items() if num)
+
+
+def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """What is otherwise in each other setup of the file, and the trials of it."""
+    rows, _ = _read_lines(path)
+    others = {row["name"]: row["setup"] for row in rows if "name" in row}
+    others.pop(name_setup(setup), None)
+    return [
+        (
+            {key: other.get(key) for key in setup if other.get(key) != setup[key]},
+            [row for row in rows if "name" not in row and row["setup"] == name],
+        )
+        for name, other in others.items()
+    ]
 
 
 def append_trial(path: Path, setup: dict[str, Any], row: dict[str, Any]) -> None:

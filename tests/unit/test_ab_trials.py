@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.ab import parse_arguments, plan_missing, print_table, tell_missing
-from benchmarks.trial_records import append_trial, find_revision, read_trials, tell_origin
+import pytest
+
+from benchmarks.ab import main, parse_arguments, plan_missing, print_other_pools, print_table, tell_missing
+from benchmarks.trial_records import (
+    DECIDING,
+    ROOT,
+    append_trial,
+    digest_code,
+    find_revision,
+    read_trials,
+    tell_left_out,
+    tell_origin,
+)
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
-
-    import pytest
 
 TRIAL: dict[str, Any] = {
     "slower": 0.05,
@@ -48,7 +59,8 @@ def test_trials_that_the_records_hold_are_not_made_again(tmp_path: Path) -> None
         "optimizer",
     ]
     assert len(planned) == 5
-    assert tell_missing(options) == "3 of 8 comparisons are recorded, 0.1 h for the others"
+    told = tell_missing(options, planned)
+    assert told == "3 of 8 comparisons are recorded or made ahead, the others take at most 0.1 h"
 
 
 def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machines(tmp_path: Path) -> None:
@@ -62,23 +74,90 @@ def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machin
     assert tell_origin(rows).endswith("1 of a1 on cpu-x; 1 of b2 on cpu-x; 2 of b2 on cpu-y.")
 
 
-def test_a_line_that_was_cut_off_costs_one_trial_only(
+@pytest.mark.parametrize(
+    ("name", "before", "after", "is_same"),
+    [
+        ("harness/budgets/ab.py", "ALPHA = 0.01", "ALPHA = 0.02", False),
+        ("harness/budgets/launch_pair.py", "TRIM = 4", "TRIM = 5", False),
+        ("harness/side_by_side.py", '"""Compares', '"""Runs', True),
+        ("harness/watch/turns.py", "import os\n", "import os  # of this process\n", True),
+    ],
+)
+def test_other_code_that_decides_has_another_digest(
+    tmp_path: Path, name: str, before: str, after: str, is_same: bool
+) -> None:
+    for file in DECIDING:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    assert digest_code(tmp_path) == digest_code(ROOT) == ask(tmp_path).setup["code"]
+    text = (tmp_path / name).read_text()
+    assert before in text
+    (tmp_path / name).write_text(text.replace(before, after, 1))
+    assert (digest_code(tmp_path) == digest_code(ROOT)) == is_same
+
+
+def test_trials_of_other_code_stay_and_are_shown_apart_but_count_for_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    path = tmp_path / "ab.jsonl"
+    options = ask(path, "--trials", "1", "--slower", "0.05")
+    append_trial(path, options.setup | {"code": "0ld"}, TRIAL | {"revision": "a1", "machine": "cpu-x"})
+    assert len(plan_missing(options)) == 1
+    print_other_pools(path, options.setup)
+    told = capsys.readouterr().out
+    assert "not counted above: code 0ld." in told
+    assert "| 5% | 2% | 1 | 1 |" in told
+    assert "1 of a1 on cpu-x" in told
+    append_trial(path, options.setup, TRIAL)
+    assert plan_missing(options) == []
+    print_other_pools(path, options.setup)
+    assert capsys.readouterr().out == told
+
+
+def test_a_line_that_was_cut_off_costs_one_trial_only(tmp_path: Path) -> None:
     path, setup = tmp_path / "ab.jsonl", ask(tmp_path / "ab.jsonl").setup
     append_trial(path, setup, TRIAL)
     path.write_text(path.read_text() + '{"setup":"')
     append_trial(path, setup, TRIAL)
     assert len(read_trials(path, setup)) == 2
-    assert "1 lines" in capsys.readouterr().err
+    assert tell_left_out(path, setup) == f"left out: 1 lines of {path} that were cut off\n"
 
 
-def test_the_revision_is_that_of_the_code_that_measures() -> None:
-    revision = find_revision().removesuffix("-dirty")
-    done = subprocess.run(
-        ["git", "diff", "--quiet", revision, "HEAD", "--", "harness/budgets", "harness/watch"], check=False
-    )
-    assert done.returncode == 0
+def test_what_is_left_out_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ab.jsonl"
+    append_trial(path, ask(path).setup | {"code": "0ld"}, TRIAL | {"revision": "a1", "machine": "cpu-x"})
+    monkeypatch.setattr(sys, "argv", ["ab", "--table", "--out", str(path), "--", "train.py"])
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    out, error = capsys.readouterr()
+    assert error == "left out: 1 trials of other programs, looks or code\n"
+    assert "1 of a1 on cpu-x" in out
+
+
+def test_the_revision_is_the_last_commit_of_the_code_that_measures(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert find_revision(tmp_path) == "unknown"
+    code, other = tmp_path / "harness" / "budgets" / "ab.py", tmp_path / "README.md"
+    code.parent.mkdir(parents=True)
+    git("init", "--quiet")
+    for path in (code, other):
+        path.write_text("1")
+        git("add", ".")
+        git("commit", "--quiet", "--message", path.name)
+    assert find_revision(tmp_path) == git("rev-parse", "HEAD~1")[:10]
+    other.write_text("2")
+    assert find_revision(tmp_path) == git("rev-parse", "HEAD~1")[:10]
+    code.write_text("2")
+    assert find_revision(tmp_path) == git("rev-parse", "HEAD~1")[:10] + "-dirty"
 
 
 def test_the_table_counts_verdicts_phases_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:

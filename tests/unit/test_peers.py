@@ -16,6 +16,7 @@ from benchmarks.peers import (
     list_cases,
     list_gates,
     list_peers,
+    list_slowdowns,
     widen,
 )
 
@@ -85,12 +86,14 @@ def test_earlier_launches_are_the_base_in_turns_or_that_of_the_trial_before_on_t
 
 
 def test_recorded_comparisons_are_judged_by_the_peers_beside_their_own_verdict() -> None:
-    trials = [make_trial(0.0, 1.0), make_trial(0.0, 1.2), make_trial(0.05, 1.2)]
+    at_once = {"drifts": [0.0] * 3, "is_time_over": True, "logs": [0.01, 0.0102, 0.0098]}
+    trials = [make_trial(0.0, 1.0, **at_once), make_trial(0.0, 1.2), make_trial(0.03, 1.2)]
     rows = compare_recorded(trials, [Rule("point gate, 7%", ask_point(0.07))])
     none = "none made"
     assert rows == [
-        ["`harness ab`, tolerance 0%", "in turns", none, none, none, none, none],
-        ["`harness ab`, tolerance 2%", "in turns", "0% of 2", none, "100% of 1", none, none],
-        ["point gate, 7%", "in turns", "0% of 2", none, "0% of 1", none, none],
-        ["point gate, 7%", "of the trial before", "100% of 1", none, "0% of 1", none, none],
+        ["`harness ab`, tolerance 0%", "in turns", "100% of 1", none],
+        ["`harness ab`, tolerance 2%", "in turns", "0% of 2", "100% of 1"],
+        ["point gate, 7%", "in turns", "0% of 2", "0% of 1"],
+        ["point gate, 7%", "of the trial before", "100% of 1", "0% of 1"],
     ]
+    assert list_slowdowns(trials) == [0.0, 0.03]
