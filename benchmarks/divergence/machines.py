@@ -1,7 +1,8 @@
-"""Other machines, emulated on this one: fewer instructions, or other threads, each in a process of its own."""
+"""Other machines, emulated on this one, each in a process of its own: fewer instructions, threads, processors."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,18 +18,35 @@ class Machine:
         name: For tables and folders.
         environment: Variables that switch instructions off; they count from the start of a process only.
         threads: Of torch.
+        emulator: What Python is started by, for another processor: every instruction is carried out in software, and
+            libraries are told another maker and model, so that they choose the code they have for that one.
     """
 
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
+    emulator: tuple[str, ...] = ()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be had here; the emulator of processors is a package of the system, `qemu-user`."""
+        return not self.emulator or shutil.which(self.emulator[0]) is not None
+
+
+def _emulate(processor: str) -> Machine:
+    environment = {EMULATED: processor}
+    return Machine(f"cpu-{processor.lower()}", environment, emulator=("qemu-x86_64", "-cpu", processor))
+
+
+EMULATED = "HARNESS_BENCHMARK_CPU"
+"""Tells a process that it already runs on an emulated processor."""
 
 
 HOME = Machine("as-it-is")
 """This machine, with one thread: where baselines are recorded."""
 # Threads that wait by spinning take minutes beside another load; how they wait changes no number.
 TWO_THREADS = Machine("two-threads", {"OMP_WAIT_POLICY": "PASSIVE"}, threads=2)
-OTHERS = (
+SETTINGS = (
     TWO_THREADS,
     Machine("aten-default", {"ATEN_CPU_CAPABILITY": "default"}),
     Machine("aten-avx2", {"ATEN_CPU_CAPABILITY": "avx2"}),
@@ -54,4 +72,7 @@ OTHERS = (
         },
     ),
 )
+PROCESSORS = (_emulate("Haswell"), _emulate("Nehalem"))
+"""Of another maker than that of the machine the tables were made on: with AVX2, and with SSE4.2 alone."""
+OTHERS = (*SETTINGS, *PROCESSORS)
 MACHINES = {machine.name: machine for machine in (HOME, *OTHERS)}

@@ -42,5 +42,8 @@ def _start_on(machine: Machine, options: argparse.Namespace) -> int:
     words += ["--repeated"] if options.repeated else []
     words += ["--clean-set"] if options.clean_set else []
     words += ["--any-watcher"] if options.any_watcher else []
-    command = [sys.executable, "-m", "benchmarks.divergence.run", *words]
+    if not machine.is_there:
+        print(f"{machine.name} is left out: {machine.emulator[0]} is not installed (package qemu-user)")
+        return 0
+    command = [*machine.emulator, sys.executable, "-m", "benchmarks.divergence.run", *words]
     return subprocess.run(command, env=os.environ | dict(machine.environment), check=False).returncode
