@@ -123,11 +123,16 @@ def test_a_line_that_was_cut_off_costs_one_trial_only(tmp_path: Path) -> None:
     assert tell_left_out(path, setup) == f"left out: 1 lines of {path} that were cut off\n"
 
 
-def test_what_is_left_out_is_told_once(
+def test_all_that_is_recorded_is_shown_and_what_is_left_out_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "ab.jsonl"
-    append_trial(path, ask(path).setup | {"code": "0ld"}, TRIAL | {"revision": "a1", "machine": "cpu-x"})
+    origin = {"revision": "a1", "machine": "cpu-x"}
+    append_trial(path, ask(path).setup | {"code": "0ld"}, TRIAL | origin)
+    pairs = {"logs": [0.0, 0.001, -0.001], "drifts": [0.0] * 3, "base_s": [0.03] * 3, "is_time_over": False}
+    append_trial(
+        path, ask(path).setup, TRIAL | origin | pairs | {"slower": 0.0, "tolerance": 0.0, "phase": None}
+    )
     monkeypatch.setattr(sys, "argv", ["ab", "--table", "--out", str(path), "--", "train.py"])
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -136,7 +141,10 @@ def test_what_is_left_out_is_told_once(
         signal.signal(signal.SIGTERM, handler)
     out, error = capsys.readouterr()
     assert error == "left out: 1 trials of other programs, looks or code\n"
-    assert "1 of a1 on cpu-x" in out
+    assert "\n| 0% | 0% | 1 | 1 | 2.5% to 100.0% | 0 |" in out
+    assert "\n| 0% | 2% | 1 | 0 | 0.0% to 97.5% | 1 |" in out
+    assert "their pairs judged again: 0 at 0%" in out
+    assert "not counted above: code 0ld." in out
 
 
 def test_the_revision_is_the_last_commit_of_the_code_that_measures(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import proof
+from benchmarks import ab, proof
 from benchmarks.proof import (
     COMMON,
     ROOT,
@@ -40,9 +41,22 @@ signal.pthread_sigmask(signal.SIG_BLOCK, BOTH)
 print("ready", flush=True)
 first = signal.sigwait(BOTH)
 second = signal.sigtimedwait(BOTH, 0.5)
-Path(TOLD).write_text(f"{signal.Signals(first).name} {signal.Signals(second.si_signo).name if second else 'ended'}")
+with Path(TOLD).open("a") as file:
+    file.write(f"{signal.Signals(first).name} {signal.Signals(second.si_signo).name if second else 'ended'} ")
 """
 """A benchmark that writes the signals it gets, while it takes its time to stop."""
+DRIVER = """
+import sys
+from pathlib import Path
+from benchmarks import proof
+
+proof.ROOT = Path(sys.argv.pop())
+try:
+    proof.main()
+finally:
+    with (proof.ROOT / "told.txt").open("a") as file:
+        file.write("left")
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -119,22 +133,25 @@ def test_a_benchmark_is_told_once_that_it_is_to_stop_and_waited_for(
     told = tmp_path / "told.txt"
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "gate.py").write_text(f"BOTH, TOLD = {{2, 15}}, {str(told)!r}\n{STOPPED}")
-    code = "import sys, pathlib; from benchmarks import proof; proof.ROOT = pathlib.Path(sys.argv.pop()); proof.main()"
-    command = [sys.executable, "-c", code, "gate", "--draws", str(tmp_path)]
+    command = [sys.executable, "-c", DRIVER, "gate", "--draws", str(tmp_path)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout
-        while process.stdout.readline() != "ready\n":
-            assert process.poll() is None
-        # Ctrl-C reaches all in the foreground; a supervisor knows of the first only.
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)
-        else:
-            process.terminate()
-        _, error = process.communicate(timeout=60)
-        # What the benchmark wrote by the time its parent was gone.
-        assert told.read_text() == f"{number.name} ended"
+        try:
+            while process.stdout.readline() != "ready\n":
+                assert process.poll() is None
+            # Ctrl-C reaches all in the foreground; a supervisor knows of the first only.
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)
+            else:
+                process.terminate()
+            process.wait(timeout=30)
+            assert told.read_text() == f"{number.name} ended left"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        _, error = process.communicate()
     assert error.splitlines()[-2:] == ["stopped.", "Next: the same command goes on from here."]
 
 
@@ -184,6 +201,12 @@ def test_a_plan_is_of_what_is_named_wherever_the_option_stands(
 def test_the_options_of_a_program_are_its_own() -> None:
     options = parse_arguments(["ab", "--", "train.py", "--plan"])
     assert (options.plan, options.words) == (False, ["--", "train.py", "--plan"])
+
+
+def test_false_alarms_are_planned_at_both_tolerances() -> None:
+    equal = [table for table in TABLES if table.benchmark == "ab" and "--slower" not in table.words]
+    assert len(equal) == 3
+    assert all(ab.parse_arguments(table.words).tolerance == [0.0, 0.02] for table in equal)
 
 
 def test_a_plan_of_a_benchmark_with_arguments_makes_nothing(
