@@ -26,7 +26,7 @@ def compare_forward(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         yield from _compare_calls(pair)
         return
     before, now = pair.deep
-    if before.in_eval_mode != now.in_eval_mode:
+    if before.in_eval_mode != now.in_eval_mode and _share_names(before, now):
         names = sorted(set(before.in_eval_mode) ^ set(now.in_eval_mode))
         mode = "eval" if set(now.in_eval_mode) > set(before.in_eval_mode) else "training"
         yield Difference(Phase.FORWARD, f"{MODE} `{names[0]}`", f"now in {mode} mode", tuple(names))
@@ -47,6 +47,18 @@ def _compare_calls(pair: Pair) -> Iterator[Difference]:
         is_eval = not pair.now.shapes if before is None or now is None or before == now else now > before
         mode = "eval" if is_eval else "training"
         yield Difference(Phase.FORWARD, f"{MODE} the model", f"now in {mode} mode", moves=False)
+
+
+def _share_names(before: DeepPoint, now: DeepPoint) -> bool:
+    """Whether most modules have one name in both runs, so that what is known of them can be compared.
+
+    Models get other names where one more trains beside them, and had others in baselines of earlier versions; a name
+    that both have may be that of another model then.
+    """
+    num_common = len(before.outputs.keys() & now.outputs.keys())
+    return before.outputs.keys() == now.outputs.keys() or 2 * num_common > max(
+        len(before.outputs), len(now.outputs)
+    )
 
 
 def _list_outputs(before: DeepPoint, now: DeepPoint) -> list[str]:
@@ -74,7 +86,7 @@ def has_same_outputs(pair: Pair) -> bool:
     if pair.deep is None:
         return False
     before, now = pair.deep
-    if not before.outputs.keys() & now.outputs.keys():
+    if not before.outputs or not _share_names(before, now):
         return False
     return not _list_outputs(before, now) or _is_loss_alone(before, now)
 

@@ -21,6 +21,9 @@ class Phase(StrEnum):
     SCHEDULE = "schedule"
 
 
+TORCH_GENERATORS = ("torch", "cuda")
+"""Generators that every training draws from; others, only where they move while it trains."""
+
 Settings = dict[str, dict[str, Any]]
 """What a run was set up with, as plain values by phase and name: `settings["optimizer"]["AdamW 0 weight_decay"]`."""
 

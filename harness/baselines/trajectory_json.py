@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from harness.baselines.trajectory import (
+    TORCH_GENERATORS,
     DeepPoint,
     InputPoint,
     LossPoint,
@@ -71,6 +72,26 @@ def read_trajectory(value: dict[str, Any]) -> Trajectory:
     plain["project_files"] = tuple(plain.get("project_files", ()))
     plain["provenance"] = Provenance(**plain.get("provenance", {}))
     return Trajectory(**plain)
+
+
+def has_same_contents(one: Trajectory, other: Trajectory) -> bool:
+    """Whether two trajectories would be stored alike, but for where they come from.
+
+    Generators that are not torch's are passed over: they are often not seeded, and then another in every run.
+    """
+    return write_trajectory(_leave_out_unseeded(one)) == write_trajectory(_leave_out_unseeded(other))
+
+
+def _leave_out_unseeded(trajectory: Trajectory) -> Trajectory:
+    def pick(states: dict[str, str]) -> dict[str, str]:
+        return {name: state for name, state in states.items() if name in TORCH_GENERATORS}
+
+    return replace(
+        trajectory,
+        points=tuple(replace(point, generators=pick(point.generators)) for point in trajectory.points),
+        deep=tuple(replace(deep, generators_after=pick(deep.generators_after)) for deep in trajectory.deep),
+        provenance=Provenance(),
+    )
 
 
 def shorten(value: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from harness.baselines.comparison import Match
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_judge import TrajectoryVerdict
 from harness.report.moves import list_moves
@@ -89,6 +90,8 @@ def tell_accepted(result: TrajectoryResult) -> str:
         parts.append(f"first difference: {_tell_first(divergence)}")
     elif result.is_of_own_class and result.comparison and result.comparison.reason:
         parts.append(f"compared by tolerance: {result.comparison.reason}")
+    elif result.is_of_own_class and result.comparison and result.comparison.match is Match.MATCHES:
+        parts.append("the same training, of which other names, settings or steps are kept now")
     return head + ", ".join(parts)
 
 

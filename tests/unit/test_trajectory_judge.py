@@ -20,6 +20,7 @@ from harness.baselines.trajectory_judge import (
     store_accepted,
 )
 from harness.errors import BaselineError, ObservationError, UsageError
+from harness.record.deep import DeepObservation, ModuleObservation
 from harness.record.observation import RunObservation, StepObservation
 from harness.record.request import BaselineRequest
 from harness.record.run import Step
@@ -259,6 +260,36 @@ def test_what_is_unchanged_stays_as_it_is(
     assert path.read_bytes() == before
     assert accept(make_run(OTHERS), request_, "nightly") is TrajectoryVerdict.ACCEPTED
     assert '"reason": "nightly"' in path.read_text(encoding="utf-8")
+
+
+def name_modules(*names: str, python: str = "") -> dict[str, Any]:
+    """What makes a run one of watched steps, the first with modules of such names."""
+    made = watch([*LOSSES])
+    modules = [ModuleObservation(name, "Linear", output=f"{place}") for place, name in enumerate(names)]
+    made["observed"].deep_steps = [DeepObservation(step=0, modules=modules)]
+    for step in made["observed"].steps:
+        step.trace.generators = {"torch": "aa", "python": python}
+    return made
+
+
+def test_the_same_training_is_accepted_anew_where_its_modules_have_other_names(
+    make_run: MakeRun, request_: BaselineRequest
+) -> None:
+    accept(make_run(**name_modules("0", "0 (2)")), request_)
+    renamed = make_run(**name_modules("Sequential.0", "Sequential2.0"))
+    assert_matches_baseline(replace(renamed, baseline=request_))
+    assert accept(renamed, request_) is TrajectoryVerdict.ACCEPTED
+    (stored,) = open_store(request_).list_all()
+    assert stored.trajectory is not None
+    assert list(stored.trajectory.deep[0].outputs) == ["Sequential.0", "Sequential2.0"]
+    assert accept(renamed, request_) is TrajectoryVerdict.UNCHANGED
+
+
+def test_generators_that_nobody_seeds_do_not_write_a_baseline_anew(
+    make_run: MakeRun, request_: BaselineRequest
+) -> None:
+    accept(make_run(**name_modules("0", python="one")), request_)
+    assert accept(make_run(**name_modules("0", python="two")), request_) is TrajectoryVerdict.UNCHANGED
 
 
 def test_nothing_is_written_before_the_test_has_passed(

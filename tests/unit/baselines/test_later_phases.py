@@ -64,6 +64,44 @@ def test_a_step_on_a_batch_of_the_evaluation_is_data_though_draws_moved() -> Non
     assert (found.phase, found.step) == (Phase.DATA, 3)
 
 
+def name_as_one_of_several(trajectory: Trajectory) -> Trajectory:
+    """The trajectory as a later version names its modules; the outermost one has the name that it had."""
+    for step in (0, 1):
+        trajectory = alter_deep(
+            trajectory,
+            step,
+            outputs={"Sequential": f"{step}s", "Sequential.0": f"{step}0", "Sequential2.0": f"{step}1"},
+            in_eval_mode=("Sequential2.0",),
+        )
+    return trajectory
+
+
+def call_by_position(trajectory: Trajectory) -> Trajectory:
+    for step in (0, 1):
+        trajectory = alter_deep(
+            trajectory,
+            step,
+            outputs={"Sequential": f"{step}s", "0": f"{step}0", "0 (2)": f"{step}1"},
+            in_eval_mode=("0",),
+        )
+    return trajectory
+
+
+def test_modules_that_only_have_other_names_are_in_no_other_mode() -> None:
+    found = compare_trajectories(call_by_position(BASELINE), name_as_one_of_several(BASELINE))
+    assert found.match is Match.MATCHES
+
+
+def test_one_name_that_models_share_by_chance_does_not_tell_that_all_gave_the_same() -> None:
+    observed = alter_deep(
+        move_on(BASELINE), losses=lambda losses: tuple(replace(call, inputs="x") for call in losses)
+    )
+    baseline = call_by_position(BASELINE)
+    assert diverge(name_as_one_of_several(observed), baseline).phase is Phase.FORWARD
+    # Where the names are the same, it does.
+    assert diverge(call_by_position(observed), baseline).phase is Phase.LOSS
+
+
 def test_a_field_of_the_batch_that_a_loss_alone_does_without_is_no_data() -> None:
     baseline = alter(BASELINE, shapes="4x8 4x8")
     observed = alter(move_on(baseline), shapes="4x8", batch=lambda batch: f"{batch[:8]} other")
