@@ -176,8 +176,8 @@ class Trajectory:
         settings: What the run was set up with.
         parameters: Names of the tensors of each optimizer, in the order of its groups.
         machine: What the numerics class is derived from, as it was after the first step.
-        threads_at_start: Threads of torch when the program began, where it has another number of them in its steps;
-            empty where that is the same, or is not known.
+        threads_at_start: Threads of torch when the program began, before it may have set another number; empty where
+            that is not known, as in baselines of earlier versions.
         ended_by: How a limit ended it from outside; empty where none did, or that is not known.
         sources: Files of the project's own classes, by class; relative to the folder the program ran in.
         project_files: Python files of the project that the program imported.

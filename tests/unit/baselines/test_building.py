@@ -72,12 +72,13 @@ def test_how_a_run_was_ended_is_kept(make_run: Callable[..., TrainingRun]) -> No
     assert build(make_run, observe(ended_by="ended from outside")).ended_by == "ended from outside"
 
 
-def test_threads_at_the_start_are_kept_where_the_steps_have_others(
+def test_threads_at_the_start_are_kept_also_where_the_steps_have_as_many(
     make_run: Callable[..., TrainingRun],
 ) -> None:
-    for before, kept in (("2", "2"), ("1", "")):
+    for before in ("2", "1"):
         seen = observe(numerics={"machine": {"threads": "1"}, "start": {"threads": before}})
-        assert build(make_run, seen).threads_at_start == kept
+        assert build(make_run, seen).threads_at_start == before
+    assert build(make_run, observe()).threads_at_start == ""
 
 
 def test_a_point_holds_the_numbers_of_its_step(make_run: Callable[..., TrainingRun]) -> None:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from harness.baselines import divergence
+from harness.baselines import comparison, divergence
 from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.differences import list_differences
 from harness.baselines.trajectory import Phase
@@ -137,6 +137,14 @@ def test_every_step_is_listed_twice_at_most() -> None:
     assert found.divergence is not None
     assert (found.divergence.phase, found.divergence.step) == (Phase.RNG, 0)
     assert len(calls) <= 2 * 64
+
+
+def test_what_differs_to_the_last_bit_is_looked_for_once() -> None:
+    baseline = make_trajectory(threads_at_start="1")
+    observed = replace(move_on(baseline, 3), threads_at_start="1")
+    with patch.object(comparison, "find_evidence", wraps=divergence.find_evidence) as find:
+        assert compare_trajectories(baseline, observed).match is Match.DIVERGED
+    assert find.call_count == 1
 
 
 def test_shapes_that_are_no_numbers_are_told_as_they_stand() -> None:
