@@ -42,9 +42,12 @@ def compare_forward(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
 
 def _compare_calls(pair: Pair) -> Iterator[Difference]:
     """Whether models that train are called in eval mode; that alone does not move a training without dropout."""
-    if pair.is_in_other_mode:
-        before, now = pair.before.num_eval_calls, pair.now.num_eval_calls
-        is_eval = not pair.now.shapes if before is None or now is None or before == now else now > before
+    before, now = pair.before.num_eval_calls, pair.now.num_eval_calls
+    if pair.has_other_eval_calls and pair.before.shapes == pair.now.shapes:
+        # An evaluation between the steps, or one model beside another that is in training mode as before.
+        yield Difference(Phase.FORWARD, "calls in eval mode", f"{before} -> {now}", moves=False)
+    elif pair.is_in_other_mode:
+        is_eval = not pair.now.shapes if pair.lacks_training_calls else (now or 0) > (before or 0)
         mode = "eval" if is_eval else "training"
         yield Difference(Phase.FORWARD, f"{MODE} the model", f"now in {mode} mode", moves=False)
 

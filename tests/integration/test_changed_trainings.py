@@ -57,6 +57,7 @@ class Config:
     late_scale: float = 1.0
     has_temperature: bool = True
     has_late_eval: bool = False
+    has_evaluation: bool = False
 
 
 class Model(nn.Sequential):
@@ -128,6 +129,10 @@ def train(config: Config) -> None:
                 with torch.no_grad():
                     first.weight.clamp_(-0.1, 0.1)
             step += 1
+            if config.has_evaluation and step == LATE:
+                model.eval()
+                for others, _ in DataLoader(data, batch_size=8, shuffle=True):
+                    model(others)
 
 
 def train_by_closure(config: Config) -> None:
@@ -195,6 +200,7 @@ CHANGES: dict[str, tuple[Config, Phase, int]] = {
     "warm-up": (Config(warm_up=4), Phase.SCHEDULE, 0),
     "label smoothing from step 5 on": (Config(late_smoothing=0.1), Phase.LOSS, LATE),
     "a tensor of no module left out of the optimizer": (Config(has_temperature=False), Phase.OPTIMIZER, 1),
+    "an evaluation that records graphs before step 5": (Config(has_evaluation=True), Phase.RNG, LATE),
     "eval mode from step 5 on": (Config(has_late_eval=True), Phase.FORWARD, LATE),
     "logits scaled from step 5 on": (Config(late_scale=1.5), Phase.FORWARD, LATE),
 }

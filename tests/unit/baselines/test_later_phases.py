@@ -48,9 +48,23 @@ def test_dropout_that_no_longer_draws_is_the_mode_and_no_extra_draw(end: int | N
     assert "from step 3 on" in diverge(untraced, baseline).causes[0]
 
 
-def test_draws_that_move_in_the_same_mode_are_random_numbers() -> None:
+@pytest.mark.parametrize("num_eval_calls", [0, 6])
+@pytest.mark.parametrize("batch", ["same same", "other other"])
+def test_draws_that_move_in_the_same_mode_are_random_numbers(num_eval_calls: int, batch: str) -> None:
+    """An evaluation between the steps that records a graph draws, and leaves the model in training mode."""
+    baseline = alter(BASELINE, batch="same same", num_eval_calls=0)
+    observed = alter(move_on(baseline, 3), 3, generators=OTHER_STATE, batch=batch)
+    observed = alter(observed, 3, 4, num_eval_calls=num_eval_calls)
+    found = diverge(observed, baseline)
+    assert (found.phase, found.step) == (Phase.RNG, 3)
+    assert "perhaps in an evaluation" in found.causes[0]
+
+
+def test_another_forward_pass_behind_an_evaluation_is_not_told_to_be_in_eval_mode_since() -> None:
     baseline = alter(BASELINE, num_eval_calls=0)
-    assert diverge(alter(move_on(baseline, 3), 3, generators=OTHER_STATE), baseline).phase is Phase.RNG
+    found = diverge(alter(move_on(baseline, 3), 3, 4, num_eval_calls=6), baseline)
+    assert (found.phase, found.item, found.change) == (Phase.FORWARD, "calls in eval mode", "0 -> 6")
+    assert "the model is in eval mode" not in " ".join(found.causes)
 
 
 def test_calls_in_eval_mode_that_change_nothing_make_no_difference() -> None:
