@@ -130,7 +130,7 @@ def _place_loss(pair: Pair) -> Phase:
 
 
 def _has_same_calls(pair: Pair) -> bool:
-    """Whether models are known to have given the same in all calls of the step, and not in the first ones alone."""
+    """Whether models are known to have given the same in all calls of the step; with a closure, of its first call."""
     one, other = pair.before.outputs, pair.now.outputs
     return bool(one) and one == other
 

@@ -54,6 +54,7 @@ class Config:
     draws_python: bool = False
     log_draws_at: int = -1
     late_smoothing: float = 0.0
+    rate: float = 0.1
     late_scale: float = 1.0
     has_temperature: bool = True
     has_late_eval: bool = False
@@ -141,7 +142,7 @@ def train_by_closure(config: Config) -> None:
     inputs = torch.randn(64, 8)
     targets = inputs.sum(1, keepdim=True)
     model = Model(nn.Linear(8, config.width), nn.Tanh(), nn.Linear(config.width, 1))
-    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=config.rate, max_iter=4)
     for step in range(LATE + 3):
         model.scale = 1.0 if step < LATE else config.late_scale
         weight = 0.0 if step < LATE else config.late_smoothing
@@ -233,6 +234,14 @@ def test_of_a_closure_the_first_call_tells_loss_and_forward_apart(
     found = compare_trajectories(stored, record(tmp_path, config, train_by_closure)).divergence
     assert found is not None
     assert (found.phase, found.step) == (phase, LATE), found
+
+
+def test_the_rate_of_a_closures_optimizer_is_no_loss(tmp_path: Path) -> None:
+    stored = record(tmp_path, Config(), train_by_closure)
+    assert [len(deep.losses) for deep in stored.deep] == [1, 1]
+    found = compare_trajectories(stored, record(tmp_path, Config(rate=0.2), train_by_closure)).divergence
+    assert found is not None
+    assert (found.phase, found.step) == (Phase.SCHEDULE, 0), found
 
 
 def train_two(config: Config) -> None:
