@@ -87,7 +87,7 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         parameters=_list_parameters(observed) if observed and is_watched else (),
         machine=machine,
         threads_at_start=numerics.get("start", {}).get("threads", ""),
-        ended_by=observed.ended_by if observed else "",
+        ended_by=observed.ended_by if observed else None,
         sources=dict(observed.sources) if observed else {},
         project_files=tuple(observed.project_files) if observed else (),
     )

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
-from harness.baselines.lengths import is_cut_by_time, leave_out_later, list_causes_of_length, tell_cut
+from harness.baselines.lengths import (
+    has_too_few_steps,
+    is_truncated_by_time_limit,
+    leave_out_later,
+    list_causes_of_length,
+    tell_too_few,
+    tell_truncation,
+)
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
 from harness.baselines.setting_changes import list_changes
 from harness.baselines.threads import HOW_ONE_NUMBER, differ_in_threads, may_be_of_threads, tell_threads
@@ -98,10 +105,10 @@ def compare_trajectories(
     _require_losses(baseline, observed)
     if never_steps(baseline, observed):
         return TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=_tell_no_steps(baseline))
-    is_cut = is_cut_by_time(baseline, observed)
-    if is_cut:
+    is_truncated = is_truncated_by_time_limit(baseline, observed)
+    if is_truncated:
         baseline, observed = leave_out_later(baseline, observed), leave_out_later(observed, baseline)
-    ruler, evidence, reason = _find_evidence(baseline, observed, is_exact)
+    ruler, evidence, reason = _find_evidence(baseline, observed, is_exact=is_exact)
     is_exact = ruler.is_exact
     if evidence is not None and not is_exact and _is_other_stream(evidence):
         return TrajectoryComparison(
@@ -115,17 +122,19 @@ def compare_trajectories(
     divergence = _build_divergence(evidence, ruler) if evidence is not None else None
     if divergence is None and not is_exact:
         divergence = _find_other_settings(baseline, observed) or _find_drift(baseline, observed, ruler)
-    if not is_cut and len(baseline.points) != len(observed.points):
+    if not is_truncated and len(baseline.points) != len(observed.points):
         divergence = divergence or _tell_length(baseline, observed)
     if divergence is not None:
         return TrajectoryComparison(Match.DIVERGED, is_exact, divergence, reason)
+    if has_too_few_steps(baseline, observed):
+        return TrajectoryComparison(Match.NOT_COMPARABLE, is_exact, reason=tell_too_few(baseline, observed))
     notes = [tell_setting(change) for change in list_changes(baseline.settings, observed.settings)]
-    notes += [tell_cut(baseline, observed)] if is_cut else []
+    notes += [tell_truncation(baseline, observed)] if is_truncated else []
     return TrajectoryComparison(Match.MATCHES, is_exact, None, reason, tuple(notes))
 
 
 def _find_evidence(
-    baseline: Trajectory, observed: Trajectory, is_exact: bool | None
+    baseline: Trajectory, observed: Trajectory, *, is_exact: bool | None
 ) -> tuple[Ruler, Evidence | None, str]:
     """How two runs are compared, where they part, and why by tolerance; that is empty where every bit is compared."""
     reason = _tell_tolerance(baseline, observed, is_asked=is_exact is False)

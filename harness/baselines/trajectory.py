@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.record.limit import Limit
 
 
 class Phase(StrEnum):
@@ -178,7 +181,7 @@ class Trajectory:
         machine: What the numerics class is derived from, as it was after the first step.
         threads_at_start: Threads of torch when the program began, before it may have set another number; empty where
             that is not known, as in baselines of earlier versions.
-        ended_by: How a limit ended it from outside; empty where none did, or that is not known.
+        ended_by: The limit that ended it from outside; None where none did, or that is not known.
         sources: Files of the project's own classes, by class; relative to the folder the program ran in.
         project_files: Python files of the project that the program imported.
         provenance: Where it comes from; empty for a run that was not stored.
@@ -195,7 +198,7 @@ class Trajectory:
     parameters: tuple[tuple[str, ...], ...] = ()
     machine: dict[str, str] = field(default_factory=dict)
     threads_at_start: str = ""
-    ended_by: str = ""
+    ended_by: Limit | None = None
     sources: dict[str, str] = field(default_factory=dict)
     project_files: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)

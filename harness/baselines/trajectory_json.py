@@ -17,6 +17,7 @@ from harness.baselines.trajectory import (
     TracePoint,
     Trajectory,
 )
+from harness.record.limit import Limit
 
 NOTHING = "."
 """In the place of a value that a tensor does not have."""
@@ -71,6 +72,9 @@ def read_trajectory(value: dict[str, Any]) -> Trajectory:
     plain["parameters"] = tuple(tuple(names) for names in plain.get("parameters", ()))
     plain["project_files"] = tuple(plain.get("project_files", ()))
     plain["provenance"] = Provenance(**plain.get("provenance", {}))
+    # Earlier versions kept a sentence, which tells nothing here.
+    ended_by = plain.get("ended_by")
+    plain["ended_by"] = None if ended_by is None or isinstance(ended_by, str) else Limit(**ended_by)
     return Trajectory(**plain)
 
 

@@ -176,7 +176,7 @@ class Observer:
         run.outcome, run.error = _judge_end(error, self._limit.reason)
         if self._limit.reason is not None:
             run.notes.append(self._limit.reason)
-            run.ended_by = self._limit.reason
+            run.ended_by = self._limit.reached
         session.attempt("last numbers", session.ledger.finish)
         # A deep step that was never ended still holds modules and batches.
         self._deep = session.ledger.open.deep = None

@@ -130,10 +130,15 @@ def train(config: Config) -> None:
                 with torch.no_grad():
                     first.weight.clamp_(-0.1, 0.1)
             step += 1
-            if config.has_evaluation and step == LATE:
-                model.eval()
-                for others, _ in DataLoader(data, batch_size=8, shuffle=True):
-                    model(others)
+            evaluate(model, data, step if config.has_evaluation else 0)
+
+
+def evaluate(model: nn.Module, data: TensorDataset, step: int) -> None:
+    """An evaluation between two steps that records graphs; the model trains on in training mode."""
+    if step == LATE:
+        model.eval()
+        for inputs, _ in DataLoader(data, batch_size=8, shuffle=True):
+            model(inputs)
 
 
 def train_by_closure(config: Config) -> None:

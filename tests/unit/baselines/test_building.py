@@ -15,8 +15,10 @@ from harness.baselines.building import (
 )
 from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.trajectory import Phase
+from harness.baselines.trajectory_store import parse_trajectory, render_trajectory
 from harness.errors import ObservationError
 from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
+from harness.record.limit import MAX_SECONDS, Limit
 from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.observation import (
     ClippingCall,
@@ -69,7 +71,10 @@ def build(make_run: Callable[..., TrainingRun], observed: RunObservation, **chan
 
 
 def test_how_a_run_was_ended_is_kept(make_run: Callable[..., TrainingRun]) -> None:
-    assert build(make_run, observe(ended_by="ended from outside")).ended_by == "ended from outside"
+    limit = Limit(MAX_SECONDS, 3.0, 5)
+    made = build(make_run, observe(ended_by=limit))
+    assert made.ended_by == limit
+    assert parse_trajectory(render_trajectory(made), "").ended_by == limit
 
 
 def test_threads_at_the_start_are_kept_also_where_the_steps_have_as_many(
