@@ -137,8 +137,10 @@ def evaluate(model: nn.Module, data: TensorDataset, step: int) -> None:
     """An evaluation between two steps that records graphs; the model trains on in training mode."""
     if step == LATE:
         model.eval()
-        for inputs, _ in DataLoader(data, batch_size=8, shuffle=True):
-            model(inputs)
+        inputs, _ = data[torch.randperm(len(data))]
+        for batch in inputs.split(8):
+            model(batch)
+        model.train()
 
 
 def train_by_closure(config: Config) -> None:
