@@ -367,7 +367,11 @@ class Observer:
         if step.was_skipped and self._session.run.scaler is not None:
             self._session.run.scaler.num_skipped += 1
         if row.deep is not None:
-            deep = row.deep.finish(self._modules.name_parameters(), self._optimizers.find_optimizers())
+            deep = row.deep.finish(
+                self._modules.name_parameters(),
+                self._modules.name_models(),
+                self._optimizers.find_optimizers(),
+            )
             _add_deep_numbers(step, deep)
         if self._sink is not None:
             self._sink.write_step(step, deep)
@@ -398,7 +402,7 @@ class Observer:
         if not self.options.traced_steps:
             return
         roots = self._modules.find_roots()
-        run.modules = describe_modules(roots, names)
+        run.modules = describe_modules(roots, names, self._modules.name_models())
         kinds = {type(module) for root in roots for module in root.modules()}
         run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()], self._session.folder)
         run.project_files = list_project_files(self._session.folder)

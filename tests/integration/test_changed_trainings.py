@@ -283,6 +283,37 @@ def test_a_module_has_one_name_as_output_as_setting_and_as_holder_of_parameters(
     assert found.causes == ("Sequential2.1: Dropout(p=0.1, inplace=False) -> Dropout(p=0.5, inplace=False).",)
 
 
+def train_sharing(config: Config) -> None:
+    """An actor and a critic that share their first layers."""
+    torch.manual_seed(config.seed)
+    inputs = torch.randn(32, 8)
+    encoder = nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.1))
+    actor = nn.Sequential(encoder, nn.Linear(6, 1))
+    critic = nn.Sequential(encoder, nn.Linear(6, 4), nn.Dropout(config.dropout), nn.Linear(4, 1))
+    held = [*actor.parameters(), *critic[1:].parameters()]
+    optimizer = torch.optim.SGD(held, lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        mse_loss(actor(inputs) + critic(inputs), inputs.sum(1, keepdim=True)).backward()
+        optimizer.step()
+
+
+def test_models_that_share_layers_have_names_of_their_own(tmp_path: Path) -> None:
+    stored = record(tmp_path, Config(), train_sharing)
+    shared = ["Sequential.0.0", "Sequential.0.1", "Sequential.0"]
+    own = ["Sequential2.1", "Sequential2.2", "Sequential2.3", "Sequential2"]
+    assert list(stored.deep[0].outputs) == [*shared, "Sequential.1", "Sequential", *own]
+    described = [name for name in stored.settings["forward"] if name.startswith("Sequential")]
+    assert described == [*shared[:2], "Sequential.1", *own[:3]]
+    weights = [name.removesuffix(".weight") for name in stored.parameters[0] if name.endswith("weight")]
+    assert weights == ["Sequential.0.0", "Sequential.1", "Sequential2.1", "Sequential2.3"]
+
+    found = compare_trajectories(stored, record(tmp_path, Config(dropout=0.5), train_sharing)).divergence
+    assert found is not None
+    assert found.item == "output of `Sequential2.2`"
+    assert found.causes[0].startswith("Sequential2.2: Dropout(p=0.1")
+
+
 @pytest.mark.parametrize(
     "name", ["dropout", "label smoothing", "betas", "weight decay", "warm-up", "clipping"]
 )
