@@ -280,8 +280,10 @@ class DeepStep:
         """The modules' names by identity, with that of their model, for those shared by several the first of them."""
         paths: dict[int, str] = {}
         for identity, model in models.items():
-            module, _ = self._modules.get(identity, (None, None))
-            for name, inner in module.named_modules() if module is not None else ():
+            if identity not in self._modules:
+                continue
+            module, _ = self._modules[identity]
+            for name, inner in module.named_modules():
                 paths.setdefault(id(inner), _join_names(model, clean_name(module, name)))
         return paths
 
