@@ -191,7 +191,8 @@ def assert_matches_baseline(run: TrainingRun, *, exact: bool | None = None) -> N
         AssertionError: The run leaves its baseline, there is none in any class, or it may not be accepted.
         ObservationError: The run lacks what its baseline holds, so that nothing could be compared.
         BaselineError: The baseline can't be read.
-        UsageError: The run has no name to find a baseline by, or was not traced.
+        UsageError: The run has no name to find a baseline by, or was not traced; or it is to be accepted, and was
+            ended by a time limit.
     """
     __tracebackhide__ = True
     request = run.baseline
@@ -218,6 +219,14 @@ def _refuse_accepting(run: TrainingRun, request: BaselineRequest, observed: Traj
         raise AssertionError(
             f"the loss of {request.test} is {loss} at step {step}; such a run is not accepted as a baseline.\n"
             "Next: assert_finite(run) in the test names the first number that is not finite."
+        )
+    limit = observed.ended_by
+    if limit is not None and limit.is_of_time:
+        raise UsageError(
+            f"{request.test} was ended by its time limit ({limit}), after {limit.num_steps} steps on this machine and "
+            "under this load; such a run is not accepted as a baseline.\n"
+            f"Next: end it by max_steps={limit.num_steps} (--max-steps {limit.num_steps}), or raise max_seconds until "
+            "the program ends by itself."
         )
     errors = [] if request.accepts_findings else diagnose(run).errors
     if errors:

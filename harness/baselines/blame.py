@@ -149,12 +149,12 @@ def _is_unused(evidence: Evidence) -> bool:
 
 def _choose_stream(evidence: Evidence) -> Phase:
     """In a later step a batch and the generators differ together where draws have moved, or epochs end elsewhere."""
-    seen = evidence.seen
-    if Phase.DATA not in seen and evidence.pair.has_other_eval_calls:
+    seen, pair = evidence.seen, evidence.pair
+    if Phase.DATA not in seen and pair.lacks_training_calls and pair.has_other_eval_calls:
         # A model in another mode draws for its dropout in the one and not in the other, before its first gradient too.
         return Phase.FORWARD
     # A batch from elsewhere, given to a model in another mode, is a step at another place: no draw leads to it.
-    is_elsewhere = evidence.pair.is_in_other_mode
+    is_elsewhere = pair.lacks_training_calls
     has_other_data = Phase.RNG not in seen or is_elsewhere or bool(evidence.list_changes(Phase.DATA))
     return Phase.DATA if Phase.DATA in seen and has_other_data else Phase.RNG
 

@@ -33,7 +33,7 @@ from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.watched import train_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from harness.record.deep import DeepObservation
     from harness.record.observation import RunObservation, StepObservation
@@ -86,17 +86,11 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         settings=collect_settings(observed) if observed and (is_watched or not observed.steps) else {},
         parameters=_list_parameters(observed) if observed and is_watched else (),
         machine=machine,
-        threads_at_start=_find_threads_at_start(numerics),
-        ended_by=observed.ended_by if observed else "",
+        threads_at_start=numerics.get("start", {}).get("threads", ""),
+        ended_by=observed.ended_by if observed else None,
         sources=dict(observed.sources) if observed else {},
         project_files=tuple(observed.project_files) if observed else (),
     )
-
-
-def _find_threads_at_start(numerics: Mapping[str, Any]) -> str:
-    """The threads before the first step, where they are others than after it."""
-    before = numerics.get("start", {}).get("threads", "")
-    return "" if before == numerics.get("machine", {}).get("threads", "") else before
 
 
 def _list_parameters(observed: RunObservation) -> tuple[tuple[str, ...], ...]:

@@ -149,9 +149,9 @@ def _tell_forward(evidence: Evidence) -> Iterator[str]:
 def _tell_mode(evidence: Evidence) -> str:
     """From which step on the model is in another mode, and until when; empty where it is from the start."""
     pair, first = evidence.pair, evidence.first_index
-    if first == 0 or not pair.has_other_eval_calls:
+    if first == 0 or not (pair.lacks_training_calls and pair.has_other_eval_calls):
         return ""
-    mode = "eval" if (pair.now.num_eval_calls or 0) > (pair.before.num_eval_calls or 0) else "training"
+    mode = "training" if pair.now.shapes else "eval"
     common = list(zip(pair.baseline.points, pair.observed.points, strict=False))
     until = next(
         (

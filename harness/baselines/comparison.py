@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
-from harness.baselines.lengths import is_cut_by_time, leave_out_later, list_causes_of_length, tell_cut
+from harness.baselines.lengths import (
+    has_too_few_steps,
+    is_truncated_by_time_limit,
+    leave_out_later,
+    list_causes_of_length,
+    tell_too_few,
+    tell_truncation,
+)
 from harness.baselines.ruler import ExactRuler, ToleranceRuler
 from harness.baselines.setting_changes import list_changes
-from harness.baselines.threads import HOW_ONE_NUMBER, differ_in_threads, may_part_by_threads, tell_threads
+from harness.baselines.threads import HOW_ONE_NUMBER, differ_in_threads, may_be_of_threads, tell_threads
 from harness.baselines.tolerance import build_tolerance, find_drift
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
@@ -98,14 +105,11 @@ def compare_trajectories(
     _require_losses(baseline, observed)
     if never_steps(baseline, observed):
         return TrajectoryComparison(Match.DIVERGED, is_exact=False, divergence=_tell_no_steps(baseline))
-    is_cut = is_cut_by_time(baseline, observed)
-    if is_cut:
+    is_truncated = is_truncated_by_time_limit(baseline, observed)
+    if is_truncated:
         baseline, observed = leave_out_later(baseline, observed), leave_out_later(observed, baseline)
-    if is_exact is None:
-        is_exact = _are_repeatable(baseline, observed) and not may_part_by_threads(baseline, observed)
-    ruler: Ruler = ExactRuler() if is_exact else build_tolerance(baseline, observed)
-    reason = "" if is_exact else _tell_tolerance(baseline, observed)
-    evidence = find_evidence(baseline, observed, ruler)
+    ruler, evidence, reason = _find_evidence(baseline, observed, is_exact=is_exact)
+    is_exact = ruler.is_exact
     if evidence is not None and not is_exact and _is_other_stream(evidence):
         return TrajectoryComparison(
             Match.NOT_COMPARABLE,
@@ -118,13 +122,29 @@ def compare_trajectories(
     divergence = _build_divergence(evidence, ruler) if evidence is not None else None
     if divergence is None and not is_exact:
         divergence = _find_other_settings(baseline, observed) or _find_drift(baseline, observed, ruler)
-    if not is_cut and len(baseline.points) != len(observed.points):
+    if not is_truncated and len(baseline.points) != len(observed.points):
         divergence = divergence or _tell_length(baseline, observed)
     if divergence is not None:
         return TrajectoryComparison(Match.DIVERGED, is_exact, divergence, reason)
+    if has_too_few_steps(baseline, observed):
+        return TrajectoryComparison(Match.NOT_COMPARABLE, is_exact, reason=tell_too_few(baseline, observed))
     notes = [tell_setting(change) for change in list_changes(baseline.settings, observed.settings)]
-    notes += [tell_cut(baseline, observed)] if is_cut else []
+    notes += [tell_truncation(baseline, observed)] if is_truncated else []
     return TrajectoryComparison(Match.MATCHES, is_exact, None, reason, tuple(notes))
+
+
+def _find_evidence(
+    baseline: Trajectory, observed: Trajectory, *, is_exact: bool | None
+) -> tuple[Ruler, Evidence | None, str]:
+    """How two runs are compared, where they part, and why by tolerance; that is empty where every bit is compared."""
+    reason = _tell_tolerance(baseline, observed, is_asked=is_exact is False)
+    if is_exact or (is_exact is None and _are_repeatable(baseline, observed)):
+        evidence = find_evidence(baseline, observed, ExactRuler())
+        if is_exact or not may_be_of_threads(evidence):
+            return ExactRuler(), evidence, ""
+        reason = tell_threads(baseline, observed)
+    ruler = build_tolerance(baseline, observed)
+    return ruler, find_evidence(baseline, observed, ruler), reason
 
 
 def _are_repeatable(baseline: Trajectory, observed: Trajectory) -> bool:
@@ -178,10 +198,10 @@ def _tell_no_steps(baseline: Trajectory) -> Divergence:
     )
 
 
-def _tell_tolerance(baseline: Trajectory, observed: Trajectory) -> str:
-    """Why the comparison is by tolerance."""
-    if _are_repeatable(baseline, observed) and (told := tell_threads(baseline, observed)):
-        return told
+def _tell_tolerance(baseline: Trajectory, observed: Trajectory, *, is_asked: bool) -> str:
+    """Why the comparison is by tolerance, threads at the start aside."""
+    if is_asked and _are_repeatable(baseline, observed):
+        return "as asked for"
     if baseline.numerics_class == observed.numerics_class:
         return "runs of this kind are not expected to repeat to the last bit"
     names = sorted(baseline.machine.keys() | observed.machine.keys())

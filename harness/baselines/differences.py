@@ -9,15 +9,13 @@ from harness.baselines.holdings import compare_holdings
 from harness.baselines.pairs import LADDER, Difference, Pair
 from harness.baselines.parameter_differences import VALUES_OF, compare_parameters
 from harness.baselines.pass_differences import compare_forward, compare_loss
-from harness.baselines.trajectory import Phase
+from harness.baselines.trajectory import TORCH_GENERATORS, Phase
 from harness.baselines.update_differences import compare_gradients, compare_rates, compare_updates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.baselines.ruler import Ruler
-
-TORCH_GENERATORS = ("torch", "cuda")
 
 
 def list_differences(pair: Pair, ruler: Ruler, used: frozenset[str] = frozenset()) -> list[Difference]:

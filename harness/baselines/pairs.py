@@ -78,12 +78,20 @@ class Pair:
 
     @property
     def is_in_other_mode(self) -> bool:
-        """Whether models that train are known to be called in eval mode in one of them only."""
-        return bool(self.before.shapes) != bool(self.now.shapes) or self.has_other_eval_calls
+        """Whether models that train may be called in eval mode in one of them only."""
+        return self.lacks_training_calls or self.has_other_eval_calls
+
+    @property
+    def lacks_training_calls(self) -> bool:
+        """Whether in one of them alone no model is called in training mode."""
+        return bool(self.before.shapes) != bool(self.now.shapes)
 
     @property
     def has_other_eval_calls(self) -> bool:
-        """Whether models that train are known to be called in eval mode more or less often in one of them."""
+        """Whether models are known to be called in eval mode more or less often in one of them.
+
+        An evaluation between the steps counts as well, where it records a graph.
+        """
         calls = self.before.num_eval_calls, self.now.num_eval_calls
         return None not in calls and calls[0] != calls[1]
 

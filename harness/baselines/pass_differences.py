@@ -26,7 +26,7 @@ def compare_forward(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         yield from _compare_calls(pair)
         return
     before, now = pair.deep
-    if before.in_eval_mode != now.in_eval_mode:
+    if before.in_eval_mode != now.in_eval_mode and _share_names(before, now):
         names = sorted(set(before.in_eval_mode) ^ set(now.in_eval_mode))
         mode = "eval" if set(now.in_eval_mode) > set(before.in_eval_mode) else "training"
         yield Difference(Phase.FORWARD, f"{MODE} `{names[0]}`", f"now in {mode} mode", tuple(names))
@@ -42,11 +42,26 @@ def compare_forward(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
 
 def _compare_calls(pair: Pair) -> Iterator[Difference]:
     """Whether models that train are called in eval mode; that alone does not move a training without dropout."""
-    if pair.is_in_other_mode:
-        before, now = pair.before.num_eval_calls, pair.now.num_eval_calls
-        is_eval = not pair.now.shapes if before is None or now is None or before == now else now > before
+    before, now = pair.before.num_eval_calls, pair.now.num_eval_calls
+    if pair.has_other_eval_calls and pair.before.shapes == pair.now.shapes:
+        # An evaluation between the steps, or one model beside another that is in training mode as before.
+        yield Difference(Phase.FORWARD, "calls in eval mode", f"{before} -> {now}", moves=False)
+    elif pair.is_in_other_mode:
+        is_eval = not pair.now.shapes if pair.lacks_training_calls else (now or 0) > (before or 0)
         mode = "eval" if is_eval else "training"
         yield Difference(Phase.FORWARD, f"{MODE} the model", f"now in {mode} mode", moves=False)
+
+
+def _share_names(before: DeepPoint, now: DeepPoint) -> bool:
+    """Whether most modules have one name in both runs, so that what is known of them can be compared.
+
+    Models get other names where one more trains beside them, and had others in baselines of earlier versions; a name
+    that both have may be that of another model then.
+    """
+    num_common = len(before.outputs.keys() & now.outputs.keys())
+    return before.outputs.keys() == now.outputs.keys() or 2 * num_common > max(
+        len(before.outputs), len(now.outputs)
+    )
 
 
 def _list_outputs(before: DeepPoint, now: DeepPoint) -> list[str]:
@@ -74,7 +89,7 @@ def has_same_outputs(pair: Pair) -> bool:
     if pair.deep is None:
         return False
     before, now = pair.deep
-    if not before.outputs.keys() & now.outputs.keys():
+    if not before.outputs or not _share_names(before, now):
         return False
     return not _list_outputs(before, now) or _is_loss_alone(before, now)
 
@@ -115,7 +130,7 @@ def _place_loss(pair: Pair) -> Phase:
 
 
 def _has_same_calls(pair: Pair) -> bool:
-    """Whether models are known to have given the same in all calls of the step, and not in the first ones alone."""
+    """Whether models are known to have given the same in all calls of the step; with a closure, of its first call."""
     one, other = pair.before.outputs, pair.now.outputs
     return bool(one) and one == other
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.divergence import find_evidence
-from harness.baselines.ruler import ExactRuler
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
+    from harness.baselines.evidence import Evidence
     from harness.baselines.trajectory import Trajectory
 
 HOW_ONE_NUMBER = (
@@ -19,18 +18,23 @@ COMPUTED_BEFORE = (Phase.DATA, Phase.INITIALISATION, Phase.FORWARD, Phase.LOSS)
 """Phases in which values show that were computed before the first step: data, parameters, buffers, targets."""
 
 
-def may_part_by_threads(baseline: Trajectory, observed: Trajectory) -> bool:
+def may_be_of_threads(evidence: Evidence | None) -> bool:
     """Whether two runs of one class part where the threads that they began with may show.
 
-    They began with other numbers of threads, which the class knows nothing of, as the programs set it themselves
-    before they train. False as well where they do not part, and where a setting of the phase differs: that is the
-    program's, whatever the threads.
+    They are known to have begun with other numbers of threads, which the class knows nothing of, as the programs set
+    it themselves before they train. False as well where they do not part, and where a setting of the phase differs:
+    that is the program's, whatever the threads.
+
+    Args:
+        evidence: Where they part to the last bit; None where they do not.
     """
-    if _find_threads(baseline) == _find_threads(observed):
+    if evidence is None:
         return False
-    evidence = find_evidence(baseline, observed, ExactRuler())
+    before, now = evidence.pair.baseline.threads_at_start, evidence.pair.observed.threads_at_start
+    is_known = bool(before and now)
     return (
-        evidence is not None
+        is_known
+        and before != now
         and evidence.phase in COMPUTED_BEFORE
         and not evidence.list_changes(evidence.phase)
     )
@@ -43,16 +47,10 @@ def differ_in_threads(baseline: Trajectory, observed: Trajectory) -> bool:
 
 
 def tell_threads(baseline: Trajectory, observed: Trajectory) -> str:
-    """Why two runs of one class are compared by tolerance; empty where they began with as many threads."""
-    before, now = _find_threads(baseline), _find_threads(observed)
-    if before == now:
-        return ""
+    """Why two runs of one class are compared by tolerance that began with other numbers of threads."""
     return (
-        f"torch had {before} threads when the baseline's program began and {now} here, which may show in the last "
-        "digits of what is computed before the program sets their number; the same OMP_NUM_THREADS for both, or "
-        "torch.set_num_threads before anything is computed, makes them comparable to the last bit"
+        f"torch had {baseline.threads_at_start} threads when the baseline's program began and "
+        f"{observed.threads_at_start} here, which may show in the last digits of what is computed before the program "
+        "sets their number; the same OMP_NUM_THREADS for both, or torch.set_num_threads before anything is computed, "
+        "makes them comparable to the last bit"
     )
-
-
-def _find_threads(trajectory: Trajectory) -> str:
-    return trajectory.threads_at_start or trajectory.machine.get("threads", "")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.record.limit import Limit
 
 
 class Phase(StrEnum):
@@ -20,6 +23,9 @@ class Phase(StrEnum):
     OPTIMIZER = "optimizer"
     SCHEDULE = "schedule"
 
+
+TORCH_GENERATORS = ("torch", "cuda")
+"""Generators that every training draws from; others, only where they move while it trains."""
 
 Settings = dict[str, dict[str, Any]]
 """What a run was set up with, as plain values by phase and name: `settings["optimizer"]["AdamW 0 weight_decay"]`."""
@@ -173,9 +179,9 @@ class Trajectory:
         settings: What the run was set up with.
         parameters: Names of the tensors of each optimizer, in the order of its groups.
         machine: What the numerics class is derived from, as it was after the first step.
-        threads_at_start: Threads of torch when the program began, where it has another number of them in its steps;
-            empty where that is the same, or is not known.
-        ended_by: How a limit ended it from outside; empty where none did, or that is not known.
+        threads_at_start: Threads of torch when the program began, before it may have set another number; empty where
+            that is not known, as in baselines of earlier versions.
+        ended_by: The limit that ended it from outside; None where none did, or that is not known.
         sources: Files of the project's own classes, by class; relative to the folder the program ran in.
         project_files: Python files of the project that the program imported.
         provenance: Where it comes from; empty for a run that was not stored.
@@ -192,7 +198,7 @@ class Trajectory:
     parameters: tuple[tuple[str, ...], ...] = ()
     machine: dict[str, str] = field(default_factory=dict)
     threads_at_start: str = ""
-    ended_by: str = ""
+    ended_by: Limit | None = None
     sources: dict[str, str] = field(default_factory=dict)
     project_files: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from harness.baselines.trajectory import (
+    TORCH_GENERATORS,
     DeepPoint,
     InputPoint,
     LossPoint,
@@ -16,6 +17,7 @@ from harness.baselines.trajectory import (
     TracePoint,
     Trajectory,
 )
+from harness.record.limit import Limit
 
 NOTHING = "."
 """In the place of a value that a tensor does not have."""
@@ -70,7 +72,30 @@ def read_trajectory(value: dict[str, Any]) -> Trajectory:
     plain["parameters"] = tuple(tuple(names) for names in plain.get("parameters", ()))
     plain["project_files"] = tuple(plain.get("project_files", ()))
     plain["provenance"] = Provenance(**plain.get("provenance", {}))
+    # Earlier versions kept a sentence, which tells nothing here.
+    ended_by = plain.get("ended_by")
+    plain["ended_by"] = None if ended_by is None or isinstance(ended_by, str) else Limit(**ended_by)
     return Trajectory(**plain)
+
+
+def has_same_contents(one: Trajectory, other: Trajectory) -> bool:
+    """Whether two trajectories would be stored alike, but for where they come from.
+
+    Generators that are not torch's are passed over: they are often not seeded, and then another in every run.
+    """
+    return write_trajectory(_leave_out_unseeded(one)) == write_trajectory(_leave_out_unseeded(other))
+
+
+def _leave_out_unseeded(trajectory: Trajectory) -> Trajectory:
+    def pick(states: dict[str, str]) -> dict[str, str]:
+        return {name: state for name, state in states.items() if name in TORCH_GENERATORS}
+
+    return replace(
+        trajectory,
+        points=tuple(replace(point, generators=pick(point.generators)) for point in trajectory.points),
+        deep=tuple(replace(deep, generators_after=pick(deep.generators_after)) for deep in trajectory.deep),
+        provenance=Provenance(),
+    )
 
 
 def shorten(value: float) -> float:

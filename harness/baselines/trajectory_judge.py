@@ -14,6 +14,7 @@ from harness.baselines.comparison import Match, compare_trajectories, never_step
 from harness.baselines.revisions import digest_uncommitted, read_commit
 from harness.baselines.shelves import open_shelf
 from harness.baselines.trajectory import Provenance
+from harness.baselines.trajectory_json import has_same_contents
 from harness.baselines.trajectory_store import TrajectoryStore
 from harness.errors import ObservationError, UsageError
 
@@ -103,18 +104,21 @@ def _choose_verdict(
     comparison: TrajectoryComparison | None,
 ) -> TrajectoryVerdict:
     if request.reason is not None:
-        # The file is to hold what this run does, no less and no more.
-        is_as_full = (
-            baseline is not None
-            and len(baseline.points) == len(observed.points)
-            and not (list_missing(baseline, observed) or list_missing(observed, baseline))
-        )
-        is_own = baseline is not None and baseline.numerics_class == observed.numerics_class
-        is_same = is_own and is_as_full and comparison is not None and comparison.match is Match.MATCHES
+        is_same = baseline is not None and comparison is not None and _is_kept(baseline, observed, comparison)
         return TrajectoryVerdict.UNCHANGED if is_same else TrajectoryVerdict.ACCEPTED
     if comparison is None:
         return TrajectoryVerdict.MISSING_BASELINE
     return TrajectoryVerdict(str(comparison.match))
+
+
+def _is_kept(baseline: Trajectory, observed: Trajectory, comparison: TrajectoryComparison) -> bool:
+    """Whether a stored trajectory holds what a run does, no less and no more."""
+    if comparison.match is not Match.MATCHES or baseline.numerics_class != observed.numerics_class:
+        return False
+    if comparison.is_exact:
+        return has_same_contents(baseline, observed)
+    is_as_long = len(baseline.points) == len(observed.points)
+    return is_as_long and not (list_missing(baseline, observed) or list_missing(observed, baseline))
 
 
 def store_accepted(request: BaselineRequest) -> None:

@@ -12,6 +12,7 @@ from harness.baselines.layout import render
 from harness.baselines.trajectory import TracePoint
 from harness.baselines.trajectory_json import read_trajectory, write_trajectory
 from harness.errors import BaselineError
+from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -203,7 +204,7 @@ def _check(trajectory: Trajectory) -> None:
 def _check_kinds(trajectory: Trajectory) -> None:
     """Refuses what is of another kind than it should be, which would only come out where it is told."""
     origin = trajectory.provenance
-    names = ("test", "numerics_class", "device", "threads_at_start", "ended_by")
+    names = ("test", "numerics_class", "device", "threads_at_start")
     texts: dict[str, Any] = {name: getattr(trajectory, name) for name in names}
     texts |= {f"provenance.{name}": getattr(origin, name) for name in ("accepted_at", "reason")}
     optional = {f"provenance.{name}": getattr(origin, name) for name in ("commit", "uncommitted")}
@@ -215,13 +216,24 @@ def _check_kinds(trajectory: Trajectory) -> None:
     for name, value in texts.items():
         if not isinstance(value, str):
             raise TypeError(f"{name} is {value!r}")
-    number: object = trajectory.num_ranks
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"num_ranks is {number!r}")
+    _require_count("num_ranks", trajectory.num_ranks)
+    if (limit := trajectory.ended_by) is not None:
+        _check_limit(limit)
     tables = {f"settings.{phase}": found for phase, found in trajectory.settings.items()}
     for name, table in (tables | {"provenance.environment": origin.environment}).items():
         if not isinstance(table, dict):
             raise TypeError(f"{name} is {table!r}")
+
+
+def _check_limit(limit: Limit) -> None:
+    _require_count("ended_by.num_steps", limit.num_steps)
+    if limit.kind not in (MAX_STEPS, MAX_SECONDS) or not isinstance(limit.value, (int, float)):
+        raise TypeError(f"ended_by is {limit!r}")
+
+
+def _require_count(name: str, number: object) -> None:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} is {number!r}")
 
 
 def _name(test: str, numerics_class: str) -> str:

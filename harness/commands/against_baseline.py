@@ -161,6 +161,7 @@ def compare(run: TrainingRun, request: BaselineRequest, options: argparse.Namesp
         HarnessError: Nothing can be compared, or the baseline can't be read or written.
     """
     from harness.assertions import assert_matches_baseline  # noqa: PLC0415  late
+    from harness.baselines.lengths import has_too_few_steps  # noqa: PLC0415
     from harness.baselines.trajectory_judge import TrajectoryVerdict, store_accepted  # noqa: PLC0415
     from harness.report.trajectory import tell_accepted, tell_outcome  # noqa: PLC0415
     from harness.report.trajectory_document import describe_trajectory  # noqa: PLC0415
@@ -185,8 +186,10 @@ def compare(run: TrainingRun, request: BaselineRequest, options: argparse.Namesp
     notes = [f"note: {note}" for note in result.comparison.notes] if result.comparison else []
     exit_code = EXIT_GOOD
     if options.bisect and result.verdict is TrajectoryVerdict.NOT_COMPARABLE:
-        # What this commit brings may be past comparing; where the machine is, every other commit is too.
-        exit_code = EXIT_SKIP if result.is_of_own_class else EXIT_STOP
+        # What this commit brings may be past comparing, as a run cut short is; where the machine is, every other
+        # commit is too.
+        is_cut_short = has_too_few_steps(result.baseline, result.observed)
+        exit_code = EXIT_SKIP if result.is_of_own_class or is_cut_short else EXIT_STOP
     place = f"\n  {result.place}" if result.baseline else ""
     return Comparison(
         exit_code, "\n".join([f"{request.test} {tell_outcome(result)}.{place}", *notes]), described

@@ -223,7 +223,7 @@ class DeepObservation:
     Attributes:
         modules: Those that took part in forward passes with gradients, in order of their first call.
         modules_in_eval_mode: Names of those among them that were in eval mode.
-        loss_functions: Their calls, in order.
+        loss_functions: Their calls, in order; with a closure that is called more than once, those of its first call.
         parameters: Of the optimizers that stepped.
         unheld: Parameters, of the models called, that no optimizer held.
         grad_norms_before_backward: Norm of the gradients that the parameters of these optimizers held when each

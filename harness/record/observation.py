@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from harness.record.counters import CountedStep
 from harness.record.deep import DeepObservation
+from harness.record.limit import Limit
 from harness.record.saved import SavedModelObservation
 from harness.record.structure import CopyObservation, LoadObservation, ProbeObservation
 from harness.record.trace import StepTrace
@@ -451,8 +452,7 @@ class RunObservation:
         first_step_at_s: End of the first step on the clock of the machine, which all its processes share.
         outcome: How it ended.
         error: The exception that ended it, as "Type: message".
-        ended_by: After how many steps it was ended from outside and by which limit, as in the notes; empty where it
-            was not.
+        ended_by: The limit that ended it from outside; None where none did.
         seed: Seed of torch's generator, as it was after the first step.
         numerics: What the numbers depend on beside the program's arithmetic: instruction set, threads, libraries,
             and how precise and deterministic the program asked torch to be; after the first step. Under "start",
@@ -501,7 +501,7 @@ class RunObservation:
     wall_clock_s: float | None = None
     outcome: Outcome = Outcome.CRASHED
     error: str | None = None
-    ended_by: str = ""
+    ended_by: Limit | None = None
     seed: int | None = None
     numerics: dict[str, Any] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
@@ -523,6 +523,7 @@ class RunObservation:
         plain["scaler"] = None if self.scaler is None else asdict(self.scaler)
         plain["non_finite"] = None if self.non_finite is None else asdict(self.non_finite)
         plain["compilation"] = asdict(self.compilation)
+        plain["ended_by"] = None if self.ended_by is None else asdict(self.ended_by)
         plain["outcome"] = str(self.outcome)
         return plain
 
@@ -549,6 +550,8 @@ class RunObservation:
         if plain.get("non_finite") is not None:
             plain["non_finite"] = NonFiniteObservation(**plain["non_finite"])
         plain["compilation"] = CompilationObservation(**plain.get("compilation", {}))
+        if plain.get("ended_by") is not None:
+            plain["ended_by"] = Limit(**plain["ended_by"])
         plain["outcome"] = Outcome(plain.get("outcome", Outcome.CRASHED))
         return cls(**plain)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from harness.baselines.comparison import Match
+from harness.baselines.lengths import has_too_few_steps
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_judge import TrajectoryVerdict
 from harness.report.moves import list_moves
@@ -46,10 +48,17 @@ def explain_failure(
         case TrajectoryVerdict.NOT_COMPARABLE if request.requires_class:
             return (
                 f"{tell_outcome(result)}\n{tell_baseline(result)}\n"
-                f"Next: accept one for this machine: {request.tell_accepting('new numerics class')}; or leave out "
-                "--harness-require-baseline, which fails here."
+                f"Next: {_advise_on_comparing(result, request)}; or leave out --harness-require-baseline, which fails "
+                "here."
             )
     return ""
+
+
+def _advise_on_comparing(result: TrajectoryResult, request: BaselineRequest) -> str:
+    """What makes a run comparable with a baseline."""
+    if result.baseline is not None and has_too_few_steps(result.baseline, result.observed):
+        return "raise max_seconds, or end both runs by max_steps"
+    return f"accept one for this machine: {request.tell_accepting('new numerics class')}"
 
 
 def tell_outcome(result: TrajectoryResult) -> str:
@@ -64,7 +73,7 @@ def tell_outcome(result: TrajectoryResult) -> str:
     if result.verdict is TrajectoryVerdict.NOT_COMPARABLE:
         return f"not comparable with its baseline{elsewhere}{reason}"
     if result.verdict is TrajectoryVerdict.MATCHES:
-        num_steps = len(result.observed.points)
+        num_steps = min(len(result.baseline.points), len(result.observed.points))
         return f"matches its baseline{elsewhere} in {_count(num_steps, 'step')}, {how}{reason}"
     return f"{result.verdict}{elsewhere}{reason}"
 
@@ -89,6 +98,8 @@ def tell_accepted(result: TrajectoryResult) -> str:
         parts.append(f"first difference: {_tell_first(divergence)}")
     elif result.is_of_own_class and result.comparison and result.comparison.reason:
         parts.append(f"compared by tolerance: {result.comparison.reason}")
+    elif result.is_of_own_class and result.comparison and result.comparison.match is Match.MATCHES:
+        parts.append("the same training, of which other names, settings or steps are kept now")
     return head + ", ".join(parts)
 
 

@@ -223,8 +223,10 @@ class DeepStep:
         record.num_held_graphs, record.num_marked_graphs = graphs.count(record.step)
         self.record.num_compiled_graphs = count_graphs()[0] - num_graphs_before
 
-    def finish(self, names: dict[int, str], optimizers: Sequence[Optimizer] = ()) -> DeepObservation:
-        """The record, with names; the step can take no more."""
+    def finish(
+        self, names: dict[int, str], models: dict[int, str], optimizers: Sequence[Optimizer]
+    ) -> DeepObservation:
+        """The record, with names of parameters and models by identity; the step can take no more."""
         self.close()
         record = self.record
         took_part: dict[int, int] = {}
@@ -241,7 +243,7 @@ class DeepStep:
             parameter.ran_without_gradient = identity in cut_off
             parameter.model_position = positions.get(identity)
             record.parameters.append(parameter)
-        self._name_modules(names)
+        self._name_modules(names, models)
         record.modules_in_eval_mode = [module.name for module in record.modules if not module.is_training]
         record.first_non_finite_module = next(
             (found.name for _, found in self._modules.values() if found.is_finite is False), None
@@ -256,21 +258,33 @@ class DeepStep:
         self._latest_output = None
         return record
 
-    def _name_modules(self, names: dict[int, str]) -> None:
+    def _name_modules(self, names: dict[int, str], models: dict[int, str]) -> None:
         """Names the modules as their outermost module does; those that completed first come first."""
         found_names: dict[int, str] = {}
-        prefixes: dict[int, str] = {}
+        paths: dict[int, str] = {}
         for module, _ in self._modules.values():
             prefix = find_prefix(module, names)
             for name, inner in module.named_modules():
                 if id(inner) in self._modules and len(name) >= len(found_names.get(id(inner), "")):
                     found_names[id(inner)] = clean_name(module, name) if name else ""
-                    prefixes[id(inner)] = prefix
+                    paths[id(inner)] = _join_names(prefix, found_names[id(inner)])
+        if len(models) > 1:
+            paths |= self._name_as_parameters(models)
         for identity, (module, found) in self._modules.items():
-            inside = found_names.get(identity, "")
-            found.name = inside or type(module).__name__
-            found.path = ".".join(part for part in (prefixes.get(identity, ""), inside) if part) or found.name
+            found.name = found_names.get(identity, "") or type(module).__name__
+            found.path = paths.get(identity, "") or found.name
             self.record.modules.append(found)
+
+    def _name_as_parameters(self, models: dict[int, str]) -> dict[int, str]:
+        """The modules' names by identity, with that of their model, for those shared by several the first of them."""
+        paths: dict[int, str] = {}
+        for identity, model in models.items():
+            if identity not in self._modules:
+                continue
+            module, _ = self._modules[identity]
+            for name, inner in module.named_modules():
+                paths.setdefault(id(inner), _join_names(model, clean_name(module, name)))
+        return paths
 
     def _is_deaf(self) -> bool:
         session = self._session
@@ -337,6 +351,10 @@ class DeepStep:
             self._num_copied_bytes += num_bytes
         copied = local.clone() if stride == 1 else local.reshape(-1)[::stride].clone()
         self._copies[id(parameter)] = (parameter, as_floats(copied), stride)
+
+
+def _join_names(*names: str) -> str:
+    return ".".join(name for name in names if name)
 
 
 def _describe_backward(loss: torch.Tensor) -> BackwardObservation:

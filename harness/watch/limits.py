@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness import clock
+from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ class StepLimit:
 
     def __init__(self, options: ObserverOptions, owner: object, folder: Path | None = None) -> None:
         self.reason: str | None = None
+        self.reached: Limit | None = None
         self._options = options
         self._owner = owner
         self._folder = folder
@@ -57,9 +59,9 @@ class StepLimit:
             TrainingStopped: They are, and no framework that could be asked to stop is running them.
         """
         if self.reason is None:
-            self.reason = self._find_reason(num_steps)
-            if self.reason is None:
-                return
+            self._look(num_steps)
+        if self.reason is None:
+            return
         if self._asked_at is None and ask_framework_to_stop():
             self._asked_at = num_steps
         if self._asked_at is None or num_steps >= self._asked_at + GRACE_STEPS:
@@ -80,32 +82,38 @@ class StepLimit:
         limit = self._options.max_steps
         told = f"{_count(num_updates, 'update')} of the parameters by hand"
         if self.reason is None and limit is not None and num_updates >= max(limit, MIN_BY_HAND):
-            self.reason = f"ended from outside after {told} (max_steps={limit}; no optimizer stepped)"
+            self._reach(Limit(MAX_STEPS, limit, num_updates), told, "; no optimizer stepped")
         elif self.reason is None and (num_updates or num_gradients >= MAX_ACCUMULATED):
             told = told if num_updates else f"{_count(num_gradients, 'gradient computation')}"
-            self.reason = self._find_end(num_gradients, told)
+            self._look_at_time(num_gradients, num_updates, told)
         if self.reason is not None:
             raise TrainingStopped(self.reason, self._owner)
 
-    def _find_reason(self, num_steps: int) -> str | None:
-        limit = self._options.max_steps
+    def _look(self, num_steps: int) -> None:
+        limit, told = self._options.max_steps, f"{num_steps} steps"
         if limit is not None and num_steps >= limit:
-            return f"ended from outside after {num_steps} steps (max_steps={limit})"
-        return self._find_end(num_steps, f"{num_steps} steps")
+            self._reach(Limit(MAX_STEPS, limit, num_steps), told)
+        else:
+            self._look_at_time(num_steps, num_steps, told)
 
-    def _find_end(self, num_steps: int, told: str) -> str | None:
-        """Why the time is over; None while it is not."""
+    def _look_at_time(self, position: int, num_steps: int, told: str) -> None:
+        """Whether the time is over at a position that all ranks count alike."""
         seconds = self._options.max_seconds
         if seconds is None:
-            return None
+            return
         now_s = clock.monotonic_s()
         if self._first_s is None:
             self._first_s = now_s
         is_over = now_s - self._first_s >= seconds
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size > 1 and self._folder is not None:
-            is_over = self._agree(num_steps, is_over=is_over)
-        return f"ended from outside after {told} (max_seconds={seconds:g})" if is_over else None
+            is_over = self._agree(position, is_over=is_over)
+        if is_over:
+            self._reach(Limit(MAX_SECONDS, seconds, num_steps), told)
+
+    def _reach(self, limit: Limit, told: str, more: str = "") -> None:
+        self.reached = limit
+        self.reason = f"ended from outside after {told} ({limit}{more})"
 
     def _agree(self, num_steps: int, *, is_over: bool) -> bool:
         """Whether all ranks stop at this step.

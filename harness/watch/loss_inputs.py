@@ -95,7 +95,9 @@ class LossFunctionHooks:
                 result = call(*args, **kwargs)
             finally:
                 self._num_inside -= 1
-            if len(self._calls) < MAX_CALLS and self._session.is_training_thread():
+            # As with the model, later calls of a closure see parameters that the step did not begin with.
+            is_first = self._session.ledger.open.num_closure_calls <= 1
+            if is_first and len(self._calls) < MAX_CALLS and self._session.is_training_thread():
                 self._session.attempt("loss function", self._note, name, signature, args, kwargs, result)
             return result
 

@@ -52,6 +52,7 @@ class ModuleHooks:
         self._num_frames_before = 0
         self.on_give_way: list[Callable[[], None]] = []
         self._names: dict[int, str] = {}
+        self._models: dict[int, str] = {}
         self._named: list[tuple[int, list[int]]] = []
         self._trained: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._num_evaluations: dict[int, list[int]] = {}
@@ -120,12 +121,22 @@ class ModuleHooks:
                 (next(name for name in itertools.chain([kind], numbered) if name not in taken), root)
             )
         names: dict[int, str] = {}
+        self._models = {id(root): owner if len(owners) > 1 else "" for owner, root in owners}
         for owner, root in owners:
             for name, parameter in root.named_parameters():
                 clean = clean_name(root, name)
                 names.setdefault(id(parameter), clean if len(owners) == 1 else f"{owner}.{clean}")
         self._names = names
         return names
+
+    def name_models(self) -> dict[int, str]:
+        """What stands before the names of each model's own parameters, by identity, in the order of `name_parameters`.
+
+        Empty text for the only model there is. Outermost modules without a parameter that belongs to no earlier one
+        are parts of others, and not among them.
+        """
+        self.name_parameters()
+        return self._models
 
     def count_trainable(self, names: dict[int, str]) -> dict[str, int]:
         """Number of elements of every trainable parameter, by name; empty once a model is gone."""

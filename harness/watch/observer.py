@@ -176,7 +176,7 @@ class Observer:
         run.outcome, run.error = _judge_end(error, self._limit.reason)
         if self._limit.reason is not None:
             run.notes.append(self._limit.reason)
-            run.ended_by = self._limit.reason
+            run.ended_by = self._limit.reached
         session.attempt("last numbers", session.ledger.finish)
         # A deep step that was never ended still holds modules and batches.
         self._deep = session.ledger.open.deep = None
@@ -367,7 +367,11 @@ class Observer:
         if step.was_skipped and self._session.run.scaler is not None:
             self._session.run.scaler.num_skipped += 1
         if row.deep is not None:
-            deep = row.deep.finish(self._modules.name_parameters(), self._optimizers.find_optimizers())
+            deep = row.deep.finish(
+                self._modules.name_parameters(),
+                self._modules.name_models(),
+                self._optimizers.find_optimizers(),
+            )
             _add_deep_numbers(step, deep)
         if self._sink is not None:
             self._sink.write_step(step, deep)
@@ -398,7 +402,7 @@ class Observer:
         if not self.options.traced_steps:
             return
         roots = self._modules.find_roots()
-        run.modules = describe_modules(roots, names)
+        run.modules = describe_modules(roots, names, self._modules.name_models())
         kinds = {type(module) for root in roots for module in root.modules()}
         run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()], self._session.folder)
         run.project_files = list_project_files(self._session.folder)

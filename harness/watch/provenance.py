@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.watch.modules import clean_name, find_prefix, unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
@@ -29,19 +29,30 @@ OWN_FOLDER = Path(__file__).resolve().parents[1]
 INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
-def describe_modules(roots: Iterable[nn.Module], names: dict[int, str]) -> dict[str, str]:
+def describe_modules(
+    roots: Iterable[nn.Module], names: dict[int, str], models: Mapping[int, str]
+) -> dict[str, str]:
     """Class and settings of the modules of the models, by name: `dropout: Dropout(p=0.1, inplace=False)`.
 
     Settings are what a module tells of itself, or else its plain public attributes; a module without any that only
     holds others is left out. Where there are several models, a module is named with its model's name before it, as
-    its parameters are in `names`, by identity.
+    its parameters are in `names`; one that several models share, once, after the first of them.
+
+    Args:
+        roots: The models, and parts of them that are called by themselves.
+        names: The name of every parameter, by identity.
+        models: What stands before those of each model, by identity.
     """
     found: dict[str, str] = {}
+    seen: set[int] = set()
     for root in roots:
-        model, inside, prefix = unwrap(root), set(found), find_prefix(root, names)
-        for name, module in model.named_modules():
+        inside, prefix = set(found), models.get(id(root), "") or find_prefix(root, names)
+        for name, module in unwrap(root).named_modules():
             if len(found) >= MAX_MODULES:
                 return found
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
             settings = module.extra_repr() or _list_settings(module)
             if settings or next(module.children(), None) is None:
                 parts = [part for part in (prefix, clean_name(root, name)) if part]

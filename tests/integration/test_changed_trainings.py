@@ -54,9 +54,11 @@ class Config:
     draws_python: bool = False
     log_draws_at: int = -1
     late_smoothing: float = 0.0
+    rate: float = 0.1
     late_scale: float = 1.0
     has_temperature: bool = True
     has_late_eval: bool = False
+    has_evaluation: bool = False
 
 
 class Model(nn.Sequential):
@@ -128,6 +130,17 @@ def train(config: Config) -> None:
                 with torch.no_grad():
                     first.weight.clamp_(-0.1, 0.1)
             step += 1
+            evaluate(model, data, step if config.has_evaluation else 0)
+
+
+def evaluate(model: nn.Module, data: TensorDataset, step: int) -> None:
+    """An evaluation between two steps that records graphs; the model trains on in training mode."""
+    if step == LATE:
+        model.eval()
+        inputs, _ = data[torch.randperm(len(data))]
+        for batch in inputs.split(8):
+            model(batch)
+        model.train()
 
 
 def train_by_closure(config: Config) -> None:
@@ -136,7 +149,7 @@ def train_by_closure(config: Config) -> None:
     inputs = torch.randn(64, 8)
     targets = inputs.sum(1, keepdim=True)
     model = Model(nn.Linear(8, config.width), nn.Tanh(), nn.Linear(config.width, 1))
-    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=config.rate, max_iter=4)
     for step in range(LATE + 3):
         model.scale = 1.0 if step < LATE else config.late_scale
         weight = 0.0 if step < LATE else config.late_smoothing
@@ -195,6 +208,7 @@ CHANGES: dict[str, tuple[Config, Phase, int]] = {
     "warm-up": (Config(warm_up=4), Phase.SCHEDULE, 0),
     "label smoothing from step 5 on": (Config(late_smoothing=0.1), Phase.LOSS, LATE),
     "a tensor of no module left out of the optimizer": (Config(has_temperature=False), Phase.OPTIMIZER, 1),
+    "an evaluation that records graphs before step 5": (Config(has_evaluation=True), Phase.RNG, LATE),
     "eval mode from step 5 on": (Config(has_late_eval=True), Phase.FORWARD, LATE),
     "logits scaled from step 5 on": (Config(late_scale=1.5), Phase.FORWARD, LATE),
 }
@@ -229,6 +243,14 @@ def test_of_a_closure_the_first_call_tells_loss_and_forward_apart(
     assert (found.phase, found.step) == (phase, LATE), found
 
 
+def test_the_rate_of_a_closures_optimizer_is_no_loss(tmp_path: Path) -> None:
+    stored = record(tmp_path, Config(), train_by_closure)
+    assert [len(deep.losses) for deep in stored.deep] == [1, 1]
+    found = compare_trajectories(stored, record(tmp_path, Config(rate=0.2), train_by_closure)).divergence
+    assert found is not None
+    assert (found.phase, found.step) == (Phase.SCHEDULE, 0), found
+
+
 def train_two(config: Config) -> None:
     """Two models of one class, as an actor and a critic."""
     torch.manual_seed(config.seed)
@@ -259,6 +281,37 @@ def test_a_module_has_one_name_as_output_as_setting_and_as_holder_of_parameters(
     assert found is not None
     assert found.item == "output of `Sequential2.1`"
     assert found.causes == ("Sequential2.1: Dropout(p=0.1, inplace=False) -> Dropout(p=0.5, inplace=False).",)
+
+
+def train_sharing(config: Config) -> None:
+    """An actor and a critic that share their first layers."""
+    torch.manual_seed(config.seed)
+    inputs = torch.randn(32, 8)
+    encoder = nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.1))
+    actor = nn.Sequential(encoder, nn.Linear(6, 1))
+    critic = nn.Sequential(encoder, nn.Linear(6, 4), nn.Dropout(config.dropout), nn.Linear(4, 1))
+    held = [*actor.parameters(), *critic[1:].parameters()]
+    optimizer = torch.optim.SGD(held, lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        mse_loss(actor(inputs) + critic(inputs), inputs.sum(1, keepdim=True)).backward()
+        optimizer.step()
+
+
+def test_models_that_share_layers_have_names_of_their_own(tmp_path: Path) -> None:
+    stored = record(tmp_path, Config(), train_sharing)
+    shared = ["Sequential.0.0", "Sequential.0.1", "Sequential.0"]
+    own = ["Sequential2.1", "Sequential2.2", "Sequential2.3", "Sequential2"]
+    assert list(stored.deep[0].outputs) == [*shared, "Sequential.1", "Sequential", *own]
+    described = [name for name in stored.settings["forward"] if name.startswith("Sequential")]
+    assert described == [*shared[:2], "Sequential.1", *own[:3]]
+    weights = [name.removesuffix(".weight") for name in stored.parameters[0] if name.endswith("weight")]
+    assert weights == ["Sequential.0.0", "Sequential.1", "Sequential2.1", "Sequential2.3"]
+
+    found = compare_trajectories(stored, record(tmp_path, Config(dropout=0.5), train_sharing)).divergence
+    assert found is not None
+    assert found.item == "output of `Sequential2.2`"
+    assert found.causes[0].startswith("Sequential2.2: Dropout(p=0.1")
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,17 @@ def test_exit_codes_are_those_that_bisect_wants(
     assert told in done.stdout + done.stderr
 
 
+def test_a_commit_whose_run_a_time_limit_ended_early_is_passed_over(
+    check: Check, accepted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    done = check("--baseline", "smoke", "--bisect", "--max-seconds", "1e-6")
+    assert done.returncode == 125, done.stdout + done.stderr
+    assert (
+        "smoke not comparable with its baseline: this run was ended from outside after 2 steps" in done.stdout
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -27,6 +27,7 @@ from harness.baselines.trajectory import (
 )
 from harness.baselines.trajectory_json import read_trajectory, round_to_single, shorten, write_trajectory
 from harness.errors import ObservationError
+from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
 
 NUMBERS = st.none() | st.floats()
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["nan", "inf", "."])
@@ -88,6 +89,8 @@ TRAJECTORIES = st.builds(
     settings=SETTINGS,
     parameters=st.lists(st.lists(NAMES, max_size=3).map(tuple), max_size=2).map(tuple),
     machine=st.dictionaries(NAMES, TEXTS, max_size=2),
+    ended_by=st.none()
+    | st.builds(Limit, st.sampled_from([MAX_STEPS, MAX_SECONDS]), FINITE, st.integers(0, 9)),
     sources=st.dictionaries(NAMES, TEXTS, max_size=2),
     project_files=st.lists(TEXTS, max_size=2).map(tuple),
     provenance=st.builds(

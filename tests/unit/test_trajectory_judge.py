@@ -20,10 +20,13 @@ from harness.baselines.trajectory_judge import (
     store_accepted,
 )
 from harness.errors import BaselineError, ObservationError, UsageError
+from harness.record.deep import DeepObservation, ModuleObservation
+from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
 from harness.record.observation import RunObservation, StepObservation
 from harness.record.request import BaselineRequest
 from harness.record.run import Step
 from harness.record.trace import StepTrace
+from harness.report.trajectory import tell_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,16 +213,39 @@ def watch(losses: list[float | None]) -> dict[str, Any]:
     }
 
 
-def test_a_run_that_a_time_limit_cut_matches_and_is_accepted_anew_all_the_same(
+def test_a_run_that_a_time_limit_ended_matches_and_is_not_accepted(
+    make_run: MakeRun, request_: BaselineRequest, tmp_path: Path
+) -> None:
+    accept(make_run(**watch([*LOSSES])), request_)
+    (path,) = tmp_path.glob("baselines/trajectories/*/*.json")
+    before = path.read_bytes()
+    late = watch([*LOSSES[:5]])
+    late["observed"].ended_by = Limit(MAX_SECONDS, 3.0, 5)
+    assert_matches_baseline(make_run(**late, baseline=request_))
+    (note,) = request_.judged[-1].comparison.notes
+    assert "5 of 8 steps were compared" in note
+    assert tell_outcome(request_.judged[-1]) == "matches its baseline in 5 steps, to the last digit"
+    with pytest.raises(UsageError, match=r"(?s)ended by its time limit.*\nNext: end it by max_steps=5"):
+        accept(make_run(**late), request_)
+    assert path.read_bytes() == before
+
+    late["observed"].ended_by = Limit(MAX_STEPS, 5, 5)
+    assert accept(make_run(**late), request_) is TrajectoryVerdict.ACCEPTED
+
+
+def test_a_run_that_a_time_limit_ended_early_is_not_comparable(
     make_run: MakeRun, request_: BaselineRequest
 ) -> None:
     accept(make_run(**watch([*LOSSES])), request_)
-    cut = watch([*LOSSES[:5]])
-    cut["observed"].ended_by = "ended from outside after 5 steps (max_seconds=3)"
-    assert_matches_baseline(make_run(**cut, baseline=request_))
-    (note,) = request_.judged[-1].comparison.notes
-    assert "5 of 8 steps were compared" in note
-    assert accept(make_run(**cut), request_) is TrajectoryVerdict.ACCEPTED
+    late = watch([*LOSSES[:1]])
+    late["observed"].ended_by = Limit(MAX_SECONDS, 3.0, 1)
+    assert_matches_baseline(make_run(**late, baseline=request_))
+    assert request_.judged[-1].verdict is TrajectoryVerdict.NOT_COMPARABLE
+    request_.requires_class = True
+    with pytest.raises(
+        AssertionError, match=r"(?s)1 of 8 steps.*\nNext: raise max_seconds, or end both runs by"
+    ):
+        assert_matches_baseline(make_run(**late, baseline=request_))
 
 
 def test_a_step_that_lost_its_loss_is_an_error_and_may_be_accepted(
@@ -259,6 +285,36 @@ def test_what_is_unchanged_stays_as_it_is(
     assert path.read_bytes() == before
     assert accept(make_run(OTHERS), request_, "nightly") is TrajectoryVerdict.ACCEPTED
     assert '"reason": "nightly"' in path.read_text(encoding="utf-8")
+
+
+def name_modules(*names: str, python: str = "") -> dict[str, Any]:
+    """What makes a run one of watched steps, the first with modules of such names."""
+    made = watch([*LOSSES])
+    modules = [ModuleObservation(name, "Linear", output=f"{place}") for place, name in enumerate(names)]
+    made["observed"].deep_steps = [DeepObservation(step=0, modules=modules)]
+    for step in made["observed"].steps:
+        step.trace.generators = {"torch": "aa", "python": python}
+    return made
+
+
+def test_the_same_training_is_accepted_anew_where_its_modules_have_other_names(
+    make_run: MakeRun, request_: BaselineRequest
+) -> None:
+    accept(make_run(**name_modules("0", "0 (2)")), request_)
+    renamed = make_run(**name_modules("Sequential.0", "Sequential2.0"))
+    assert_matches_baseline(replace(renamed, baseline=request_))
+    assert accept(renamed, request_) is TrajectoryVerdict.ACCEPTED
+    (stored,) = open_store(request_).list_all()
+    assert stored.trajectory is not None
+    assert list(stored.trajectory.deep[0].outputs) == ["Sequential.0", "Sequential2.0"]
+    assert accept(renamed, request_) is TrajectoryVerdict.UNCHANGED
+
+
+def test_generators_that_nobody_seeds_do_not_write_a_baseline_anew(
+    make_run: MakeRun, request_: BaselineRequest
+) -> None:
+    accept(make_run(**name_modules("0", python="one")), request_)
+    assert accept(make_run(**name_modules("0", python="two")), request_) is TrajectoryVerdict.UNCHANGED
 
 
 def test_nothing_is_written_before_the_test_has_passed(

@@ -206,6 +206,10 @@ def test_accepting_tells_what_moves_and_by_how_much(
         tell_accepted(beside)
         == f"{head}final loss 2.1 -> 2.267 (+7.9 %), new in class cpu-fast beside cpu-slow"
     )
+    renamed = TrajectoryComparison(Match.MATCHES, is_exact=True)
+    assert tell_accepted(make_result(TrajectoryVerdict.ACCEPTED, comparison=renamed)).endswith(
+        ", the same training, of which other names, settings or steps are kept now"
+    )
     assert tell_accepted(make_result(TrajectoryVerdict.UNCHANGED)) == (
         "unchanged: tests/test_a.py::test_a: 4 steps, final loss 2.267; "
         "baselines/trajectories/cpu-fast/a.json stays as it is"

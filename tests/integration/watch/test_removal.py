@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
 from harness.record.observation import Outcome, RunObservation
 from harness.watch.limits import TrainingStopped
 from harness.watch.observer import Observer, observe_call
@@ -180,15 +181,17 @@ def test_max_seconds_ends_an_endless_program(monkeypatch: pytest.MonkeyPatch) ->
     _, run = observe_call(train, options=ObserverOptions(max_seconds=5.0))
     assert run.outcome is Outcome.STOPPED
     assert "max_seconds=5" in run.notes[0]
+    assert run.ended_by == Limit(MAX_SECONDS, 5.0, len(run.steps))
 
 
 def test_record_survives_json() -> None:
     import json
 
-    with Observer() as observer:
+    with Observer(ObserverOptions(max_steps=4)) as observer:
         train_plain()
     run = observer.observation
     assert run.deep_steps
+    assert run.ended_by == Limit(MAX_STEPS, 4, 4)
     assert RunObservation.from_json(json.loads(json.dumps(run.to_json()))) == run
 
 

@@ -15,8 +15,10 @@ from harness.baselines.building import (
 )
 from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.trajectory import Phase
+from harness.baselines.trajectory_store import parse_trajectory, render_trajectory
 from harness.errors import ObservationError
 from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
+from harness.record.limit import MAX_SECONDS, Limit
 from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.observation import (
     ClippingCall,
@@ -69,15 +71,19 @@ def build(make_run: Callable[..., TrainingRun], observed: RunObservation, **chan
 
 
 def test_how_a_run_was_ended_is_kept(make_run: Callable[..., TrainingRun]) -> None:
-    assert build(make_run, observe(ended_by="ended from outside")).ended_by == "ended from outside"
+    limit = Limit(MAX_SECONDS, 3.0, 5)
+    made = build(make_run, observe(ended_by=limit))
+    assert made.ended_by == limit
+    assert parse_trajectory(render_trajectory(made), "").ended_by == limit
 
 
-def test_threads_at_the_start_are_kept_where_the_steps_have_others(
+def test_threads_at_the_start_are_kept_also_where_the_steps_have_as_many(
     make_run: Callable[..., TrainingRun],
 ) -> None:
-    for before, kept in (("2", "2"), ("1", "")):
+    for before in ("2", "1"):
         seen = observe(numerics={"machine": {"threads": "1"}, "start": {"threads": before}})
-        assert build(make_run, seen).threads_at_start == kept
+        assert build(make_run, seen).threads_at_start == before
+    assert build(make_run, observe()).threads_at_start == ""
 
 
 def test_a_point_holds_the_numbers_of_its_step(make_run: Callable[..., TrainingRun]) -> None:

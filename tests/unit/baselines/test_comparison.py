@@ -8,11 +8,12 @@ from unittest.mock import patch
 
 import pytest
 
-from harness.baselines import divergence
+from harness.baselines import comparison, divergence
 from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.differences import list_differences
 from harness.baselines.trajectory import Phase
 from harness.errors import ObservationError
+from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
 from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on, set_up
 
 BASELINE = make_trajectory()
@@ -74,34 +75,36 @@ def test_another_number_of_steps_is_a_difference(num_steps: int, is_exact: bool)
     assert found.divergence.identical == (f"all of the {min(num_steps, 8)} steps that both have",)
 
 
-LIMITED = "ended from outside after 5 steps (max_steps=5)"
+LIMITED = Limit(MAX_STEPS, 5, 5)
+LATE = Limit(MAX_SECONDS, 3.0, 5)
 
 
 def test_a_limit_that_ended_the_shorter_run_is_the_cause_of_its_length() -> None:
+    told = "was ended from outside after 5 steps (max_steps=5): runs that are compared need the same limit."
     found = compare_trajectories(BASELINE, make_trajectory(5, ended_by=LIMITED)).divergence
     assert found is not None
-    assert found.causes == (f"this run was {LIMITED}: runs that are compared need the same limit.",)
+    assert found.causes == (f"this run {told}",)
 
     found = compare_trajectories(make_trajectory(5, ended_by=LIMITED), BASELINE).divergence
     assert found is not None
-    assert found.causes == (f"the baseline's run was {LIMITED}: runs that are compared need the same limit.",)
+    assert found.causes == (f"the baseline's run {told}",)
 
 
 def test_a_limit_that_ended_the_longer_run_is_told_beside_the_end_of_the_program() -> None:
-    limit = "ended from outside after 8 steps (max_steps=8)"
+    limit = Limit(MAX_STEPS, 8, 8)
     found = compare_trajectories(make_trajectory(ended_by=limit), make_trajectory(5)).divergence
     assert found is not None
     assert found.causes[0].startswith("the program ends elsewhere: ")
-    assert found.causes[1:] == (f"the baseline's run was {limit}.",)
+    assert found.causes[1:] == ("the baseline's run was ended from outside after 8 steps (max_steps=8).",)
 
 
 def test_how_far_a_time_limit_let_a_run_come_is_no_difference_and_is_noted() -> None:
-    late = "ended from outside after 5 steps (max_seconds=3)"
-    short = make_trajectory(5, ended_by=late)
+    short = make_trajectory(5, ended_by=LATE)
     for baseline, observed in ((BASELINE, short), (short, BASELINE)):
         found = compare_trajectories(baseline, observed)
         assert (found.match, found.is_exact) == (Match.MATCHES, True)
-        assert f"was {late}; 5 of 8 steps were compared" in found.notes[0]
+        told = "was ended from outside after 5 steps (max_seconds=3); 5 of 8 steps were compared"
+        assert told in found.notes[0]
     assert compare_trajectories(BASELINE, move_on(short, 2)).match is Match.DIVERGED
     # What is set up later is not seen in a short run, which no comparison takes for a change.
     later = set_up(BASELINE, Phase.SCHEDULE, **{"scheduler 1": "ReduceLROnPlateau"})
@@ -113,8 +116,19 @@ def test_how_far_a_time_limit_let_a_run_come_is_no_difference_and_is_noted() -> 
         compare_trajectories(later, replace(short, ended_by=LIMITED), is_exact=False).match is Match.DIVERGED
     )
     # A program that leaves earlier by itself than a time limit once let it is another one.
-    long = make_trajectory(ended_by="ended from outside after 8 steps (max_seconds=3)")
+    long = make_trajectory(ended_by=Limit(MAX_SECONDS, 3.0, 8))
     assert compare_trajectories(long, make_trajectory(5)).match is Match.DIVERGED
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_less_than_half_of_the_steps_is_too_few_to_match_and_enough_to_diverge(is_exact: bool) -> None:
+    short = make_trajectory(3, ended_by=Limit(MAX_SECONDS, 3.0, 3))
+    found = compare_trajectories(BASELINE, short, is_exact=is_exact)
+    assert (found.match, found.divergence) == (Match.NOT_COMPARABLE, None)
+    assert "ended from outside after 3 steps (max_seconds=3); it is the same in 3 of 8 steps" in found.reason
+    assert compare_trajectories(BASELINE, move_on(short, 1), is_exact=is_exact).match is Match.DIVERGED
+    half = make_trajectory(4, ended_by=Limit(MAX_SECONDS, 3.0, 4))
+    assert compare_trajectories(BASELINE, half, is_exact=is_exact).match is Match.MATCHES
 
 
 def test_a_difference_before_the_end_comes_before_the_number_of_steps() -> None:
@@ -137,6 +151,14 @@ def test_every_step_is_listed_twice_at_most() -> None:
     assert found.divergence is not None
     assert (found.divergence.phase, found.divergence.step) == (Phase.RNG, 0)
     assert len(calls) <= 2 * 64
+
+
+def test_what_differs_to_the_last_bit_is_looked_for_once() -> None:
+    baseline = make_trajectory(threads_at_start="1")
+    observed = replace(move_on(baseline, 3), threads_at_start="1")
+    with patch.object(comparison, "find_evidence", wraps=divergence.find_evidence) as find:
+        assert compare_trajectories(baseline, observed).match is Match.DIVERGED
+    assert find.call_count == 1
 
 
 def test_shapes_that_are_no_numbers_are_told_as_they_stand() -> None:

@@ -48,9 +48,23 @@ def test_dropout_that_no_longer_draws_is_the_mode_and_no_extra_draw(end: int | N
     assert "from step 3 on" in diverge(untraced, baseline).causes[0]
 
 
-def test_draws_that_move_in_the_same_mode_are_random_numbers() -> None:
+@pytest.mark.parametrize("num_eval_calls", [0, 6])
+@pytest.mark.parametrize("batch", ["same same", "other other"])
+def test_draws_that_move_in_the_same_mode_are_random_numbers(num_eval_calls: int, batch: str) -> None:
+    """An evaluation between the steps that records a graph draws, and leaves the model in training mode."""
+    baseline = alter(BASELINE, batch="same same", num_eval_calls=0)
+    observed = alter(move_on(baseline, 3), 3, generators=OTHER_STATE, batch=batch)
+    observed = alter(observed, 3, 4, num_eval_calls=num_eval_calls)
+    found = diverge(observed, baseline)
+    assert (found.phase, found.step) == (Phase.RNG, 3)
+    assert "perhaps in an evaluation" in found.causes[0]
+
+
+def test_another_forward_pass_behind_an_evaluation_is_not_told_to_be_in_eval_mode_since() -> None:
     baseline = alter(BASELINE, num_eval_calls=0)
-    assert diverge(alter(move_on(baseline, 3), 3, generators=OTHER_STATE), baseline).phase is Phase.RNG
+    found = diverge(alter(move_on(baseline, 3), 3, 4, num_eval_calls=6), baseline)
+    assert (found.phase, found.item, found.change) == (Phase.FORWARD, "calls in eval mode", "0 -> 6")
+    assert "the model is in eval mode" not in " ".join(found.causes)
 
 
 def test_calls_in_eval_mode_that_change_nothing_make_no_difference() -> None:
@@ -62,6 +76,44 @@ def test_a_step_on_a_batch_of_the_evaluation_is_data_though_draws_moved() -> Non
     observed = alter(move_on(BASELINE, 3), 3, shapes="", batch="other -", generators=OTHER_STATE)
     found = diverge(observed)
     assert (found.phase, found.step) == (Phase.DATA, 3)
+
+
+def name_as_one_of_several(trajectory: Trajectory) -> Trajectory:
+    """The trajectory as a later version names its modules; the outermost one has the name that it had."""
+    for step in (0, 1):
+        trajectory = alter_deep(
+            trajectory,
+            step,
+            outputs={"Sequential": f"{step}s", "Sequential.0": f"{step}0", "Sequential2.0": f"{step}1"},
+            in_eval_mode=("Sequential2.0",),
+        )
+    return trajectory
+
+
+def call_by_position(trajectory: Trajectory) -> Trajectory:
+    for step in (0, 1):
+        trajectory = alter_deep(
+            trajectory,
+            step,
+            outputs={"Sequential": f"{step}s", "0": f"{step}0", "0 (2)": f"{step}1"},
+            in_eval_mode=("0",),
+        )
+    return trajectory
+
+
+def test_modules_that_only_have_other_names_are_in_no_other_mode() -> None:
+    found = compare_trajectories(call_by_position(BASELINE), name_as_one_of_several(BASELINE))
+    assert found.match is Match.MATCHES
+
+
+def test_one_name_that_models_share_by_chance_does_not_tell_that_all_gave_the_same() -> None:
+    observed = alter_deep(
+        move_on(BASELINE), losses=lambda losses: tuple(replace(call, inputs="x") for call in losses)
+    )
+    baseline = call_by_position(BASELINE)
+    assert diverge(name_as_one_of_several(observed), baseline).phase is Phase.FORWARD
+    # Where the names are the same, it does.
+    assert diverge(call_by_position(observed), baseline).phase is Phase.LOSS
 
 
 def test_a_field_of_the_batch_that_a_loss_alone_does_without_is_no_data() -> None:

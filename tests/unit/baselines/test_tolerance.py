@@ -197,8 +197,7 @@ def test_other_threads_are_named_with_how_to_make_them_the_same() -> None:
 
 def on_threads(trajectory: Trajectory, at_start: str) -> Trajectory:
     """The trajectory of a program that trains on one thread and began with so many."""
-    machine = {**trajectory.machine, "threads": "1"}
-    return replace(trajectory, machine=machine, threads_at_start=at_start if at_start != "1" else "")
+    return replace(trajectory, machine={**trajectory.machine, "threads": "1"}, threads_at_start=at_start)
 
 
 def start_otherwise(share: float) -> Trajectory:
@@ -224,6 +223,17 @@ def test_first_values_computed_with_other_threads_are_compared_by_tolerance_and_
 
     asked = compare_trajectories(baseline, on_threads(near, "2"), is_exact=True)
     assert (asked.match, asked.is_exact) == (Match.DIVERGED, True)
+
+
+def test_a_baseline_that_does_not_know_its_threads_at_the_start_is_compared_to_the_last_bit() -> None:
+    found = compare_trajectories(on_threads(make_trajectory(), ""), on_threads(start_otherwise(1e-6), "2"))
+    assert (found.match, found.is_exact, found.reason) == (Match.DIVERGED, True, "")
+
+
+def test_a_tolerance_that_is_asked_for_is_not_put_down_to_threads() -> None:
+    baseline, near = on_threads(make_trajectory(), "1"), on_threads(start_otherwise(1e-6), "2")
+    found = compare_trajectories(baseline, near, is_exact=False)
+    assert (found.match, found.reason) == (Match.MATCHES, "as asked for")
 
 
 def test_first_values_of_as_many_threads_are_compared_to_the_last_bit() -> None:

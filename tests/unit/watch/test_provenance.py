@@ -42,7 +42,7 @@ def print_nothing() -> None:
 
 def test_modules_are_described_by_what_they_tell_or_by_their_plain_attributes() -> None:
     model = nn.Sequential(Scaled(0.5), nn.Dropout(0.1))
-    assert describe_modules([model], {}) == {
+    assert describe_modules([model], {}, {}) == {
         "0": "Scaled(scale=0.5)",
         "0.layer": "Linear(in_features=2, out_features=2, bias=True)",
         "1": "Dropout(p=0.1, inplace=False)",
@@ -50,13 +50,13 @@ def test_modules_are_described_by_what_they_tell_or_by_their_plain_attributes() 
 
 
 def test_addresses_of_functions_and_objects_are_no_setting() -> None:
-    (told,) = describe_modules([Called()], {}).values()
+    (told,) = describe_modules([Called()], {}, {}).values()
     assert told == "Called(function=<function print_nothing>, other=<object object>)"
 
 
 def test_parts_of_several_models_that_are_called_alike_are_all_described() -> None:
     models = [nn.Sequential(nn.Dropout(p)) for p in (0.1, 0.2, 0.3)]
-    assert list(describe_modules(models, {}).values()) == [
+    assert list(describe_modules(models, {}, {}).values()) == [
         f"Dropout(p={p}, inplace=False)" for p in (0.1, 0.2, 0.3)
     ]
 
