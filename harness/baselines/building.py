@@ -187,10 +187,15 @@ def _join(rows: Iterable[Iterable[float | None]]) -> float | None:
 
 
 def _join_digits(rows: Iterable[Iterable[float | None]]) -> float | None:
-    """The norm over all, to the digits that tell equal from different whatever the order of an optimizer."""
+    """The norm over all, to the digits that tell equal from different whatever the order of an optimizer.
+
+    NaN where one is not finite, as parameters that are no numbers are there all the same; None without any.
+    """
     norms = sorted(norm for row in rows for norm in row if norm is not None)
-    whole = math.fsum(norm * norm for norm in norms)
-    return float(f"{math.sqrt(whole):.{WEIGHT_DIGITS}g}") if norms and math.isfinite(whole) else None
+    squares = [norm * norm for norm in norms]
+    if not all(map(math.isfinite, squares)):
+        return math.nan
+    return float(f"{math.sqrt(math.fsum(squares)):.{WEIGHT_DIGITS}g}") if norms else None
 
 
 def _fingerprint(rows: Iterable[Iterable[float | None]], *, has_tensors: bool) -> tuple[str, ...]:

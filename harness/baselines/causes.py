@@ -105,7 +105,9 @@ def _tell_initialisation(evidence: Evidence) -> Iterator[str]:
         and (earlier := before[name].weight_norm)
         and (later := now[name].weight_norm)
     ]
-    if ratios:
+    if not all(map(math.isfinite, ratios)):
+        yield f"{name_group(found.names)} {_agree(found.names, 'begins', 'begin')} with numbers that are not finite."
+    elif ratios:
         most = f" to x{max(ratios):.3g}" if max(ratios) > min(ratios) * 1.01 else ""
         yield (
             f"{name_group(found.names)} {_agree(found.names, 'is', 'are')} initialised differently: the norm is "

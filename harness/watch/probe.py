@@ -140,8 +140,8 @@ class _Probing:
         if took_s > MAX_FORWARD_S:
             found.obstacle = f"one call takes more than {MAX_FORWARD_S:g} s"
             return
-        if not watched:
-            found.obstacle = "it returns no floating tensor"
+        if (obstacle := _find_obstacle(watched)) is not None:
+            found.obstacle = obstacle
             return
         inputs = list_tensors((self._args, self._kwargs))
         sized = [tensor for tensor in inputs if tensor.dim()]
@@ -317,6 +317,14 @@ class _Probing:
             logits = self._call()[place]
         spread = (logits - logits.narrow(time, 0, 1)).abs().max()
         self._found.ignores_position = float(spread) <= 1e-5 * (float(logits.abs().max()) or 1.0)
+
+
+def _find_obstacle(outputs: list[torch.Tensor]) -> str | None:
+    """Why outputs can't be compared with others; None where they can."""
+    if not outputs:
+        return "it returns no floating tensor"
+    are_finite = all(bool(torch.isfinite(tensor).all()) for tensor in outputs)
+    return None if are_finite else "it returns numbers that are not finite"
 
 
 def _list_changes(num_samples: int) -> list[tuple[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]]]:

@@ -115,6 +115,32 @@ def test_a_step_limit_is_named_where_it_is_why_a_run_is_shorter(
     assert "Likely: this run was ended from outside after 4 steps (max_steps=4)" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ("-1", "Likely: `2.bias` begins with numbers that are not finite."),
+        ("4", "First difference: initialisation at step 5: values of the parameters"),
+    ],
+)
+def test_parameters_that_are_no_numbers_are_a_difference(
+    check: Check, accepted: Path, tmp_path: Path, at: str, told: str
+) -> None:
+    shutil.copytree(accepted, tmp_path, dirs_exist_ok=True)
+    program = TRAIN.format(extra="")
+    loop, ends = "for step in range(STEPS):", "    optimizer.step()\n"
+    assert loop in program
+    assert program.endswith(ends)
+    spoil = f'if step == {at}: net[2].bias.data[0] = float("nan")\n'
+    program = program.replace(loop, f"step = -1\n{spoil}{loop}") + f"    {spoil}"
+    (tmp_path / "train.py").write_text(program)
+
+    done = check("--bisect", "--baseline", "smoke")
+
+    assert done.returncode == 1, done.stdout
+    assert told in done.stdout
+    assert "T707" not in done.stdout
+
+
 def check_on_threads(folder: Path, num_threads: int, *options: str) -> subprocess.CompletedProcess[str]:
     """Checks `train.py` in a process that begins with so many threads."""
     return subprocess.run(
