@@ -83,9 +83,8 @@ def _is_light(module: nn.Module) -> bool:
         value
         for part in module.modules()
         for name, value in vars(part).items()
-        if type(value) not in ATOMS
+        if name not in SHARED
         and (type(value) not in COLLECTIONS or value)
-        and name not in SHARED
         and not name.startswith(("_forward", "_backward"))
     ]
     seen = {id(part) for part in module.modules()}

@@ -32,7 +32,7 @@ from harness.watch.model_copy import (
 from harness.watch.passes import Captured, list_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
@@ -219,14 +219,23 @@ class _Probing:
             after = self._call()
         if [tensor.shape for tensor in after] != [tensor.shape for tensor in watched]:
             return False
-        others = slice(1, -1)
-        before_and_after = [(watched[place], after[place]) for place in outputs]
-        share = max(_measure_change([old[others]], [new[others]]) for old, new in before_and_after)
-        moved = max(_measure_change([old[[*changed]]], [new[[*changed]]]) for old, new in before_and_after)
+        share = self._measure_others(watched, after, outputs, changed)
+        moved = _measure_rows(watched, after, outputs, changed)
         if share > MAX_NOISE or moved <= MAX_NOISE:
             return False
         self._found.repeat_change, self._found.sample_change, self._found.is_constant = 0.0, share, False
         return True
+
+    def _measure_others(
+        self,
+        before: list[torch.Tensor],
+        after: list[torch.Tensor],
+        outputs: list[int],
+        changed: tuple[int, ...],
+    ) -> float:
+        """How far the outputs of samples moved that are those they were."""
+        others = [row for row in range(self._found.num_samples or 0) if row not in changed]
+        return _measure_rows(before, after, outputs, others)
 
     def _probe_samples(
         self,
@@ -246,11 +255,7 @@ class _Probing:
                         continue
                     after = self._call()
                 has_told |= any(not torch.equal(first[place], after[place]) for place in by_sample)
-                others = [place for place in range(num_samples) if place not in changed]
-                share = _measure_change(
-                    [first[position][others] for position in outputs],
-                    [after[position][others] for position in outputs],
-                )
+                share = self._measure_others(first, after, outputs, changed)
                 self._found.sample_change = max(share, self._found.sample_change or 0.0)
         if has_told:
             self._found.is_constant = False
@@ -409,6 +414,15 @@ def _exchanged(tensors: list[torch.Tensor], change: Callable[[torch.Tensor], tor
     finally:
         for tensor, old in zip(tensors, before, strict=True):
             tensor.copy_(old)
+
+
+def _measure_rows(
+    before: list[torch.Tensor], after: list[torch.Tensor], outputs: list[int], rows: Sequence[int]
+) -> float:
+    """The largest change of some rows of some outputs."""
+    return _measure_change(
+        [before[place][[*rows]] for place in outputs], [after[place][[*rows]] for place in outputs]
+    )
 
 
 def _measure_change(before: list[torch.Tensor], after: list[torch.Tensor]) -> float:

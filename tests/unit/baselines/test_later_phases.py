@@ -80,23 +80,20 @@ def test_a_step_on_a_batch_of_the_evaluation_is_data_though_draws_moved() -> Non
 
 def name_as_one_of_several(trajectory: Trajectory) -> Trajectory:
     """The trajectory as a later version names its modules; the outermost one has the name that it had."""
-    for step in (0, 1):
-        trajectory = alter_deep(
-            trajectory,
-            step,
-            outputs={"Sequential": f"{step}s", "Sequential.0": f"{step}0", "Sequential2.0": f"{step}1"},
-            in_eval_mode=("Sequential2.0",),
-        )
-    return trajectory
+    return name_modules(trajectory, ("Sequential.0", "Sequential2.0"), "Sequential2.0")
 
 
 def call_by_position(trajectory: Trajectory) -> Trajectory:
+    return name_modules(trajectory, ("0", "0 (2)"), "0")
+
+
+def name_modules(trajectory: Trajectory, inner: tuple[str, str], in_eval_mode: str) -> Trajectory:
     for step in (0, 1):
         trajectory = alter_deep(
             trajectory,
             step,
-            outputs={"Sequential": f"{step}s", "0": f"{step}0", "0 (2)": f"{step}1"},
-            in_eval_mode=("0",),
+            outputs={"Sequential": f"{step}s", inner[0]: f"{step}0", inner[1]: f"{step}1"},
+            in_eval_mode=(in_eval_mode,),
         )
     return trajectory
 
