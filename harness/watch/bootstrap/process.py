@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LEAVING_TIME = timedelta(seconds=5)
+# Seconds in which the threads of a group drop their last exchange; torch aborts a process that ends before they have.
+SETTLING_TIME = 0.2
 LAUNCHERS = ("torchrun", "accelerate", "accelerate-launch")
 LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
 
@@ -104,6 +107,8 @@ def leave_process_group() -> None:
         work = distributed.barrier(async_op=True)
         if work is not None:
             work.wait(LEAVING_TIME)
+            del work
+            time.sleep(SETTLING_TIME)
     with contextlib.suppress(Exception):
         distributed.destroy_process_group()
 

@@ -213,7 +213,9 @@ for step in range(int(sys.argv[1])):
     optimizer.step()
     time.sleep(0.01 * dist.get_rank())
 dist.barrier()
+# torch aborts a process that ends while a thread of gloo still drops its last exchange, watched or not.
 del model, optimizer, loss
+time.sleep(0.2)
 dist.destroy_process_group()
 """
 
@@ -267,7 +269,7 @@ def test_light_depth_reaches_the_child(tmp_path: Path) -> None:
 
 
 SHARDS = """
-import json, torch
+import json, time, torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -290,8 +292,9 @@ for step in range(4):
     losses.append(loss.item())
 with open(f"losses{dist.get_rank()}.json", "w") as file:
     json.dump(losses, file)
-# A model that outlives its process group now and then aborts the process at its end, watched or not.
+# torch aborts a process that ends while a thread of gloo still drops its last exchange, watched or not.
 del model, layer, optimizer, loss
+time.sleep(0.2)
 dist.destroy_process_group()
 """
 
