@@ -215,6 +215,10 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Hangs what the harness saw on the report of the test, which travels from worker to controller."""
+    if call.excinfo is not None and isinstance(call.excinfo.value, HarnessError):
+        from harness.tracebacks import cut_own_frames  # noqa: PLC0415  late
+
+        cut_own_frames(call.excinfo.value, item.config.rootpath)
     report = yield
     if item.stash.get(STATE, None) is not None and (report.when == "call" or not report.passed):
         setattr(report, REPORT_ATTRIBUTE, describe_item(item, call, report))

@@ -13,7 +13,7 @@ from harness.baselines.pass_differences import INPUTS_OF, MODE
 from harness.baselines.rate_causes import tell_rates
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
-from harness.baselines.update_differences import unclip
+from harness.baselines.update_differences import list_gradient_norms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -196,7 +196,7 @@ def _tell_gradients(evidence: Evidence) -> Iterator[str]:
         return
     pair = evidence.pair
     if pair.deep is not None:
-        before, now = unclip(pair.deep[0], pair.before), unclip(pair.deep[1], pair.now)
+        before, now = list_gradient_norms(pair)
         lost = [name for name in before if name not in now and before[name]]
         gained = [name for name in now if name not in before and now[name]]
         if lost:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.baselines.causes import list_causes, list_modules, tell_pair, tell_setting
 from harness.baselines.divergence import count_different, find_evidence, list_identical
 from harness.baselines.lengths import (
+    advise_on_length,
     has_too_few_steps,
     is_truncated_by_time_limit,
     leave_out_later,
@@ -52,6 +53,7 @@ class Divergence:
         identical: What is still the same in and before that step.
         consequence: What became of the loss, in a sentence; empty where it is the same to the end.
         modules: Names of the modules it is about, to find their files by.
+        advice: What to do first, where it is not the program that has to be looked into; empty otherwise.
     """
 
     phase: Phase
@@ -62,6 +64,7 @@ class Divergence:
     identical: tuple[str, ...] = ()
     consequence: str = ""
     modules: tuple[str, ...] = ()
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,5 +317,6 @@ def _tell_length(baseline: Trajectory, observed: Trajectory) -> Divergence:
         item="number of steps",
         change=f"{before} -> {now}",
         causes=list_causes_of_length(baseline, observed),
-        identical=(f"all of the {last} steps that both have",),
+        identical=(f"each of the {last} steps that both have",),
+        advice=advise_on_length(baseline, observed),
     )

@@ -62,6 +62,17 @@ def list_causes_of_length(baseline: Trajectory, observed: Trajectory) -> tuple[s
     return (program, f"{ends}.") if ends else (program,)
 
 
+def advise_on_length(baseline: Trajectory, observed: Trajectory) -> str:
+    """What makes the runs equally long, where a limit on the number of steps ended the shorter one; empty otherwise."""
+    shorter = _find_shorter(baseline, observed).ended_by
+    if shorter is None or shorter.is_of_time:
+        return ""
+    limit = baseline.ended_by
+    if limit is None:
+        return f"run it without {observed.ended_by}, as the baseline was"
+    return "" if limit.is_of_time else f"run it with {limit}, as the baseline was"
+
+
 def _tell_share(baseline: Trajectory, observed: Trajectory) -> str:
     shorter, longer = sorted((len(baseline.points), len(observed.points)))
     return f"{shorter} of {longer} steps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,10 @@ def _check(trajectory: Trajectory) -> None:
         for name, value in values.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
                 raise TypeError(f"{name} of step {point.step} is {value!r}")
+    for before, point in itertools.pairwise(trajectory.points):
+        # Steps are traced from the first on; what a program logs itself may leave steps out.
+        if point.step <= before.step or (point.batch and point.step != before.step + 1):
+            raise ValueError(f"step {point.step} follows step {before.step}")
 
 
 def _check_kinds(trajectory: Trajectory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from harness.baselines.names import name_group
 from harness.baselines.pairs import Difference, is_rounding, tell_ratio
 from harness.baselines.ruler import is_same_rate, measure_distance
 from harness.baselines.trajectory import Phase
@@ -40,9 +41,11 @@ def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         item = "gradients after clipping" if is_told_apart else "norm that clipping finds"
         yield Difference(Phase.CLIPPING, item, tell_ratio("norm", *values), names)
         return
-    change = tell_ratio("norm", before.grad_norm or before.clipped_norm, now.grad_norm or now.clipped_norm)
-    item = "gradients" if len(names) != 1 else f"gradient of `{names[0]}`"
-    yield Difference(Phase.GRADIENTS, item, change, names)
+    of_all = before.grad_norm or before.clipped_norm, now.grad_norm or now.clipped_norm
+    of_tensors = list_gradient_norms(pair)
+    yield Difference(
+        Phase.GRADIENTS, _name_item("gradient", names), _tell_norms(names, of_all, of_tensors), names
+    )
 
 
 def _is_clipped_elsewhere(pair: Pair, names: tuple[str, ...], ruler: Ruler) -> bool:
@@ -79,10 +82,8 @@ def _has_same_tensors(pair: Pair) -> bool:
 
 def _list_scaled(pair: Pair, ruler: Ruler) -> tuple[str, ...]:
     """Tensors whose gradients, before clipping, differ by far more than rounding can make of them."""
-    if pair.deep is None:
-        return ()
     tolerance = max(SCALED_TENSORS, SCALED_FACTOR * ruler.find_allowed(pair.index))
-    before, now = unclip(pair.deep[0], pair.before), unclip(pair.deep[1], pair.now)
+    before, now = list_gradient_norms(pair)
     total = max(before.values(), default=0.0)
     return tuple(
         name
@@ -96,8 +97,17 @@ def _list_scaled(pair: Pair, ruler: Ruler) -> tuple[str, ...]:
 SCALED_TENSORS, SCALED_FACTOR, SCALED_SHARE = 0.05, 20.0, 1e-2
 
 
-def unclip(deep: DeepPoint, point: TracePoint) -> dict[str, float]:
-    """The gradient norm of every tensor before clipping, by name."""
+def list_gradient_norms(pair: Pair) -> tuple[dict[str, float], dict[str, float]]:
+    """The gradient norm of every tensor before clipping, in the baseline and in the run, by name.
+
+    Empty where one of them was not watched in depth.
+    """
+    if pair.deep is None:
+        return {}, {}
+    return _unclip(pair.deep[0], pair.before), _unclip(pair.deep[1], pair.now)
+
+
+def _unclip(deep: DeepPoint, point: TracePoint) -> dict[str, float]:
     factor = 1.0
     if point.grad_norm and point.clipped_norm:
         factor = point.grad_norm / point.clipped_norm
@@ -152,6 +162,37 @@ def compare_updates(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         return
     names = list_differing(pair, "updates")
     if names:
-        item = f"update of `{names[0]}`" if names != ("*",) else "updates"
-        change = tell_ratio("norm", pair.before.update_norm, pair.now.update_norm)
-        yield Difference(Phase.OPTIMIZER, item, change, names)
+        of_all = pair.before.update_norm, pair.now.update_norm
+        of_tensors = _list_update_norms(pair)
+        yield Difference(
+            Phase.OPTIMIZER, _name_item("update", names), _tell_norms(names, of_all, of_tensors), names
+        )
+
+
+def _name_item(what: str, names: tuple[str, ...]) -> str:
+    return f"{what}s" if not names or names == ("*",) else f"{what} of {name_group(names)}"
+
+
+def _tell_norms(
+    names: tuple[str, ...],
+    of_all: tuple[float | None, float | None],
+    of_tensors: tuple[dict[str, float], dict[str, float]],
+) -> str:
+    """The norms of the one tensor that differs, where both steps were watched in depth, or else of all together."""
+    if not names or names == ("*",):
+        return tell_ratio("norm", *of_all)
+    before, now = (norms.get(names[0]) for norms in of_tensors)
+    if len(names) > 1 or before is None or now is None:
+        return tell_ratio("norm of all", *of_all)
+    return tell_ratio("norm", before, now)
+
+
+def _list_update_norms(pair: Pair) -> tuple[dict[str, float], dict[str, float]]:
+    """The norm of the update of every tensor, as `list_gradient_norms` gives that of its gradient."""
+    if pair.deep is None:
+        return {}, {}
+    return _map_update_norms(pair.deep[0]), _map_update_norms(pair.deep[1])
+
+
+def _map_update_norms(deep: DeepPoint) -> dict[str, float]:
+    return {tensor.name: tensor.update_norm for tensor in deep.tensors if tensor.update_norm is not None}

@@ -102,7 +102,7 @@ def list_stored(options: argparse.Namespace, shelf: Shelf) -> int:
         say(json.dumps([asdict(row) for row, _ in rows], indent=1))
     elif rows:
         say("\n".join(list_baselines([row for row, _ in rows])))
-    else:
+    elif not problems:
         say(f"no baselines in {options.baselines}")
     for problem in problems:
         say(f"harness: {problem}", is_error=True)

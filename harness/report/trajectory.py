@@ -41,10 +41,10 @@ def explain_failure(
             return (
                 f"{request.test} has no baseline in any numerics class; observed {_tell_observed(result.observed)}.\n"
                 f"It would lie in {result.place}.\n"
-                f"Next: {request.tell_accepting('initial')}"
+                f"Next: {_advise_on_first(result.observed)}{request.tell_accepting('initial')}"
             )
         case TrajectoryVerdict.DIVERGED:
-            return "\n".join([*tell_divergence(result, changed), *_tell_next(request)])
+            return "\n".join([*tell_divergence(result, changed), _tell_next(result, request)])
         case TrajectoryVerdict.NOT_COMPARABLE if request.requires_class:
             return (
                 f"{tell_outcome(result)}\n{tell_baseline(result)}\n"
@@ -52,6 +52,14 @@ def explain_failure(
                 "here."
             )
     return ""
+
+
+def _advise_on_first(observed: Trajectory) -> str:
+    """What comes before accepting: a run that its time limit ended would be refused."""
+    limit = observed.ended_by
+    if limit is None or not limit.is_of_time:
+        return ""
+    return f"end it by max_steps={limit.num_steps} in place of {limit}, then: "
 
 
 def _advise_on_comparing(result: TrajectoryResult, request: BaselineRequest) -> str:
@@ -211,8 +219,10 @@ def _is_module(name: str, described: dict[str, str]) -> bool:
     return is_known and not name.startswith(("precision: ", "torch."))
 
 
-def _tell_next(request: BaselineRequest) -> list[str]:
-    return [f"Next: find the change; if it is intended: {request.tell_accepting()}"]
+def _tell_next(result: TrajectoryResult, request: BaselineRequest) -> str:
+    divergence = result.comparison.divergence if result.comparison else None
+    advice = (divergence.advice if divergence else "") or "find the change"
+    return f"Next: {advice}; if it is intended: {request.tell_accepting()}"
 
 
 def _tell_first(divergence: Divergence) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -178,3 +179,36 @@ def test_a_program_that_leaves_at_nan_shows_what_leads_to_it(project: pytest.Pyt
     assert sum("Seen before that:" in line for line in told) >= 2
     assert sum("error: T2" in line for line in told) >= 2
     result.stdout.fnmatch_lines(["*Next: run the command by hand*"])
+
+
+def test_a_refusal_ends_at_the_users_own_line(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+        import pytest
+        from trainings import crash, train
+        from harness import assert_matches_baseline
+
+        def test_refused(smoke_training):
+            assert_matches_baseline(smoke_training(train))
+
+        def test_crashed(smoke_training):
+            smoke_training(crash)
+        """
+    )
+    project.runpytest_subprocess("--accept-baselines", "--reason", "initial")
+    (stored,) = project.path.glob("baselines/trajectories/*/*.json")
+    stored.write_text("{")
+    result = project.runpytest_subprocess()
+    told = [line.strip() for line in result.outlines]
+    begin = next(number for number, line in enumerate(told) if "test_refused _" in line)
+    end = next(number for number, line in enumerate(told) if "test_crashed _" in line)
+    refused, crashed = told[begin:end], told[end:]
+    assert any(line.startswith("E ") and "can't be read: Expecting property name" in line for line in refused)
+    assert "JSONDecodeError" not in "\n".join(refused)
+    assert [line for line in refused if line.startswith("> ")] == [
+        ">       assert_matches_baseline(smoke_training(train))"
+    ]
+    # What the user's own code raised is shown with its own lines, before what became of it.
+    assert ">       smoke_training(crash)" in crashed
+    assert any(line.startswith("> ") and "out of cheese" in line for line in crashed)
+    assert not [line for line in told if re.search(r"harness/.*\.py:\d+", line)]

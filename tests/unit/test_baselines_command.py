@@ -104,6 +104,10 @@ def test_what_can_not_be_read_is_told_beside_the_rest(capsys: pytest.CaptureFixt
     assert "cpu-slow" in out
     assert f"harness: baseline {find_file()} can't be read: " in err
     assert err.count("can't be read") == 2
+    for path in Path("baselines").glob("*/*/*.json"):
+        path.write_text("{")
+    code, out, _ = run(capsys, "list")
+    assert (code, out) == (2, "")
 
 
 def test_an_empty_folder_and_none_at_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from harness.baselines.comparison import Divergence, Match, TrajectoryComparison
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_judge import TrajectoryResult, TrajectoryVerdict
+from harness.record.limit import MAX_SECONDS, Limit
 from harness.record.request import BaselineRequest
 from harness.report.document import build_session, describe_test
 from harness.report.markdown import render_markdown
@@ -74,6 +75,27 @@ def make_result(make_trajectory: MakeTrajectory, environment: Environment) -> Ma
         return replace(result, **changes)
 
     return make
+
+
+def test_a_first_run_that_its_time_limit_ended_is_to_be_ended_by_steps_before_it_is_accepted(
+    make_result: MakeResult, make_trajectory: MakeTrajectory
+) -> None:
+    observed = make_trajectory(ended_by=Limit(MAX_SECONDS, 2.5, 4))
+    result = make_result(
+        TrajectoryVerdict.MISSING_BASELINE, observed=observed, baseline=None, comparison=None
+    )
+    assert explain_failure(result, REQUEST).splitlines()[-1] == (
+        'Next: end it by max_steps=4 in place of max_seconds=2.5, then: pytest --accept-baselines --reason "initial"'
+    )
+
+
+def test_what_there_is_to_do_first_comes_before_accepting(make_result: MakeResult) -> None:
+    divergence = replace(DIVERGENCE, advice="run it with max_steps=5, as the baseline was")
+    comparison = TrajectoryComparison(Match.DIVERGED, is_exact=True, divergence=divergence)
+    assert explain_failure(make_result(comparison=comparison), REQUEST).splitlines()[-1] == (
+        "Next: run it with max_steps=5, as the baseline was; if it is intended: "
+        'pytest --accept-baselines --reason "..."'
+    )
 
 
 def test_a_divergence_is_told_from_the_first_difference_to_the_next_command(make_result: MakeResult) -> None:

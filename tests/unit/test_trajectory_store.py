@@ -151,6 +151,8 @@ def put(document: dict[str, Any], column: str, value: object) -> None:
         (lambda document: document.update(num_ranks="1"), "incomplete: num_ranks is '1'"),
         (lambda document: document.update(device=1), "incomplete: device is 1"),
         (lambda document: document["points"]["rows"][0].extend([1] * 20), "incomplete: a row of points"),
+        (lambda document: document["points"]["rows"].pop(1), "incomplete: step 2 follows step 0"),
+        (lambda document: document["points"]["rows"].reverse(), "incomplete: step 2 follows step 3"),
     ],
 )
 def test_a_file_with_other_content_is_refused_with_its_path(

@@ -72,7 +72,7 @@ def test_another_number_of_steps_is_a_difference(num_steps: int, is_exact: bool)
     assert found.divergence is not None
     assert (found.divergence.item, found.divergence.change) == ("number of steps", f"8 -> {num_steps}")
     assert found.divergence.step == min(num_steps, 8)
-    assert found.divergence.identical == (f"all of the {min(num_steps, 8)} steps that both have",)
+    assert found.divergence.identical == (f"each of the {min(num_steps, 8)} steps that both have",)
 
 
 LIMITED = Limit(MAX_STEPS, 5, 5)
@@ -88,6 +88,27 @@ def test_a_limit_that_ended_the_shorter_run_is_the_cause_of_its_length() -> None
     found = compare_trajectories(make_trajectory(5, ended_by=LIMITED), BASELINE).divergence
     assert found is not None
     assert found.causes == (f"the baseline's run {told}",)
+
+
+@pytest.mark.parametrize(
+    ("of_baseline", "of_run", "advice"),
+    [
+        (None, LIMITED, "run it without max_steps=5, as the baseline was"),
+        (LIMITED, None, "run it with max_steps=5, as the baseline was"),
+        (Limit(MAX_STEPS, 8, 8), LIMITED, "run it with max_steps=8, as the baseline was"),
+        (LIMITED, Limit(MAX_STEPS, 8, 8), "run it with max_steps=5, as the baseline was"),
+        (Limit(MAX_STEPS, 8, 8), None, ""),
+        (None, None, ""),
+    ],
+)
+def test_runs_of_other_lengths_need_the_limit_of_the_baseline(
+    of_baseline: Limit | None, of_run: Limit | None, advice: str
+) -> None:
+    is_shorter = of_baseline is LIMITED
+    baseline = make_trajectory(5 if is_shorter else 8, ended_by=of_baseline)
+    found = compare_trajectories(baseline, make_trajectory(8 if is_shorter else 5, ended_by=of_run))
+    assert found.divergence is not None
+    assert found.divergence.advice == advice
 
 
 def test_a_limit_that_ended_the_longer_run_is_told_beside_the_end_of_the_program() -> None:

@@ -331,7 +331,7 @@ def test_weight_decay_is_optimizer_from_the_first_update() -> None:
     observed = alter(observed, 0, 1, updates=("uu", "ee", "ww"))
     observed = set_up(observed, Phase.OPTIMIZER, **{"optimizer 0 group 0 weight_decay": 0.1})
     found = diverge(observed)
-    assert (found.phase, found.step, found.item) == (Phase.OPTIMIZER, 0, "update of `0.weight`")
+    assert (found.phase, found.step, found.item) == (Phase.OPTIMIZER, 0, "update of `0.weight`, `1.weight`")
     assert found.causes == ("optimizer 0 group 0 weight_decay is new: 0.1.",)
     assert "gradients" in found.identical
     assert "learning rate" in found.identical

@@ -1,0 +1,51 @@
+"""Gradients and updates that differ are told with the size of the tensor that is named, not with that of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.baselines.comparison import compare_trajectories
+from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on
+
+if TYPE_CHECKING:
+    from harness.baselines.trajectory import Trajectory
+
+BASELINE = make_trajectory()
+
+
+def tell(observed: Trajectory) -> tuple[str, str]:
+    found = compare_trajectories(BASELINE, observed).divergence
+    assert found is not None
+    return found.item, found.change
+
+
+def test_the_update_of_one_tensor_has_the_size_of_that_tensor() -> None:
+    observed = alter(move_on(BASELINE, 1), 0, 1, updates=("dd", "uu", "0f"), update_norm=0.104)
+    observed = alter_tensors(observed, "0.bias", update_norm=0.1)
+    assert tell(observed) == ("update of `0.bias`", "norm 0.05 -> 0.1, x2")
+
+
+def test_the_gradient_of_one_tensor_has_its_size_before_clipping() -> None:
+    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("aa", "uu", "0c"), grad_norm=2.5)
+    observed = alter_tensors(observed, "0.bias", grad_norm=0.8)
+    assert tell(observed) == ("gradient of `0.bias`", "norm 1 -> 2, x2")
+
+
+def test_several_tensors_are_named_with_the_norm_of_all() -> None:
+    observed = alter(move_on(BASELINE, 1), 0, 1, updates=("uu", "uu", "0f"), update_norm=0.2)
+    assert tell(observed) == ("update of `0.weight`, `0.bias`", "norm of all 0.1 -> 0.2, x2")
+    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("uu", "uu", "0c"), grad_norm=4.0)
+    assert tell(observed) == ("gradient of `0.weight`, `0.bias`", "norm of all 2 -> 4, x2")
+
+
+def test_a_step_that_was_not_watched_in_depth_has_the_norm_of_all() -> None:
+    observed = alter(move_on(BASELINE, 4), 3, 4, updates=("dd", "uu", "3f"), update_norm=0.2)
+    assert tell(observed) == ("update of `0.bias`", "norm of all 0.1 -> 0.2, x2")
+
+
+def test_updates_without_names_are_told_as_all() -> None:
+    baseline = alter(BASELINE, updates=("all",))
+    observed = alter(move_on(baseline, 1), 0, 1, updates=("other",), update_norm=0.2)
+    found = compare_trajectories(baseline, observed).divergence
+    assert found is not None
+    assert (found.item, found.change) == ("updates", "norm 0.1 -> 0.2, x2")
