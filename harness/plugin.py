@@ -28,10 +28,11 @@ MARKERS = {
     "baseline=True compares each run with the test's stored trajectory; "
     "select, ignore={code: reason}, severity and bounds choose the rules it is judged by.",
     "budget": "budget(wall_clock_s, step_time_s, min_throughput, peak_memory_mb, max_final_loss, max_flops, "
-    "max_num_ops, tensor_memory_mb, wall_clock, step_time, throughput, peak_memory, final_loss, flops, num_ops, "
-    "tensor_memory, launches=1, allowance_s=120): what the test's training may cost. Those of the first eight are "
-    "absolute limits; the next tolerances against the stored baseline, 0.05 being 5 %. wall_clock_s also ends a test "
-    "that hangs. A command is launched again, up to launches times, while a verdict is inconclusive.",
+    "max_num_ops, tensor_memory_mb, min_mfu, wall_clock, step_time, throughput, peak_memory, final_loss, flops, "
+    "num_ops, tensor_memory, mfu, ..., launches=1, allowance_s=120, peak_tflops=None): what the test's training may "
+    "cost; docs/budgets.md has all names. The first nine are absolute limits; the next tolerances against the stored "
+    "baseline, 0.05 being 5 %. wall_clock_s also ends a test that hangs. A command is launched again, up to launches "
+    "times, while a verdict is inconclusive. mfu is a share of peak_tflops, or of the peak that a known GPU has.",
     "gpu": "gpu(count=1, memory_gb=0, name=''): needs GPUs with that memory in GiB and that text in their "
     "names; skipped without, failed with --harness-require-gpu.",
     "profile_capture": "profile_capture(wait=1, warmup=1, active=3, max_mb=50, keep=5): profiles a few "

@@ -68,18 +68,19 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
             f"{run.name} has no step with a loss, so there is no trajectory to compare.\n"
             "Next: let the program be watched (--harness-watch=deep), or log the loss of every step."
         )
-    device = "cuda" if run.device == "cuda" or (observed is not None and observed.cuda_peak_bytes) else "cpu"
     numerics = observed.numerics if observed else {}
     machine = describe_machine(
-        numerics.get("machine") or {"torch": run.environment.torch}, cpu=run.environment.cpu, device=device
+        numerics.get("machine") or {"torch": run.environment.torch},
+        cpu=run.environment.cpu,
+        device=run.device,
     )
     is_strict = numerics.get("precision", {}).get("deterministic algorithms") == "true"
     return Trajectory(
         test=test,
         numerics_class=derive_numerics_class(machine),
-        device=device,
+        device=run.device,
         num_ranks=len(run.ranks) if train_together(run.ranks) else 1,
-        is_deterministic=device == "cpu" or is_strict,
+        is_deterministic=run.device == "cpu" or is_strict,
         points=points,
         deep=tuple(_build_deep(deep) for deep in observed.deep_steps[:MAX_DEEP_STEPS]) if observed else (),
         # Of a run in which no optimizer stepped, what was seen tells that it was watched.

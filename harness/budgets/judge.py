@@ -293,13 +293,13 @@ class Judge:
 
 
 def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, float]]:
-    measured = [measure(run, budget.metrics) for run in runs]
+    measured = [measure(run, budget.metrics, peak_tflops=budget.peak_tflops) for run in runs]
     for metric in budget.metrics:
         for run, found in zip(runs, measured, strict=True):
             if metric.name not in found:
                 raise ObservationError(
                     f"{budget.source}: the budget on {metric.name} compared nothing: "
-                    f"{explain_unmeasured(run, metric)}"
+                    f"{explain_unmeasured(run, metric, budget.peak_tflops)}"
                 )
     return measured
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from harness.budgets.utilization import measure_mfu
 from harness.record.counters import summarize_counts
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ NUM_OPS = Metric("num_ops", "max_num_ops", "num_ops", is_counted=True)
 TENSOR_MEMORY = Metric(
     "tensor_memory_bytes", "tensor_memory_mb", "tensor_memory", limit_scale=MIB, is_counted=True
 )
+MFU = Metric("mfu", "min_mfu", "mfu", is_lower_better=False, is_time=True)
 
 FIRST_STEP = Metric("first_step_s", "first_step_s", "first_step", is_time=True)
 PHASES = tuple(
@@ -91,6 +93,7 @@ METRICS = (
     WALL_CLOCK,
     STEP_TIME,
     THROUGHPUT,
+    MFU,
     FIRST_STEP,
     *PHASES,
     PEAK_MEMORY,
@@ -102,7 +105,7 @@ METRICS = (
     NUM_GRAPHS,
     NUM_HOST_SYNCS,
 )
-OF_OPERATIONS = (FLOPS, NUM_OPS, TENSOR_MEMORY)
+OF_OPERATIONS = (FLOPS, NUM_OPS, TENSOR_MEMORY, MFU)
 """What counting the operations of a few steps tells."""
 COUNTED_STEPS = (2, 3, 4)
 """Steps whose operations are counted: after the first, which builds the state of the optimizer, and few."""
@@ -121,7 +124,9 @@ def build_logged_metric(name: str, *, is_lower_better: bool, is_time: bool) -> M
     )
 
 
-def measure(run: TrainingRun, logged: Iterable[Metric] = ()) -> dict[str, float]:
+def measure(
+    run: TrainingRun, logged: Iterable[Metric] = (), *, peak_tflops: float | None = None
+) -> dict[str, float]:
     """Every measurement that can be read off a run, by metric name; times are left out of a profiled run.
 
     `final_loss`, and what the program logs, is the mean of the last tenth of the values, and of no fewer than three;
@@ -131,6 +136,7 @@ def measure(run: TrainingRun, logged: Iterable[Metric] = ()) -> dict[str, float]
     Args:
         run: The run.
         logged: Metrics of the program's own to read as well.
+        peak_tflops: The peak of the device in TFLOPS, where it is given; for the utilization.
     """
     values: dict[str, float | None] = {PEAK_MEMORY.name: run.peak_memory_bytes}
     if run.observed is not None:
@@ -147,6 +153,7 @@ def measure(run: TrainingRun, logged: Iterable[Metric] = ()) -> dict[str, float]
             STEP_TIME.name: run.step_time_s,
             THROUGHPUT.name: run.throughput,
             FIRST_STEP.name: run.first_step_s,
+            MFU.name: measure_mfu(run, values.get(FLOPS.name), peak_tflops),
         }
         values |= {f"{phase}_time_s": time_s for phase, time_s in run.phase_times_s.items()}
     known = {metric.name for metric in METRICS}

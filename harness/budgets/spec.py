@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_TOLERANCE = 10.0
 LOGGED = "logged"
+PEAK = "peak_tflops"
+LEAST_PEAK = 1e-6
 LOGGED_SWITCHES = {"is_higher_better": False, "is_time": False}
 LOGGED_ARGUMENTS = ("tolerance", "limit", *LOGGED_SWITCHES)
 
@@ -27,6 +29,7 @@ class Budget:
     Attributes:
         limits: Absolute bounds by metric, in the metric's own unit; they hold on every machine.
         tolerances: Allowed change against the stored baseline by metric: 0.05 is 5 %.
+        peak_tflops: The peak of the device in TFLOPS, for the utilization; None where its name tells.
         source: Where the values were set, for messages.
         place: Where they can be changed, for advice.
     """
@@ -35,6 +38,7 @@ class Budget:
     tolerances: dict[Metric, float]
     source: str
     place: str = "on the marker"
+    peak_tflops: float | None = None
 
     @property
     def metrics(self) -> list[Metric]:
@@ -112,10 +116,13 @@ def parse_budget(arguments: Mapping[str, Any], *, source: str) -> Budget:
     """
     by_limit = {metric.limit_name: metric for metric in METRICS}
     by_tolerance = {metric.tolerance_name: metric for metric in METRICS}
-    check_names("budget", arguments, [*by_limit, *by_tolerance, LOGGED], source=source)
+    check_names("budget", arguments, [*by_limit, *by_tolerance, LOGGED, PEAK], source=source)
     limits, tolerances = _parse_logged(arguments.get(LOGGED, {}), source)
+    peak_tflops = arguments.get(PEAK)
+    if peak_tflops is not None:
+        check_number(PEAK, peak_tflops, source=source, least=LEAST_PEAK)
     for name, value in arguments.items():
-        if name == LOGGED:
+        if name in (LOGGED, PEAK):
             continue
         number = check_number(name, value, source=source, least=0)
         if name in by_limit:
@@ -131,4 +138,4 @@ def parse_budget(arguments: Mapping[str, Any], *, source: str) -> Budget:
         raise UsageError(
             f"{source}: budget() sets nothing.\nNext: budget(wall_clock_s=60) or budget(throughput=0.05)."
         )
-    return Budget(limits=limits, tolerances=tolerances, source=source)
+    return Budget(limits=limits, tolerances=tolerances, source=source, peak_tflops=peak_tflops)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.budgets.metrics import (
     COUNTED_STEPS,
     FIRST_STEP,
+    MFU,
     NUM_GRAPHS,
     NUM_HOST_SYNCS,
     OF_OPERATIONS,
@@ -16,6 +17,7 @@ from harness.budgets.metrics import (
     STEP_TIME,
     THROUGHPUT,
 )
+from harness.budgets.utilization import explain_no_peak
 
 if TYPE_CHECKING:
     from harness.budgets.metrics import Metric
@@ -35,8 +37,18 @@ REASONS = {
 }
 
 
-def explain_unmeasured(run: TrainingRun, metric: Metric) -> str:
-    """Why a metric could not be read off a run, and what makes it so."""
+def explain_unmeasured(run: TrainingRun, metric: Metric, peak_tflops: float | None = None) -> str:
+    """Why a metric could not be read off a run, and what makes it so.
+
+    Args:
+        run: The run.
+        metric: What it lacks.
+        peak_tflops: The peak of the device in TFLOPS, where it is given.
+    """
+    if metric is MFU and (told := explain_no_peak(run, peak_tflops)):
+        return told
+    if metric is MFU and run.step_time_s is None:
+        metric = STEP_TIME
     if metric in (STEP_TIME, THROUGHPUT):
         return (
             f"the {run.source} tells no step times (three steady steps are needed).\n"

@@ -56,7 +56,7 @@ class TrainingRun:
             callback", "return value", or a metrics file.
         loss_name: Which metric is the loss; None when the history has none.
         run_dir: Directory that artifact globs are relative to.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; the latter wherever the program had memory of a GPU, also if nobody asked for it.
         seed: Seed set before the run; None when the program's own seeding was left alone.
         threads: Torch threads the run was held to; None when left alone.
         wall_clock_s: Seconds from calling or starting the program to its end.

@@ -176,7 +176,7 @@ def _build(
         source=logged.source if is_from_log else _name_source(seen),
         loss_name=logged_loss if is_from_log else watched_loss,
         run_dir=options.run_dir,
-        device=options.device,
+        device="cuda" if observed is not None and observed.cuda_peak_bytes else options.device,
         seed=options.seed,
         threads=options.threads,
         wall_clock_s=cost.wall_clock_s,

@@ -102,3 +102,16 @@ def _with_loss(path: Path, loss: float) -> str:
         if "final_loss" in launch["values"]:
             launch["values"]["final_loss"] = loss
     return json.dumps(document)
+
+
+def test_utilization_is_judged_by_the_peak_that_is_given(project: pytest.Pytester) -> None:
+    done = run(project, budget="min_mfu=1e-9, peak_tflops=1", num_steps=12)
+    done.assert_outcomes(passed=1)
+    done = run(project, budget="min_mfu=0.9, peak_tflops=1", num_steps=12)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["mfu * is under its limit of 0.9 (*"])
+    done = run(project, budget="min_mfu=0.9", num_steps=12)
+    assert done.ret == 2
+    done.stdout.fnmatch_lines(
+        ["*the budget on mfu compared nothing: the peak of this device (*) is not known.*"]
+    )

@@ -30,6 +30,7 @@ FLOORS = (
             "fixtures",
             "gates",
             "session",
+            "tracebacks",
             "project",
             "commands",
             "cli",

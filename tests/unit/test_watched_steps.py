@@ -158,3 +158,13 @@ def test_two_trainings_of_one_command_are_neither_averaged_nor_noted(tmp_path: P
 def test_ranks_with_different_steps_are_not_averaged() -> None:
     ranks = join(observe(*[[0]] * 8), observe(*[[0]] * 7))
     assert build_watched_steps(ranks[0], ranks) == build_watched_steps(ranks[0])
+
+
+@pytest.mark.parametrize(("peak_bytes", "device"), [(None, "cpu"), (0, "cpu"), (1024, "cuda")])
+def test_a_run_that_had_memory_of_a_gpu_trained_there_though_nobody_asked_for_it(
+    tmp_path: Path, peak_bytes: int | None, device: str
+) -> None:
+    observed = observe([0], [0], [0], [0])
+    observed.cuda_peak_bytes = peak_bytes
+    options = RunOptions("train.py", tmp_path)
+    assert build_run(options, Logged([], "nothing"), [observed], COST).device == device
