@@ -215,7 +215,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Hangs what the harness saw on the report of the test, which travels from worker to controller."""
+    """Hangs what the harness saw on the report of the test, which travels from worker to controller.
+
+    A refusal is shown at the test's own line.
+    """
     if call.excinfo is not None and isinstance(call.excinfo.value, HarnessError):
         from harness.tracebacks import cut_own_frames  # noqa: PLC0415  late
 

@@ -50,8 +50,9 @@ def _find_file(entry: TracebackType) -> Path:
 
 
 def _is_users(file: Path, root: Path) -> bool:
-    return file.is_relative_to(root) and not file.is_relative_to(OWN) and INSTALLED not in file.parts
+    return file.is_relative_to(root) and INSTALLED not in file.parts and not _is_inner(file)
 
 
 def _is_inner(file: Path) -> bool:
+    """Whether it is the harness's own, or belongs to Python itself."""
     return file.is_relative_to(OWN) or (file.is_relative_to(PYTHON) and INSTALLED not in file.parts)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 # Seconds between the last exchange and the end. A thread of gloo that still drops an exchange while Python ends
 # makes torch abort the process (2.13: about one launch in five of two short DDP ranks).
-SETTLING_TIME = 0.2
+SETTLING_TIME_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,5 @@ def join_world(device_choice: str) -> Iterator[World]:
     try:
         yield World(rank=dist.get_rank(), local_rank=local_rank, size=size, device=device)
     finally:
-        time.sleep(SETTLING_TIME)
+        time.sleep(SETTLING_TIME_S)
         dist.destroy_process_group()

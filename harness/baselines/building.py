@@ -106,8 +106,9 @@ def _list_parameters(observed: RunObservation) -> tuple[tuple[str, ...], ...]:
 
 
 def _build_logged(run: TrainingRun) -> tuple[TracePoint, ...]:
-    """The points of a run whose steps it told itself: their losses."""
-    return tuple(TracePoint(step=step, loss=_shorten(loss)) for step, loss in run.loss_curve)
+    """The points of a run whose steps it told itself, in any order: their losses, of a step told twice the last."""
+    losses = dict(run.loss_curve)
+    return tuple(TracePoint(step=step, loss=_shorten(losses[step])) for step in sorted(losses))
 
 
 def _build_points(observed: RunObservation, steps: Sequence[Step]) -> tuple[TracePoint, ...]:

@@ -9,7 +9,7 @@ from harness.baselines.holdings import HELD
 from harness.baselines.names import name_group
 from harness.baselines.pairs import is_rounding
 from harness.baselines.parameter_differences import VALUES_OF, list_values
-from harness.baselines.pass_differences import INPUTS_OF, MODE
+from harness.baselines.pass_differences import INPUTS_OF, MICRO_BATCHES, MODE, SCALER_STEP
 from harness.baselines.rate_causes import tell_rates
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
@@ -182,7 +182,11 @@ def _tell_loss(evidence: Evidence) -> Iterator[str]:
         yield "all modules gave the same, the loss function is given something else: what lies between them changed."
     elif found.item.startswith("scale"):
         yield f"the loss is divided or multiplied by something else before backward ({found.change})."
-    elif pair.before.loss and pair.now.loss is not None:
+    elif found.item == MICRO_BATCHES:
+        yield f"this step has another number of backward passes ({found.change}): it accumulates over more or fewer."
+    elif found.item == SCALER_STEP:
+        yield f"this step is {found.change}: its gradients are not finite in one of the runs, or the scale is another."
+    elif pair.before.loss and pair.now.loss is not None and pair.before.loss != pair.now.loss:
         ratio = pair.now.loss / pair.before.loss
         yield (
             f"what reaches backward is x{ratio:.4g} of before, from the same outputs: another weight or term of the "
@@ -218,6 +222,17 @@ def _tell_gradients(evidence: Evidence) -> Iterator[str]:
 
 
 def _tell_scaled(before: dict[str, float], now: dict[str, float]) -> Iterator[str]:
+    broken = [name for name, norm in now.items() if not math.isfinite(norm)]
+    if broken:
+        yield (
+            f"the gradient of {name_group(broken)} holds numbers that are not finite, forward pass and loss are the "
+            "same."
+        )
+        return
+    mended = [name for name, norm in before.items() if not math.isfinite(norm)]
+    if mended:
+        yield f"the gradient of {name_group(mended)} holds numbers that are not finite in the baseline, and none now."
+        return
     ratios = {name: now[name] / norm for name, norm in before.items() if norm and name in now}
     moved = {name: ratio for name, ratio in ratios.items() if abs(ratio - 1) > SAME_RATIO}
     if not moved:

@@ -317,6 +317,8 @@ def _tell_length(baseline: Trajectory, observed: Trajectory) -> Divergence:
         item="number of steps",
         change=f"{before} -> {now}",
         causes=list_causes_of_length(baseline, observed),
-        identical=(f"each of the {last} steps that both have",),
+        identical=(
+            f"each of the {last} steps that both have" if last > 1 else "the one step that both have",
+        ),
         advice=advise_on_length(baseline, observed),
     )

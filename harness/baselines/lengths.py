@@ -63,14 +63,11 @@ def list_causes_of_length(baseline: Trajectory, observed: Trajectory) -> tuple[s
 
 
 def advise_on_length(baseline: Trajectory, observed: Trajectory) -> str:
-    """What makes the runs equally long, where a limit on the number of steps ended the shorter one; empty otherwise."""
-    shorter = _find_shorter(baseline, observed).ended_by
-    if shorter is None or shorter.is_of_time:
+    """What makes a run as long as its baseline, where a limit on the steps ended the shorter one; empty otherwise."""
+    limit = _find_shorter(baseline, observed).ended_by
+    if limit is None or limit.is_of_time:
         return ""
-    limit = baseline.ended_by
-    if limit is None:
-        return f"run it without {observed.ended_by}, as the baseline was"
-    return "" if limit.is_of_time else f"run it with {limit}, as the baseline was"
+    return f"run it with max_steps={len(baseline.points)}, as many steps as the baseline has"
 
 
 def _tell_share(baseline: Trajectory, observed: Trajectory) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.baselines.trajectory import DeepPoint, TracePoint, Trajectory
 
 LADDER = (
@@ -103,8 +106,21 @@ def tell_ratio(what: str, baseline: float | None, observed: float | None) -> str
         return f"{what} {one} -> {other}".strip()
     digits = 4 if measure_distance(baseline, observed) > CONTENTS_TOLERANCE else 9
     text = f"{what} {baseline:.{digits}g} -> {observed:.{digits}g}".strip()
-    if not baseline or not observed or baseline * observed < 0 or observed - observed != 0:
+    can_divide = math.isfinite(baseline) and math.isfinite(observed) and baseline * observed > 0
+    if not can_divide or baseline == observed:
         return text
     ratio = observed / baseline
     shown = f"x{ratio:.3g}" if abs(ratio - 1) >= 0.1 else f"{ratio - 1:+.2g} relative"  # noqa: PLR2004  a tenth
     return f"{text}, {shown}"
+
+
+def tell_norms(baseline: Sequence[float | None], observed: Sequence[float | None]) -> str:
+    """The norms of some tensors for people, all together where they are several: `norm of these 0.41 -> 0.82`."""
+    what = "norm" if len(baseline) == 1 else "norm of these"
+    return tell_ratio(what, _sum_up(baseline), _sum_up(observed))
+
+
+def _sum_up(norms: Sequence[float | None]) -> float | None:
+    """The norm of several tensors together, of those that have one; None where none has."""
+    known = [norm for norm in norms if norm is not None]
+    return math.hypot(*known) if known else None

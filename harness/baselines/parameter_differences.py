@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.pairs import Difference, Pair, is_rounding, tell_ratio
+from harness.baselines.names import name_group
+from harness.baselines.pairs import Difference, Pair, is_rounding, tell_norms, tell_ratio
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def compare_parameters(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         if (one := before.get(name)) is not None and not _is_same(one, other, pair, ruler)
     ]
     if names:
-        norms = before[names[0]].weight_norm, now[names[0]].weight_norm
         phase = _place(pair, [(before[name].weight_norm, now[name].weight_norm) for name in names])
-        yield Difference(phase, f"{VALUES_OF} `{names[0]}`", tell_ratio("norm", *norms), tuple(names))
+        change = tell_norms(*([values[name].weight_norm for name in names] for values in (before, now)))
+        yield Difference(phase, f"{VALUES_OF} {name_group(names)}", change, tuple(names))
         return
     if ruler.is_exact:
         yield from _compare_norms(pair, pair.index)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODE = "mode of"
 """Begins what tells that modules are in another mode."""
 INPUTS_OF = "inputs of"
+MICRO_BATCHES, SCALER_STEP = "micro-batches of a step", "step of the GradScaler"
 
 
 def compare_forward(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
@@ -98,9 +99,7 @@ def compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     """Micro-batches, loss functions with their targets and scales, and the loss itself."""
     before, now = pair.before, pair.now
     if before.num_micro_batches != now.num_micro_batches:
-        yield Difference(
-            Phase.LOSS, "micro-batches of a step", f"{before.num_micro_batches} -> {now.num_micro_batches}"
-        )
+        yield Difference(Phase.LOSS, MICRO_BATCHES, f"{before.num_micro_batches} -> {now.num_micro_batches}")
     if pair.deep is not None:
         calls = zip(pair.deep[0].losses, pair.deep[1].losses, strict=False)
         for number, (one, other) in enumerate(calls):
@@ -111,9 +110,7 @@ def compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     if not ruler.is_same_loss(before.loss, now.loss, pair.index):
         yield Difference(_place_loss(pair), "loss", tell_ratio("", before.loss, now.loss))
     if before.was_skipped != now.was_skipped:
-        yield Difference(
-            Phase.LOSS, "step of the GradScaler", "now skipped" if now.was_skipped else "no longer skipped"
-        )
+        yield Difference(Phase.LOSS, SCALER_STEP, "now skipped" if now.was_skipped else "no longer skipped")
 
 
 def _place_loss(pair: Pair) -> Phase:

@@ -82,7 +82,7 @@ def _is_open(name: str, before: Any, now: Any) -> bool:
         if name.endswith(" parameters") and ("(" in str(before)) != ("(" in str(now)):
             # One of them does not know all names.
             return str(before).partition(" (")[0] == str(now).partition(" (")[0]
-        return ORDER in name and before.partition("/")[2] != now.partition("/")[2]
+        return ORDER in name and str(before).partition("/")[2] != str(now).partition("/")[2]
     return ORDER in name or name.endswith(ADDED)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from harness.record.limit import Limit
+from harness.record.limit import Limit  # noqa: TC001  files are checked by the kinds of these fields
 
 
 class Phase(StrEnum):

@@ -195,7 +195,6 @@ def list_missing(baseline: Trajectory, observed: Trajectory) -> list[str]:
         "losses": lambda point: point.loss is not None,
         "gradient norms": lambda point: point.grad_norm is not None or point.clipped_norm is not None,
         "learning rates": lambda point: bool(point.learning_rates),
-        "traces of steps": lambda point: bool(point.batch),
         "norms of the parameters": lambda point: point.weight_norm is not None,
     }
     missing = [
@@ -203,4 +202,9 @@ def list_missing(baseline: Trajectory, observed: Trajectory) -> list[str]:
         for name, is_there in kinds.items()
         if any(map(is_there, baseline.points)) and not any(map(is_there, observed.points))
     ]
+    if any(
+        bool(one.batch) and not other.batch
+        for one, other in zip(baseline.points, observed.points, strict=False)
+    ):
+        missing.append("traces of steps")
     return missing + (["steps watched in depth"] if baseline.deep and not observed.deep else [])

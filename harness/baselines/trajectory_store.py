@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.baselines.files import RESTORE, locked, name_file, parse_document, write_text
+from harness.baselines.kinds import check_kinds
 from harness.baselines.layout import render
-from harness.baselines.trajectory import TracePoint
 from harness.baselines.trajectory_json import read_trajectory, write_trajectory
 from harness.errors import BaselineError
-from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
+from harness.record.limit import MAX_SECONDS, MAX_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from harness.baselines.shelves import Shelf
-    from harness.baselines.trajectory import Provenance, Trajectory
+    from harness.baselines.trajectory import Provenance, TracePoint, Trajectory
 
 SCHEMA_VERSION = 2
 FOLDER = "trajectories"
 FIRST = ("test", "numerics_class", "provenance")
 """What a reader looks for comes first."""
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
-NUMBERS = tuple(entry.name for entry in fields(TracePoint) if entry.type == "float | None")
+BATCH = re.compile(r"\S+( \S+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,6 @@ def parse_trajectory(text: str, place: str) -> Trajectory:
     document.pop("harness")
     try:
         trajectory = read_trajectory(document)
-        _check_kinds(trajectory)
         _check(trajectory)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BaselineError(f"baseline {place} is incomplete: {error}.\n{RESTORE}") from error
@@ -189,56 +187,26 @@ def parse_trajectory(text: str, place: str) -> Trajectory:
 
 
 def _check(trajectory: Trajectory) -> None:
-    """Refuses texts where numbers belong, which would only come out when they are compared, and what is no commit."""
+    """Refuses what would only come out where it is compared or told."""
+    check_kinds(trajectory)
     commit = trajectory.provenance.commit
     if commit is not None and not COMMIT.fullmatch(commit):
         raise ValueError(f"commit is {commit!r}")
-    for point in trajectory.points:
-        values: dict[str, Any] = {name: getattr(point, name) for name in NUMBERS}
-        if isinstance(point.step, bool) or not isinstance(point.step, int):
-            raise TypeError(f"step is {point.step!r}")
-        for name, value in values.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise TypeError(f"{name} of step {point.step} is {value!r}")
-    for before, point in itertools.pairwise(trajectory.points):
-        # Steps are traced from the first on; what a program logs itself may leave steps out.
-        if point.step <= before.step or (point.batch and point.step != before.step + 1):
-            raise ValueError(f"step {point.step} follows step {before.step}")
+    if trajectory.ended_by is not None and trajectory.ended_by.kind not in (MAX_STEPS, MAX_SECONDS):
+        raise ValueError(f"ended_by.kind is {trajectory.ended_by.kind!r}")
+    _check_steps(trajectory.points)
 
 
-def _check_kinds(trajectory: Trajectory) -> None:
-    """Refuses what is of another kind than it should be, which would only come out where it is told."""
-    origin = trajectory.provenance
-    names = ("test", "numerics_class", "device", "threads_at_start")
-    texts: dict[str, Any] = {name: getattr(trajectory, name) for name in names}
-    texts |= {f"provenance.{name}": getattr(origin, name) for name in ("accepted_at", "reason")}
-    optional = {f"provenance.{name}": getattr(origin, name) for name in ("commit", "uncommitted")}
-    texts |= {name: value for name, value in optional.items() if value is not None}
-    for name in ("machine", "sources"):
-        texts |= {f"{name}.{key}": value for key, value in getattr(trajectory, name).items()}
-    for group in (*trajectory.parameters, trajectory.project_files):
-        texts |= {f"the name {name!r}": name for name in group}
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise TypeError(f"{name} is {value!r}")
-    _require_count("num_ranks", trajectory.num_ranks)
-    if (limit := trajectory.ended_by) is not None:
-        _check_limit(limit)
-    tables = {f"settings.{phase}": found for phase, found in trajectory.settings.items()}
-    for name, table in (tables | {"provenance.environment": origin.environment}).items():
-        if not isinstance(table, dict):
-            raise TypeError(f"{name} is {table!r}")
-
-
-def _check_limit(limit: Limit) -> None:
-    _require_count("ended_by.num_steps", limit.num_steps)
-    if limit.kind not in (MAX_STEPS, MAX_SECONDS) or not isinstance(limit.value, (int, float)):
-        raise TypeError(f"ended_by is {limit!r}")
-
-
-def _require_count(name: str, number: object) -> None:
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{name} is {number!r}")
+def _check_steps(points: tuple[TracePoint, ...]) -> None:
+    """Refuses traced steps that are not all there: the first ones of a run are traced, without a gap."""
+    before = -1
+    for point in points:
+        if point.batch and not BATCH.fullmatch(point.batch):
+            raise ValueError(f"batch of step {point.step} is {point.batch!r}")
+        if point.batch and point.step != before + 1:
+            after = f"step {before}" if before >= 0 else "nothing"
+            raise ValueError(f"step {point.step} follows {after}")
+        before = point.step
 
 
 def _name(test: str, numerics_class: str) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.baselines.names import name_group
-from harness.baselines.pairs import Difference, is_rounding, tell_ratio
+from harness.baselines.pairs import Difference, is_rounding, tell_norms, tell_ratio
 from harness.baselines.ruler import is_same_rate, measure_distance
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_json import NOT_FINITE
@@ -109,7 +109,7 @@ def list_gradient_norms(pair: Pair) -> tuple[dict[str, float], dict[str, float]]
 
 def _unclip(deep: DeepPoint, point: TracePoint) -> dict[str, float]:
     factor = 1.0
-    if point.grad_norm and point.clipped_norm:
+    if point.grad_norm and point.clipped_norm and math.isfinite(point.grad_norm + point.clipped_norm):
         factor = point.grad_norm / point.clipped_norm
     return {tensor.name: tensor.grad_norm * factor for tensor in deep.tensors if tensor.grad_norm is not None}
 
@@ -125,7 +125,7 @@ def list_differing(pair: Pair, kind: str) -> tuple[str, ...]:
     `*` where only all together have one, and nothing where these are not of the same tensors.
     """
     before, now = getattr(pair.before, kind), getattr(pair.now, kind)
-    if not before or not now or before == now:
+    if not before or not now or (before == now and NOT_FINITE not in now):
         return ()
     names = pair.baseline.list_tensors(pair.before), pair.observed.list_tensors(pair.now)
     if len(before) != len(names[0]) or len(now) != len(names[1]):
@@ -178,13 +178,13 @@ def _tell_norms(
     of_all: tuple[float | None, float | None],
     of_tensors: tuple[dict[str, float], dict[str, float]],
 ) -> str:
-    """The norms of the one tensor that differs, where both steps were watched in depth, or else of all together."""
+    """The norms of the tensors that differ, where both steps were watched in depth, or else of all together."""
     if not names or names == ("*",):
         return tell_ratio("norm", *of_all)
-    before, now = (norms.get(names[0]) for norms in of_tensors)
-    if len(names) > 1 or before is None or now is None:
+    before, now = of_tensors
+    if any(name not in before and name not in now for name in names):
         return tell_ratio("norm of all", *of_all)
-    return tell_ratio("norm", before, now)
+    return tell_norms([before.get(name) for name in names], [now.get(name) for name in names])
 
 
 def _list_update_norms(pair: Pair) -> tuple[dict[str, float], dict[str, float]]:

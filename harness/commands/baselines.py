@@ -132,14 +132,24 @@ def diff_stored(options: argparse.Namespace, shelf: Shelf) -> int:
         UsageError: A side names nothing.
     """
     from harness.baselines.comparison import Match, compare_trajectories  # noqa: PLC0415  late
+    from harness.baselines.trajectory_judge import list_missing  # noqa: PLC0415
     from harness.report.stored import show_moves, tell_comparison  # noqa: PLC0415
 
     first, second = options.sides
     baseline, observed = (_read_side(side, options, shelf) for side in (first, second))
     comparison = compare_trajectories(baseline, observed)
-    say("\n".join([*tell_comparison(comparison, (first, second)), "", *show_moves(baseline, observed)]))
-    codes = {Match.MATCHES: EXIT_GOOD, Match.NOT_COMPARABLE: EXIT_NOT_OBSERVED}
-    return codes.get(comparison.match, EXIT_FINDING)
+    lacking = {second: list_missing(baseline, observed), first: list_missing(observed, baseline)}
+    told = [
+        f"{side} lacks what the other holds: {', '.join(what)}; that was not compared."
+        for side, what in lacking.items()
+        if what
+    ]
+    say(
+        "\n".join([*tell_comparison(comparison, (first, second)), *told, "", *show_moves(baseline, observed)])
+    )
+    if comparison.match is Match.DIVERGED:
+        return EXIT_FINDING
+    return EXIT_GOOD if comparison.match is Match.MATCHES and not told else EXIT_NOT_OBSERVED
 
 
 def prune_stored(options: argparse.Namespace, shelf: Shelf) -> int:

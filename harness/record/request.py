@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+TIME_LIMIT = re.compile(r"--max-seconds \S+")
 SPECIAL = re.compile(r'[$`"\\!\n]')
 """What a shell reads as its own between double quotes."""
 
@@ -45,6 +46,12 @@ class BaselineRequest:
     requires_class: bool = False
     judged: list[Any] = field(default_factory=list)
 
-    def tell_accepting(self, reason: str = "...") -> str:
-        """The command that accepts, with a reason."""
-        return self.accept_command.replace("{reason}", reason)
+    def tell_accepting(self, reason: str = "...", *, max_steps: int | None = None) -> str:
+        """The command that accepts, with a reason.
+
+        Args:
+            reason: What is to stand there.
+            max_steps: The limit to run with in place of one on the time; None leaves the command as it is.
+        """
+        command = self.accept_command.replace("{reason}", reason)
+        return command if max_steps is None else TIME_LIMIT.sub(f"--max-steps {max_steps}", command, count=1)

@@ -41,7 +41,7 @@ def explain_failure(
             return (
                 f"{request.test} has no baseline in any numerics class; observed {_tell_observed(result.observed)}.\n"
                 f"It would lie in {result.place}.\n"
-                f"Next: {_advise_on_first(result.observed)}{request.tell_accepting('initial')}"
+                f"Next: {_advise_on_first(result.observed, request)}"
             )
         case TrajectoryVerdict.DIVERGED:
             return "\n".join([*tell_divergence(result, changed), _tell_next(result, request)])
@@ -54,12 +54,13 @@ def explain_failure(
     return ""
 
 
-def _advise_on_first(observed: Trajectory) -> str:
-    """What comes before accepting: a run that its time limit ended would be refused."""
+def _advise_on_first(observed: Trajectory, request: BaselineRequest) -> str:
+    """How a first run is accepted; one that its time limit ended would be refused."""
     limit = observed.ended_by
     if limit is None or not limit.is_of_time:
-        return ""
-    return f"end it by max_steps={limit.num_steps} in place of {limit}, then: "
+        return request.tell_accepting("initial")
+    told = request.tell_accepting("initial", max_steps=limit.num_steps)
+    return f"end it by max_steps={limit.num_steps} in place of {limit}: {told}"
 
 
 def _advise_on_comparing(result: TrajectoryResult, request: BaselineRequest) -> str:

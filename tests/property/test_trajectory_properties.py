@@ -25,7 +25,13 @@ from harness.baselines.trajectory import (
     TracePoint,
     Trajectory,
 )
-from harness.baselines.trajectory_json import read_trajectory, round_to_single, shorten, write_trajectory
+from harness.baselines.trajectory_json import (
+    NOT_FINITE,
+    read_trajectory,
+    round_to_single,
+    shorten,
+    write_trajectory,
+)
 from harness.errors import ObservationError
 from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
 
@@ -136,12 +142,12 @@ def test_a_trajectory_comes_back_from_json_as_it_was(trajectory: Trajectory) -> 
 
 
 def has_nan(value: Any) -> bool:
-    """Whether there is a NaN anywhere in a value."""
+    """Whether there is a NaN anywhere in a value, or the mark of one."""
     if is_dataclass(value):
         return any(has_nan(getattr(value, entry.name)) for entry in fields(value))
     if isinstance(value, (tuple, list, dict)):
         return any(map(has_nan, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, float) and math.isnan(value)
+    return value == NOT_FINITE or (isinstance(value, float) and math.isnan(value))
 
 
 @given(trajectory=TRAJECTORIES, is_exact=st.booleans())

@@ -110,6 +110,19 @@ def test_what_can_not_be_read_is_told_beside_the_rest(capsys: pytest.CaptureFixt
     assert (code, out) == (2, "")
 
 
+def test_what_one_side_lacks_is_no_match(
+    capsys: pytest.CaptureFixture[str], stored: TrajectoryStore, make_trajectory: Callable[..., Trajectory]
+) -> None:
+    trajectory = make_trajectory()
+    points = tuple(replace(point, batch="", grad_norm=None, clipped_norm=None) for point in trajectory.points)
+    stored.write(replace(trajectory, points=points, numerics_class="cpu-bare"), ORIGIN)
+    code, out, _ = run(capsys, "diff", "cpu-fast", "cpu-bare", "--baseline", TEST)
+    assert code == 2
+    assert (
+        "cpu-bare lacks what the other holds: gradient norms, traces of steps; that was not compared." in out
+    )
+
+
 def test_an_empty_folder_and_none_at_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert run(capsys, "list", "--baselines", "empty")[:2] == (0, "no baselines in empty\n")

@@ -263,6 +263,10 @@ def test_missing_numbers_are_named(make_trajectory: Callable[..., Trajectory]) -
     points = tuple(replace(point, loss=None, batch="") for point in baseline.points)
     assert list_missing(baseline, replace(baseline, points=points)) == ["losses", "traces of steps"]
     assert list_missing(replace(baseline, points=points), baseline) == []
+    # A trace that ends early would match unseen in the steps behind it.
+    points = (*baseline.points[:2], *(replace(point, batch="") for point in baseline.points[2:]))
+    assert list_missing(baseline, replace(baseline, points=points)) == ["traces of steps"]
+    assert list_missing(baseline, replace(baseline, points=baseline.points[:2])) == []
 
 
 def test_steps_that_were_watched_and_not_traced_are_misuse(

@@ -84,8 +84,11 @@ def test_a_first_run_that_its_time_limit_ended_is_to_be_ended_by_steps_before_it
     result = make_result(
         TrajectoryVerdict.MISSING_BASELINE, observed=observed, baseline=None, comparison=None
     )
-    assert explain_failure(result, REQUEST).splitlines()[-1] == (
-        'Next: end it by max_steps=4 in place of max_seconds=2.5, then: pytest --accept-baselines --reason "initial"'
+    command = 'harness check --baseline a --max-seconds 2.5 --accept-baselines --reason "{reason}" -- python train.py'
+    request = replace(REQUEST, accept_command=command)
+    assert explain_failure(result, request).splitlines()[-1] == (
+        "Next: end it by max_steps=4 in place of max_seconds=2.5: "
+        'harness check --baseline a --max-steps 4 --accept-baselines --reason "initial" -- python train.py'
     )
 
 

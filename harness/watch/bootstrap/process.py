@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LEAVING_TIME = timedelta(seconds=5)
 # Seconds in which the threads of a group drop their last exchange; torch aborts a process that ends before they have.
-SETTLING_TIME = 0.2
+SETTLING_TIME_S = 0.2
 LAUNCHERS = ("torchrun", "accelerate", "accelerate-launch")
 LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
 
@@ -108,7 +108,7 @@ def leave_process_group() -> None:
         if work is not None:
             work.wait(LEAVING_TIME)
             del work
-            time.sleep(SETTLING_TIME)
+            time.sleep(SETTLING_TIME_S)
     with contextlib.suppress(Exception):
         distributed.destroy_process_group()
 

@@ -201,6 +201,15 @@ def test_a_run_that_was_not_watched_has_the_losses_that_it_logged(
     assert (found.settings, found.deep, found.num_ranks) == ({}, (), 1)
 
 
+def test_steps_that_a_program_logged_with_gaps_and_in_no_order_can_be_stored(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    steps = [Step(step, {"loss": float(10 - step)}) for step in (0, 20, 10, 20)]
+    found = build_trajectory(make_run(steps=steps), test="it")
+    assert found.losses == [(0, 10.0), (10, 0.0), (20, -10.0)]
+    assert parse_trajectory(render_trajectory(found), "it.json") == found
+
+
 def test_a_run_without_a_loss_is_an_error(make_run: Callable[..., TrainingRun]) -> None:
     observed = observe()
     for step in observed.steps:

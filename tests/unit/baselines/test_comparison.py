@@ -93,10 +93,11 @@ def test_a_limit_that_ended_the_shorter_run_is_the_cause_of_its_length() -> None
 @pytest.mark.parametrize(
     ("of_baseline", "of_run", "advice"),
     [
-        (None, LIMITED, "run it without max_steps=5, as the baseline was"),
-        (LIMITED, None, "run it with max_steps=5, as the baseline was"),
-        (Limit(MAX_STEPS, 8, 8), LIMITED, "run it with max_steps=8, as the baseline was"),
-        (LIMITED, Limit(MAX_STEPS, 8, 8), "run it with max_steps=5, as the baseline was"),
+        (None, LIMITED, "run it with max_steps=8, as many steps as the baseline has"),
+        (LIMITED, None, "run it with max_steps=5, as many steps as the baseline has"),
+        (Limit(MAX_STEPS, 8, 8), LIMITED, "run it with max_steps=8, as many steps as the baseline has"),
+        (LIMITED, Limit(MAX_STEPS, 8, 8), "run it with max_steps=5, as many steps as the baseline has"),
+        (Limit(MAX_SECONDS, 2, 8), LIMITED, "run it with max_steps=8, as many steps as the baseline has"),
         (Limit(MAX_STEPS, 8, 8), None, ""),
         (None, None, ""),
     ],

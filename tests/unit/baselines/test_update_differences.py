@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from harness.baselines.comparison import compare_trajectories
@@ -31,11 +32,29 @@ def test_the_gradient_of_one_tensor_has_its_size_before_clipping() -> None:
     assert tell(observed) == ("gradient of `0.bias`", "norm 1 -> 2, x2")
 
 
-def test_several_tensors_are_named_with_the_norm_of_all() -> None:
-    observed = alter(move_on(BASELINE, 1), 0, 1, updates=("uu", "uu", "0f"), update_norm=0.2)
-    assert tell(observed) == ("update of `0.weight`, `0.bias`", "norm of all 0.1 -> 0.2, x2")
-    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("uu", "uu", "0c"), grad_norm=4.0)
-    assert tell(observed) == ("gradient of `0.weight`, `0.bias`", "norm of all 2 -> 4, x2")
+def test_several_tensors_have_the_norm_of_these_together() -> None:
+    observed = alter(move_on(BASELINE, 1), 0, 1, updates=("uu", "uu", "0f"), update_norm=0.13)
+    observed = alter_tensors(observed, "0.weight", "0.bias", update_norm=0.1)
+    assert tell(observed) == ("update of `0.weight`, `0.bias`", "norm of these 0.07071 -> 0.1414, x2")
+    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("uu", "uu", "0c"), grad_norm=3.6)
+    observed = alter_tensors(observed, "0.weight", "0.bias", grad_norm=1 / 1.8)
+    assert tell(observed) == ("gradient of `0.weight`, `0.bias`", "norm of these 1.414 -> 2.828, x2")
+
+
+def test_a_gradient_that_is_lost_or_infinite_is_told_as_such() -> None:
+    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("aa", "--", "0c"), grad_norm=1.73)
+    observed = alter_tensors(observed, "0.bias", grad_norm=None)
+    assert tell(observed) == ("gradient of `0.bias`", "norm 1 -> none")
+    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("aa", "!!", "0c"), grad_norm=math.inf)
+    observed = alter_tensors(alter(observed, 0, 1, clipped_norm=math.inf), "0.bias", grad_norm=math.inf)
+    assert tell(observed) == ("gradient of `0.bias`", "norm 1 -> inf")
+
+
+def test_updates_that_are_not_finite_in_both_runs_are_not_equal() -> None:
+    broken = alter(BASELINE, 7, 8, updates=("!!", "!!", "!!"), update_norm=math.nan)
+    found = compare_trajectories(broken, broken).divergence
+    assert found is not None
+    assert found.step == 7
 
 
 def test_a_step_that_was_not_watched_in_depth_has_the_norm_of_all() -> None:
