@@ -218,7 +218,7 @@ def _refuse_accepting(run: TrainingRun, request: BaselineRequest, observed: Traj
         step, loss = found
         raise AssertionError(
             f"the loss of {request.test} is {loss} at step {step}; such a run is not accepted as a baseline.\n"
-            "Next: assert_finite(run) in the test names the first number that is not finite."
+            "Next: assert_finite(run) in a test, or harness check without --accept-baselines, tells where it begins."
         )
     limit = observed.ended_by
     if limit is not None and limit.is_of_time:

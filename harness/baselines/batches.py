@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.baselines.pairs import CONTENTS_TOLERANCE, Difference
+from harness.baselines.run_settings import ORDER
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
@@ -55,6 +56,21 @@ def has_other_given(pair: Pair) -> bool:
     """Whether loaders gave other batches until then."""
     before, now = pair.before.batch.partition(" ")[0], pair.now.batch.partition(" ")[0]
     return bool(before and now) and before != now
+
+
+def has_same_order(pair: Pair) -> bool:
+    """Whether loaders are known to have drawn the same samples in the same order, so that only contents can differ."""
+    before, now = pair.baseline.settings.get(Phase.DATA, {}), pair.observed.settings.get(Phase.DATA, {})
+    orders = {name for name in before.keys() & now.keys() if ORDER in name}
+    return bool(orders) and all(before[name] == now[name] for name in orders)
+
+
+def find_repeated(pair: Pair) -> int | None:
+    """The earlier step that the batch of the run's step is that of, where the baseline's is new; None without one."""
+    baseline, observed = pair.baseline.points[: pair.index], pair.observed.points[: pair.index]
+    if any(point.batch == pair.before.batch for point in baseline):
+        return None
+    return next((point.step for point in observed if point.batch == pair.now.batch), None)
 
 
 def _is_first_same(pair: Pair) -> bool:

@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.batches import LATER, are_of_another_kind, has_other_given
+from harness.baselines.batches import LATER, are_of_another_kind, has_other_given, has_same_order
 from harness.baselines.draws import choose_drawn
 from harness.baselines.holdings import HELD, is_step_of_another
 from harness.baselines.pairs import LADDER, is_rounding
 from harness.baselines.parameter_differences import VALUES_OF
 from harness.baselines.pass_differences import has_other_targets, has_same_outputs
 from harness.baselines.ruler import measure_distance
-from harness.baselines.run_settings import NOT_FINITE_BATCHES, ORDER
-from harness.baselines.trajectory import Phase
+from harness.baselines.run_settings import NOT_FINITE_BATCHES
+from harness.baselines.trajectory import TORCH_GENERATORS, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,9 @@ def _judge_streams(evidence: Evidence) -> Phase | None:
     """What the model was given, drew, or started from."""
     is_drawn = bool(evidence.seen & STREAMS) and _is_reached(evidence)
     if evidence.pair.index > 0:
+        if evidence.moved is Phase.INITIALISATION and is_drawn:
+            # Written to since the step before, by what may draw for it: a reset.
+            return Phase.INITIALISATION
         return _choose_stream(evidence) if is_drawn else None
     if is_drawn or evidence.moved is Phase.INITIALISATION:
         return _choose_set_up(evidence) or _choose_start(evidence)
@@ -179,7 +182,11 @@ def _choose_start(evidence: Evidence) -> Phase:
         return Phase.OPTIMIZER
     if Phase.INITIALISATION in seen:
         return choose_drawn(pair)
-    return Phase.DATA if Phase.DATA in seen and _has_same_order(pair) else Phase.RNG
+    drawn = evidence.find(Phase.RNG)
+    if drawn is not None and not set(drawn.names) & set(TORCH_GENERATORS):
+        # What a data set draws from another generator, as for its augmentation, follows from that one.
+        return Phase.RNG
+    return Phase.DATA if Phase.DATA in seen and has_same_order(pair) else Phase.RNG
 
 
 def list_other_parameters(evidence: Evidence) -> list[SettingChange]:
@@ -205,13 +212,6 @@ def list_other_parameters(evidence: Evidence) -> list[SettingChange]:
         if describe(change.baseline) != describe(change.observed)
         and (gone != new or None not in (change.baseline, change.observed))
     ]
-
-
-def _has_same_order(pair: Pair) -> bool:
-    """Whether loaders drew the same samples in the same order, so that only their contents differ."""
-    before, now = pair.baseline.settings.get(Phase.DATA, {}), pair.observed.settings.get(Phase.DATA, {})
-    orders = {name for name in before.keys() & now.keys() if ORDER in name}
-    return bool(orders) and all(before[name] == now[name] for name in orders)
 
 
 def _is_scaled_as_a_whole(pair: Pair) -> bool:

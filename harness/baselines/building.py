@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import struct
 import zlib
 from base64 import b64encode
@@ -33,7 +34,7 @@ from harness.record.numerics import derive_numerics_class, describe_machine
 from harness.record.watched import train_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from harness.record.deep import DeepObservation
     from harness.record.observation import RunObservation, StepObservation
@@ -48,6 +49,7 @@ MAX_TENSOR_FINGERPRINTS = 2048
 MAX_DEEP_STEPS = 2
 WEIGHT_DIGITS, RATE_DIGITS = 12, 10
 MAX_MODULES = 64
+TEST_FILE = re.compile(r"(test_.*|.*_test|conftest)\.py")
 
 
 def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
@@ -89,8 +91,8 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         machine=machine,
         threads_at_start=numerics.get("start", {}).get("threads", ""),
         ended_by=observed.ended_by if observed else None,
-        sources=dict(observed.sources) if observed else {},
-        project_files=tuple(observed.project_files) if observed else (),
+        sources=dict(sorted(observed.sources.items())) if observed else {},
+        project_files=tuple(_leave_out_tests(observed.project_files, test)) if observed else (),
     )
 
 
@@ -103,6 +105,16 @@ def _list_parameters(observed: RunObservation) -> tuple[tuple[str, ...], ...]:
     return tuple(
         tuple(f"?{position}" if name.startswith("?") else name for name, position in row) for row in rows
     )
+
+
+def _leave_out_tests(files: Iterable[str], test: str) -> Iterator[str]:
+    """The files without those of other tests, which one process of pytest imports beside the one that trains."""
+    path, is_test, _ = test.partition("::")
+    own = path.rpartition("/")[2]
+    for file in files:
+        name = file.rpartition("/")[2]
+        if not is_test or name == own or not TEST_FILE.fullmatch(name):
+            yield file
 
 
 def _build_logged(run: TrainingRun) -> tuple[TracePoint, ...]:

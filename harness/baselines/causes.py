@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from harness.baselines.batches import find_repeated, has_same_order
 from harness.baselines.holdings import HELD
 from harness.baselines.names import name_group
-from harness.baselines.pairs import is_rounding
+from harness.baselines.pairs import Pair, is_rounding
 from harness.baselines.parameter_differences import VALUES_OF, list_values
 from harness.baselines.pass_differences import INPUTS_OF, MICRO_BATCHES, MODE, SCALER_STEP
 from harness.baselines.rate_causes import tell_rates
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
-from harness.baselines.update_differences import list_gradient_norms
+from harness.baselines.update_differences import list_gradient_norms, list_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from harness.baselines.evidence import Evidence
-    from harness.baselines.pairs import Difference, Pair
+    from harness.baselines.pairs import Difference
     from harness.baselines.setting_changes import SettingChange
 
 MAX_CHANGES = 4
@@ -53,7 +54,24 @@ def _tell_data(evidence: Evidence) -> Iterator[str]:
             f"batch {step} holds other samples: the order of the data changed, and no setting of its loader that "
             "was seen: another generator or seed of the sampler, or the data set is sorted or split differently."
         )
-    elif evidence.pair.before.batch:
+        return
+    pair = Pair(evidence.pair.baseline, evidence.pair.observed, step)
+    if not pair.before.batch:
+        return
+    repeated = find_repeated(pair)
+    if pair.before.shapes != pair.now.shapes:
+        yield (
+            f"batch {step} has another shape, {pair.now.shapes} in place of {pair.before.shapes}: another batch size, "
+            "length or size of the samples."
+        )
+    elif repeated is not None:
+        yield f"batch {step} is that of step {repeated} again: a batch is kept, or the data begin anew."
+    elif not has_same_order(pair):
+        yield (
+            f"batch {step} holds other samples, or other contents of the same: drawn, cut, ordered or normalised in "
+            "another way."
+        )
+    else:
         yield (
             f"batch {step} holds other contents of the same samples: normalisation, augmentation, tokenisation, or "
             "the stored data themselves."
@@ -69,7 +87,7 @@ def _tell_generators(evidence: Evidence) -> Iterator[str]:
         yield f"the generator of {' and '.join(names)} is not seeded, or was seeded with something else."
         return
     step = evidence.first_index
-    if evidence.find(Phase.INITIALISATION) is not None:
+    if step == 0 and evidence.find(Phase.INITIALISATION) is not None:
         yield (
             "the parameters are other draws from the same distributions: an extra random number is drawn before "
             "the model is built, or one less, or the seed is set at another place."
@@ -176,22 +194,28 @@ def _tell_loss(evidence: Evidence) -> Iterator[str]:
             ratio = pair.now.loss / pair.before.loss
             yield f"loss and gradients are x{ratio:.4g} of before, all alike: the loss is scaled in this step."
         return
-    if "targets" in found.names:
-        yield "the targets are made from the batch in another way: shifted, masked, or another column."
-    elif found.item.startswith(INPUTS_OF):
-        yield "all modules gave the same, the loss function is given something else: what lies between them changed."
-    elif found.item.startswith("scale"):
-        yield f"the loss is divided or multiplied by something else before backward ({found.change})."
-    elif found.item == MICRO_BATCHES:
-        yield f"this step has another number of backward passes ({found.change}): it accumulates over more or fewer."
-    elif found.item == SCALER_STEP:
-        yield f"this step is {found.change}: its gradients are not finite in one of the runs, or the scale is another."
+    if pair.now.loss is not None and not math.isfinite(pair.now.loss):
+        yield f"the loss is {pair.now.loss} here, from the same outputs."
+    elif (
+        cause := next((text for item, text in _OF_LOSS.items() if found.item.startswith(item)), None)
+    ) is not None:
+        yield cause.format(change=found.change)
     elif pair.before.loss and pair.now.loss is not None and pair.before.loss != pair.now.loss:
         ratio = pair.now.loss / pair.before.loss
         yield (
             f"what reaches backward is x{ratio:.4g} of before, from the same outputs: another weight or term of the "
             "loss, another reduction, or another scale."
         )
+
+
+_OF_LOSS = {
+    "targets of": "the targets are made from the batch in another way: shifted, masked, or another column.",
+    INPUTS_OF: "all modules gave the same, the loss function is given something else: what lies between them changed.",
+    "scale": "the loss is divided or multiplied by something else before backward ({change}).",
+    MICRO_BATCHES: "this step has another number of backward passes ({change}): it accumulates over more or fewer.",
+    SCALER_STEP: "this step is {change}: its gradients are not finite in one of the runs, or the scale is another.",
+}
+"""Causes by what differs in the loss."""
 
 
 def _tell_gradients(evidence: Evidence) -> Iterator[str]:
@@ -214,10 +238,14 @@ def _tell_gradients(evidence: Evidence) -> Iterator[str]:
             return
         yield from _tell_scaled(before, now)
         return
-    if pair.before.grad_norm and pair.now.grad_norm:
+    lost = list_lost(pair)
+    if lost:
+        yield f"{name_group(lost)} {_agree(lost, 'gets', 'get')} no gradient from this step on: frozen or detached."
+    elif pair.before.grad_norm and pair.now.grad_norm:
         yield (
             f"the gradients of step {pair.before.step} differ, forward pass and loss do not: gradients of the step "
-            "before are kept or cleared at another place, a hook changes them, or backward itself does."
+            "before are kept or cleared at another place, a layer is frozen, a hook changes them, or backward itself "
+            "does."
         )
 
 

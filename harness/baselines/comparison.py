@@ -245,7 +245,8 @@ def _build_divergence(evidence: Evidence, ruler: Ruler) -> Divergence:
     num = count_different(pair.baseline.points, pair.observed.points, ruler)
     num_common = min(len(pair.baseline.points), len(pair.observed.points))
     told = tell_pair(pair)
-    spread = f"the losses of {num} of {num_common} steps differ" if num else "the losses do not differ"
+    how = "differ" if ruler.is_exact else "differ by more than rounding may make of them"
+    spread = f"the losses of {num} of {num_common} steps {how}" if num else f"the losses do not {how}"
     return Divergence(
         phase=evidence.phase,
         step=pair.baseline.points[evidence.first_index].step,

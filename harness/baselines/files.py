@@ -109,7 +109,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         raise BaselineError(
             f"baseline {path} can't be written: {error}; what was stored before is untouched.\n"
-            "Next: free space or make the folder writable, or name another with --harness-baselines DIR."
+            "Next: free space or make the folder writable, or name another: --harness-baselines DIR of pytest, "
+            "--baselines DIR of harness check."
         ) from error
     finally:
         if temporary is not None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 VALUES_OF = "values of"
 """Begins what parameters are called that differ before a step."""
+MAX_WAIT = 8
+"""The last step in which an optimizer that is there from the start takes its first, as where two take turns."""
 
 
 def compare_parameters(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
@@ -56,18 +58,28 @@ def _compare_norms(pair: Pair, index: int) -> Iterator[Difference]:
 
 
 def _list_next(pair: Pair) -> Iterator[int]:
-    """The next steps of other optimizers, whose parameters are what they are now until then."""
-    moved = set(pair.before.optimizers)
-    num_common = min(len(pair.baseline.points), len(pair.observed.points))
+    """The next steps of other optimizers, whose parameters are what they are now until then.
+
+    Not those that hold parameters which others move meanwhile, nor those that take their first step late: they
+    may be made then, for a model that is built or loaded then.
+    """
+    points = pair.baseline.points
+    known = {index for point in points[: pair.index] for index in point.optimizers}
+    stepped = set(pair.before.optimizers)
+    moved = set(pair.baseline.list_tensors(pair.before))
+    num_common = min(len(points), len(pair.observed.points))
     for index in range(pair.index + 1, num_common):
-        if len(moved) >= len(pair.baseline.parameters):
+        if len(stepped) >= len(pair.baseline.parameters):
             return
-        stepping = set(pair.baseline.points[index].optimizers)
+        stepping = set(points[index].optimizers)
         if stepping != set(pair.observed.points[index].optimizers):
             return
-        if not stepping & moved:
+        tensors = set(pair.baseline.list_tensors(points[index]))
+        is_there = stepping <= known or index <= MAX_WAIT
+        if is_there and not stepping & stepped and not tensors & moved:
             yield index
-        moved |= stepping
+        stepped |= stepping
+        moved |= tensors
 
 
 def list_values(trajectory: Trajectory, index: int) -> dict[str, TensorPoint]:

@@ -81,7 +81,8 @@ def read_trajectory(value: dict[str, Any]) -> Trajectory:
 def has_same_contents(one: Trajectory, other: Trajectory) -> bool:
     """Whether two trajectories would be stored alike, but for where they come from.
 
-    Generators that are not torch's are passed over: they are often not seeded, and then another in every run.
+    Generators that are not torch's are passed over: they are often not seeded, and then another in every run. So are
+    the project's files, as others may be imported beside it.
     """
     return write_trajectory(_leave_out_unseeded(one)) == write_trajectory(_leave_out_unseeded(other))
 
@@ -95,6 +96,8 @@ def _leave_out_unseeded(trajectory: Trajectory) -> Trajectory:
         points=tuple(replace(point, generators=pick(point.generators)) for point in trajectory.points),
         deep=tuple(replace(deep, generators_after=pick(deep.generators_after)) for deep in trajectory.deep),
         provenance=Provenance(),
+        project_files=(),
+        sources={},
     )
 
 

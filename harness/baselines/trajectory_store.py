@@ -194,19 +194,23 @@ def _check(trajectory: Trajectory) -> None:
         raise ValueError(f"commit is {commit!r}")
     if trajectory.ended_by is not None and trajectory.ended_by.kind not in (MAX_STEPS, MAX_SECONDS):
         raise ValueError(f"ended_by.kind is {trajectory.ended_by.kind!r}")
+    if not trajectory.settings and any(point.batch for point in trajectory.points):
+        raise ValueError("settings are missing")
     _check_steps(trajectory.points)
 
 
 def _check_steps(points: tuple[TracePoint, ...]) -> None:
     """Refuses traced steps that are not all there: the first ones of a run are traced, without a gap."""
-    before = -1
+    before, is_traced = -1, True
     for point in points:
         if point.batch and not BATCH.fullmatch(point.batch):
             raise ValueError(f"batch of step {point.step} is {point.batch!r}")
         if point.batch and point.step != before + 1:
             after = f"step {before}" if before >= 0 else "nothing"
             raise ValueError(f"step {point.step} follows {after}")
-        before = point.step
+        if point.batch and not is_traced:
+            raise ValueError(f"step {before} has no batch, and the one after it has")
+        before, is_traced = point.step, bool(point.batch)
 
 
 def _name(test: str, numerics_class: str) -> str:

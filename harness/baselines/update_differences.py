@@ -9,7 +9,7 @@ from harness.baselines.names import name_group
 from harness.baselines.pairs import Difference, is_rounding, tell_norms, tell_ratio
 from harness.baselines.ruler import is_same_rate, measure_distance
 from harness.baselines.trajectory import Phase
-from harness.baselines.trajectory_json import NOT_FINITE
+from harness.baselines.trajectory_json import NO_GRADIENT, NOT_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     if before.was_skipped and now.was_skipped:
         # They are not finite, and thrown away.
         return
-    names = list_differing(pair, "gradients") if ruler.is_exact else _list_scaled(pair, ruler)
+    names = _list_before_clipping(pair) if ruler.is_exact else _list_scaled(pair, ruler)
     has_same_tensors = _has_same_tensors(pair)
     is_same_norm = _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler)
     is_same_clipped = _is_same_norm(before.clipped_norm, now.clipped_norm, pair, ruler)
@@ -46,6 +46,37 @@ def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     yield Difference(
         Phase.GRADIENTS, _name_item("gradient", names), _tell_norms(names, of_all, of_tensors), names
     )
+
+
+def _list_before_clipping(pair: Pair) -> tuple[str, ...]:
+    """Tensors whose gradients differ: of a step that clips, which scales them all, those that do so before it."""
+    names = list_differing(pair, "gradients")
+    if pair.before.grad_norm == pair.before.clipped_norm and pair.now.grad_norm == pair.now.clipped_norm:
+        return names
+    if pair.deep is None:
+        return tuple(list_lost(pair)) or names
+    before, now = list_gradient_norms(pair)
+    moved = tuple(name for name in names if not _is_same_tensor(before.get(name), now.get(name)))
+    return moved or names
+
+
+def list_lost(pair: Pair) -> list[str]:
+    """Tensors that get no gradient any more, as the fingerprints of the step tell where there is one of each."""
+    before = dict(zip(pair.baseline.list_tensors(pair.before), pair.before.gradients, strict=False))
+    now = dict(zip(pair.observed.list_tensors(pair.now), pair.now.gradients, strict=False))
+    if len(before) != len(pair.before.gradients) or len(now) != len(pair.now.gradients):
+        return []
+    return [
+        name
+        for name, mark in now.items()
+        if mark == NO_GRADIENT and before.get(name, NO_GRADIENT) != NO_GRADIENT
+    ]
+
+
+def _is_same_tensor(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return is_rounding(one, other)
 
 
 def _is_clipped_elsewhere(pair: Pair, names: tuple[str, ...], ruler: Ruler) -> bool:

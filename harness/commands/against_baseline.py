@@ -114,7 +114,7 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     if options.baseline is None:
         return None
     from harness.baselines.shelves import open_shelf  # noqa: PLC0415  late
-    from harness.baselines.trajectory_store import TrajectoryStore  # noqa: PLC0415
+    from harness.baselines.trajectory_store import FOLDER, TrajectoryStore  # noqa: PLC0415
     from harness.record.request import BaselineRequest  # noqa: PLC0415
 
     words = ["harness", "check", "--baseline", options.baseline]
@@ -133,7 +133,7 @@ def build_request(options: argparse.Namespace, command: list[str]) -> BaselineRe
     # Before anything is trained: a wrong name costs no time then.
     shelf = open_shelf(request.baselines, root=request.root)
     if options.accept_baselines:
-        shelf.path("any")
+        shelf.path(FOLDER)
     if options.bisect and not TrajectoryStore(shelf).find_classes(request.test):
         raise BaselineError(
             f"{request.test} has no baseline in any numerics class under {options.baselines}.\n"
@@ -178,7 +178,10 @@ def compare(run: TrainingRun, request: BaselineRequest, options: argparse.Namesp
     result = request.judged[-1]
     described = describe_trajectory(result)
     if problem:
-        is_stop = options.bisect and result.verdict is TrajectoryVerdict.MISSING_BASELINE
+        divergence = result.comparison.divergence if result.comparison else None
+        # With another limit than the baseline's every commit is of another length, and none is to blame.
+        has_other_limit = divergence is not None and bool(divergence.advice)
+        is_stop = options.bisect and (result.verdict is TrajectoryVerdict.MISSING_BASELINE or has_other_limit)
         return Comparison(EXIT_STOP if is_stop else EXIT_FINDING, problem, described)
     if request.reason is not None:
         store_accepted(request)

@@ -192,6 +192,20 @@ def test_weights_summed_with_other_threads_before_one_is_set_are_no_difference(t
     assert "First difference: schedule at step 0" in changed.stdout
 
 
+def test_another_limit_than_the_baselines_ends_the_search_for_no_commit_is_to_blame(
+    check: Check, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    check(*accepting("initial"), "--max-steps", "6")
+    assert check("--baseline", "smoke", "--bisect", "--max-steps", "6").returncode == 0
+    for options in (["--max-steps", "4"], []):
+        done = check("--baseline", "smoke", "--bisect", *options)
+        assert done.returncode == 128, done.stdout
+        assert "Next: run it with max_steps=6, as many steps as the baseline has" in done.stdout
+    write(tmp_path, "RATE = 0.3")
+    assert check("--baseline", "smoke", "--bisect", "--max-steps", "4").returncode == 1
+
+
 def test_the_baseline_alone_decides_under_bisect(check: Check, tmp_path: Path) -> None:
     write(tmp_path, "RATE = 0.0")
     refused = check(*accepting("initial"))

@@ -153,6 +153,11 @@ def put(document: dict[str, Any], column: str, value: object) -> None:
         (lambda document: document["points"]["rows"][0].extend([1] * 20), "incomplete: a row of points"),
         (lambda document: document["points"]["rows"].pop(1), "incomplete: step 2 follows step 0"),
         (lambda document: document["points"]["rows"].pop(0), "incomplete: step 1 follows nothing"),
+        (
+            lambda document: put(document, "batch", None),
+            "incomplete: step 0 has no batch, and the one after it has",
+        ),
+        (lambda document: document.pop("settings"), "incomplete: settings are missing"),
         (lambda document: put(document, "batch", "edited"), "incomplete: batch of step 0 is 'edited'"),
         (lambda document: document["deep"][0]["inputs"][0].update(std=10**400), "std is too large a number"),
     ],

@@ -201,6 +201,21 @@ def test_a_run_that_was_not_watched_has_the_losses_that_it_logged(
     assert (found.settings, found.deep, found.num_ranks) == ({}, (), 1)
 
 
+def test_files_of_other_tests_are_none_of_the_program(make_run: Callable[..., TrainingRun]) -> None:
+    observed = observe()
+    observed.project_files = [
+        "conftest.py",
+        "net.py",
+        "tests/test_it.py",
+        "tests/test_other.py",
+        "net_test.py",
+    ]
+    found = build_trajectory(make_run(observed=observed), test="tests/test_it.py::test_training")
+    assert found.project_files == ("net.py", "tests/test_it.py")
+    # What a command imports is its own, whatever it is called.
+    assert len(build_trajectory(make_run(observed=observed), test="smoke").project_files) == 5
+
+
 def test_steps_that_a_program_logged_with_gaps_and_in_no_order_can_be_stored(
     make_run: Callable[..., TrainingRun],
 ) -> None:

@@ -42,6 +42,17 @@ def reorder(observed: Trajectory) -> Trajectory:
     return set_up(moved, Phase.DATA, **{"loader 0 order of pass 1": "bbbb/24"})
 
 
+def test_what_a_data_set_draws_from_another_generator_follows_from_that_one() -> None:
+    drawn = alter(BASELINE, generators=lambda states: states | {"python": f"{states['torch']}p"})
+    moved = alter(
+        move_on(drawn), generators=lambda states: states | {"python": f"{states['torch']}q"}, batch="xx xx"
+    )
+    found = diverge(moved, drawn)
+    assert (found.phase, found.step, found.item) == (Phase.RNG, 0, "generator of python")
+    assert found.causes[0].startswith("the generator of python is not seeded")
+    assert diverge(alter(move_on(drawn), batch="xx xx"), drawn).phase is Phase.DATA
+
+
 def test_batches_of_other_lengths_are_a_consequence_of_draws_that_moved() -> None:
     baseline = vary(BASELINE, 7, 8, 6)
     found = diverge(reorder(vary(move_on(BASELINE), 8, 6, 7)), baseline)
