@@ -10,7 +10,13 @@ from harness.baselines.holdings import HELD
 from harness.baselines.names import name_group
 from harness.baselines.pairs import Pair, is_rounding
 from harness.baselines.parameter_differences import VALUES_OF, list_values
-from harness.baselines.pass_differences import INPUTS_OF, MICRO_BATCHES, MODE, SCALER_STEP
+from harness.baselines.pass_differences import (
+    INPUTS_OF,
+    MICRO_BATCHES,
+    MODE,
+    SCALER_STEP,
+    has_other_targets,
+)
 from harness.baselines.rate_causes import tell_rates
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
@@ -160,6 +166,11 @@ def _tell_forward(evidence: Evidence) -> Iterator[str]:
             "code, or that of what calls it, changed."
         )
     else:
+        if not evidence.is_exact and has_other_targets(evidence.pair):
+            yield (
+                "the loss function was given other targets: labels that are shifted, shuffled or made in another way; "
+                "or targets that are computed, whose last digits another machine rounds differently."
+            )
         yield (
             "the model computes something else from the same batch, parameters and random numbers: its code, its "
             "mode, its buffers (running statistics, caches), or parameters changed outside of the optimizer."

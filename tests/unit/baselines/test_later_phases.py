@@ -322,3 +322,19 @@ def test_between_machines_values_behind_an_update_are_not_compared_and_first_val
     found = compare_trajectories(BASELINE, other, is_exact=False).divergence
     assert found is not None
     assert found.phase is Phase.INITIALISATION
+
+
+def test_between_machines_other_targets_are_named_where_the_loss_differs() -> None:
+    observed = alter(move_on(BASELINE), loss=lambda loss: loss * 1.5)
+
+    def shift(losses: tuple[LossPoint, ...]) -> tuple[LossPoint, ...]:
+        return tuple(replace(call, value=4.5, targets="other") for call in losses)
+
+    shifted = alter_deep(observed, losses=shift)
+    found = compare_trajectories(BASELINE, shifted, is_exact=False).divergence
+    assert found is not None
+    assert found.causes[0].startswith("the loss function was given other targets: ")
+    same = alter_deep(shifted, losses=BASELINE.deep[0].losses)
+    found = compare_trajectories(BASELINE, same, is_exact=False).divergence
+    assert found is not None
+    assert not found.causes[0].startswith("the loss function was given other targets: ")
