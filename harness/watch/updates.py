@@ -156,27 +156,22 @@ class OptimizerHooks:
         try:
             self._latest = index = self.find_index(optimizer)
             ledger = session.ledger
+            closure = None
+            if len(args) > 1 or kwargs:
+                closure = args[1] if len(args) > 1 else kwargs.get("closure")
+            if callable(closure):
+                # Its backward passes are still to come: it joins no step that is over.
+                self._note_rates(optimizer, ledger.open)
+                wrapped = self._wrap_closure(optimizer, closure, ledger.open)
+                if len(args) > 1:
+                    return (args[0], wrapped, *args[2:]), kwargs
+                return args, {**kwargs, "closure": wrapped}
             row = ledger.open if ledger.last is None else ledger.find_row(index)
             self._note_rates(optimizer, row)
-            if len(args) == 1 and not kwargs:
-                self._note_gradients(optimizer, row)
-                return None
-            return self._prepare_closure(optimizer, row, args, kwargs)
+            self._note_gradients(optimizer, row)
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
             session.note_failure("optimizer step", error)
-            return None
-
-    def _prepare_closure(
-        self, optimizer: Optimizer, row: OpenStep, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if not callable(closure):
-            self._note_gradients(optimizer, row)
-            return None
-        wrapped = self._wrap_closure(optimizer, closure, row)
-        if len(args) > 1:
-            return (args[0], wrapped, *args[2:]), kwargs
-        return args, {**kwargs, "closure": wrapped}
+        return None
 
     def _note_rates(self, optimizer: Optimizer, row: OpenStep) -> None:
         read = self._session.ledger.readings.read

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.watch.observer import Observer
+from harness.watch.observer import Observer, observe_call
 from harness.watch.options import Depth, ObserverOptions
 from tests.integration.watch.programs import (
     NUM_STEPS,
@@ -83,6 +83,31 @@ def test_lbfgs_counts_closure_calls_and_takes_the_loss_of_the_first() -> None:
     assert [step.loss for step in steps] == facts.losses
     assert all(step.num_closure_calls > 1 for step in steps)
     assert {step.num_micro_batches for step in steps} == {1}
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_closure_behind_the_steps_of_another_optimizer_begins_a_step_of_its_own(*, is_named: bool) -> None:
+    def train() -> None:
+        model, inputs = torch.nn.Linear(4, 1), torch.randn(8, 4)
+        first = torch.optim.Adam(model.parameters(), lr=0.01)
+        second = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=3)
+
+        def compute() -> torch.Tensor:
+            second.zero_grad()
+            loss: torch.Tensor = (model(inputs) - 1).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            compute()
+            first.step()
+        for _ in range(2):
+            second.step(closure=compute) if is_named else second.step(compute)
+
+    _, run = observe_call(train)
+    assert [step.optimizers for step in run.steps] == [[0], [0], [0], [1], [1]]
+    assert [step.learning_rates for step in run.steps] == [[[0.01]]] * 3 + [[[0.5]]] * 2
+    assert [step.num_closure_calls > 1 for step in run.steps] == [False] * 3 + [True] * 2
 
 
 @pytest.mark.parametrize("fused", [False, True])
