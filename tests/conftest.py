@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ pytest_plugins = ["pytester"]
 
 settings.register_profile("suite", deadline=None, max_examples=50)
 settings.load_profile("suite")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Of a session that a shell put into the background: what tests start, and interrupt, would not notice.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENVIRONMENT = Environment(
     python="3.11.9",
