@@ -205,11 +205,10 @@ def _tell_loss(evidence: Evidence) -> Iterator[str]:
             ratio = pair.now.loss / pair.before.loss
             yield f"loss and gradients are x{ratio:.4g} of before, all alike: the loss is scaled in this step."
         return
+    cause = next((text for item, text in _OF_LOSS.items() if found.item.startswith(item)), None)
     if pair.now.loss is not None and not math.isfinite(pair.now.loss):
         yield f"the loss is {pair.now.loss} here, from the same outputs."
-    elif (
-        cause := next((text for item, text in _OF_LOSS.items() if found.item.startswith(item)), None)
-    ) is not None:
+    elif cause is not None:
         yield cause.format(change=found.change)
     elif pair.before.loss and pair.now.loss is not None and pair.before.loss != pair.now.loss:
         ratio = pair.now.loss / pair.before.loss

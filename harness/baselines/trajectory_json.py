@@ -84,10 +84,12 @@ def has_same_contents(one: Trajectory, other: Trajectory) -> bool:
     Generators that are not torch's are passed over: they are often not seeded, and then another in every run. So are
     the project's files, as others may be imported beside it.
     """
-    return write_trajectory(_leave_out_unseeded(one)) == write_trajectory(_leave_out_unseeded(other))
+    return write_trajectory(_leave_out_circumstances(one)) == write_trajectory(
+        _leave_out_circumstances(other)
+    )
 
 
-def _leave_out_unseeded(trajectory: Trajectory) -> Trajectory:
+def _leave_out_circumstances(trajectory: Trajectory) -> Trajectory:
     def pick(states: dict[str, str]) -> dict[str, str]:
         return {name: state for name, state in states.items() if name in TORCH_GENERATORS}
 

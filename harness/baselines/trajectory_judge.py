@@ -19,7 +19,7 @@ from harness.baselines.trajectory_store import TrajectoryStore
 from harness.errors import ObservationError, UsageError
 
 if TYPE_CHECKING:
-    from harness.baselines.comparison import TrajectoryComparison
+    from harness.baselines.comparison import Divergence, TrajectoryComparison
     from harness.baselines.trajectory import Trajectory
     from harness.record.environment import Environment
     from harness.record.request import BaselineRequest
@@ -57,6 +57,11 @@ class TrajectoryResult:
     place: str
     comparison: TrajectoryComparison | None
     environment: Environment
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """The first difference; None where they match, or nothing was compared."""
+        return self.comparison.divergence if self.comparison else None
 
     @property
     def is_of_own_class(self) -> bool:

@@ -42,16 +42,14 @@ def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         yield Difference(Phase.CLIPPING, item, tell_ratio("norm", *values), names)
         return
     of_all = before.grad_norm or before.clipped_norm, now.grad_norm or now.clipped_norm
-    of_tensors = list_gradient_norms(pair)
-    yield Difference(
-        Phase.GRADIENTS, _name_item("gradient", names), _tell_norms(names, of_all, of_tensors), names
-    )
+    yield _describe(Phase.GRADIENTS, "gradient", names, of_all, list_gradient_norms(pair))
 
 
 def _list_before_clipping(pair: Pair) -> tuple[str, ...]:
     """Tensors whose gradients differ: of a step that clips, which scales them all, those that do so before it."""
     names = list_differing(pair, "gradients")
-    if pair.before.grad_norm == pair.before.clipped_norm and pair.now.grad_norm == pair.now.clipped_norm:
+    is_clipped = any(point.grad_norm != point.clipped_norm for point in (pair.before, pair.now))
+    if not names or not is_clipped:
         return names
     if pair.deep is None:
         return tuple(list_lost(pair)) or names
@@ -62,15 +60,9 @@ def _list_before_clipping(pair: Pair) -> tuple[str, ...]:
 
 def list_lost(pair: Pair) -> list[str]:
     """Tensors that get no gradient any more, as the fingerprints of the step tell where there is one of each."""
-    before = dict(zip(pair.baseline.list_tensors(pair.before), pair.before.gradients, strict=False))
-    now = dict(zip(pair.observed.list_tensors(pair.now), pair.now.gradients, strict=False))
-    if len(before) != len(pair.before.gradients) or len(now) != len(pair.now.gradients):
-        return []
-    return [
-        name
-        for name, mark in now.items()
-        if mark == NO_GRADIENT and before.get(name, NO_GRADIENT) != NO_GRADIENT
-    ]
+    before, now = _list_marks(pair, "gradients")
+    marks = dict(before)
+    return [name for name, mark in now if mark == NO_GRADIENT and marks.get(name, NO_GRADIENT) != NO_GRADIENT]
 
 
 def _is_same_tensor(one: float | None, other: float | None) -> bool:
@@ -158,15 +150,25 @@ def list_differing(pair: Pair, kind: str) -> tuple[str, ...]:
     before, now = getattr(pair.before, kind), getattr(pair.now, kind)
     if not before or not now or (before == now and NOT_FINITE not in now):
         return ()
-    names = pair.baseline.list_tensors(pair.before), pair.observed.list_tensors(pair.now)
-    if len(before) != len(names[0]) or len(now) != len(names[1]):
+    earlier, later = _list_marks(pair, kind)
+    if not later:
         return ("*",) if _has_same_tensors(pair) else ()
-    marks = dict(zip(names[0], before, strict=True))
-    return tuple(
-        name
-        for name, mark in zip(names[1], now, strict=True)
-        if marks.get(name, mark) != mark or mark == NOT_FINITE
-    )
+    marks = dict(earlier)
+    return tuple(name for name, mark in later if marks.get(name, mark) != mark or mark == NOT_FINITE)
+
+
+Marks = list[tuple[str, str]]
+
+
+def _list_marks(pair: Pair, kind: str) -> tuple[Marks, Marks]:
+    """Name and fingerprint of each tensor in both steps; nothing where one of them has not one of each."""
+    steps = ((pair.baseline, pair.before), (pair.observed, pair.now))
+    names = [trajectory.list_tensors(point) for trajectory, point in steps]
+    marks = [getattr(point, kind) for _, point in steps]
+    if any(len(one) != len(other) for one, other in zip(names, marks, strict=True)):
+        return [], []
+    before, now = (list(zip(*both, strict=True)) for both in zip(names, marks, strict=True))
+    return before, now
 
 
 def compare_rates(pair: Pair) -> Iterator[Difference]:
@@ -194,28 +196,25 @@ def compare_updates(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     names = list_differing(pair, "updates")
     if names:
         of_all = pair.before.update_norm, pair.now.update_norm
-        of_tensors = _list_update_norms(pair)
-        yield Difference(
-            Phase.OPTIMIZER, _name_item("update", names), _tell_norms(names, of_all, of_tensors), names
-        )
+        yield _describe(Phase.OPTIMIZER, "update", names, of_all, _list_update_norms(pair))
 
 
-def _name_item(what: str, names: tuple[str, ...]) -> str:
-    return f"{what}s" if not names or names == ("*",) else f"{what} of {name_group(names)}"
-
-
-def _tell_norms(
+def _describe(
+    phase: Phase,
+    what: str,
     names: tuple[str, ...],
     of_all: tuple[float | None, float | None],
     of_tensors: tuple[dict[str, float], dict[str, float]],
-) -> str:
-    """The norms of the tensors that differ, where both steps were watched in depth, or else of all together."""
+) -> Difference:
+    """The tensors that differ, with their norms where both steps were watched in depth, or else that of all."""
     if not names or names == ("*",):
-        return tell_ratio("norm", *of_all)
+        return Difference(phase, f"{what}s", tell_ratio("norm", *of_all), names)
     before, now = of_tensors
     if any(name not in before and name not in now for name in names):
-        return tell_ratio("norm of all", *of_all)
-    return tell_norms([before.get(name) for name in names], [now.get(name) for name in names])
+        change = tell_ratio("norm of all", *of_all)
+    else:
+        change = tell_norms([before.get(name) for name in names], [now.get(name) for name in names])
+    return Difference(phase, f"{what} of {name_group(names)}", change, names)
 
 
 def _list_update_norms(pair: Pair) -> tuple[dict[str, float], dict[str, float]]:

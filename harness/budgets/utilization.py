@@ -41,12 +41,13 @@ def find_peak_tflops(run: TrainingRun, given: float | None = None) -> float | No
     """
     if given is not None:
         return given
-    gpus = run.environment.gpus
-    if run.device != "cuda" or not gpus:
-        return None
-    return next(
-        (peak for name, peak in PEAKS_TFLOPS.items() if re.search(name, gpus[0], re.IGNORECASE)), None
-    )
+    gpu = _find_gpu(run)
+    return next((peak for name, peak in PEAKS_TFLOPS.items() if re.search(name, gpu, re.IGNORECASE)), None)
+
+
+def _find_gpu(run: TrainingRun) -> str:
+    """The name of the GPU that a run trained on; empty where that was a processor, or is not known."""
+    return next(iter(run.environment.gpus), "") if run.device == "cuda" else ""
 
 
 def measure_mfu(run: TrainingRun, num_flops: float | None, peak_tflops: float | None = None) -> float | None:
@@ -67,9 +68,8 @@ def explain_no_peak(run: TrainingRun, peak_tflops: float | None) -> str:
     """Why the utilization of a run has nothing to be a share of, and what gives it; empty where its peak is known."""
     if find_peak_tflops(run, peak_tflops) is not None:
         return ""
-    device = run.environment.gpus[0] if run.device == "cuda" and run.environment.gpus else run.environment.cpu
     return (
-        f"the peak of this device ({device}) is not known.\n"
+        f"the peak of this device ({_find_gpu(run) or run.environment.cpu}) is not known.\n"
         "Next: peak_tflops=989 in the budget says what it is: dense products, at the precision of the training, "
         "in TFLOPS."
     )

@@ -178,9 +178,8 @@ def compare(run: TrainingRun, request: BaselineRequest, options: argparse.Namesp
     result = request.judged[-1]
     described = describe_trajectory(result)
     if problem:
-        divergence = result.comparison.divergence if result.comparison else None
         # With another limit than the baseline's every commit is of another length, and none is to blame.
-        has_other_limit = divergence is not None and bool(divergence.advice)
+        has_other_limit = result.divergence is not None and bool(result.divergence.advice)
         is_stop = options.bisect and (result.verdict is TrajectoryVerdict.MISSING_BASELINE or has_other_limit)
         return Comparison(EXIT_STOP if is_stop else EXIT_FINDING, problem, described)
     if request.reason is not None:

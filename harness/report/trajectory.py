@@ -102,7 +102,7 @@ def tell_accepted(result: TrajectoryResult) -> str:
     parts = [f"final loss {loss.change}"] if loss else []
     if not result.is_of_own_class:
         parts.append(f"new in class {result.observed.numerics_class} beside {result.baseline.numerics_class}")
-    divergence = result.comparison.divergence if result.comparison else None
+    divergence = result.divergence
     if divergence is not None:
         parts.append(f"first difference: {_tell_first(divergence)}")
     elif result.is_of_own_class and result.comparison and result.comparison.reason:
@@ -221,8 +221,7 @@ def _is_module(name: str, described: dict[str, str]) -> bool:
 
 
 def _tell_next(result: TrajectoryResult, request: BaselineRequest) -> str:
-    divergence = result.comparison.divergence if result.comparison else None
-    advice = (divergence.advice if divergence else "") or "find the change"
+    advice = (result.divergence.advice if result.divergence else "") or "find the change"
     return f"Next: {advice}; if it is intended: {request.tell_accepting()}"
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import re
 import sys
-import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.record.own_files import name_own_file
 from harness.watch.modules import clean_name, find_prefix, unwrap
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ PLAIN = (bool, int, float, str)
 PASSING = ("training", "call_super_init", "dump_patches")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """Of a function or object; another one in every process."""
-OWN_FOLDER = Path(__file__).resolve().parents[1]
-INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def describe_modules(
@@ -100,28 +97,3 @@ def list_project_files(folder: Path) -> list[str]:
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     own = {name_own_file(path, folder) for path in files if isinstance(path, str) and path.endswith(".py")}
     return sorted(path for path in own if path is not None)
-
-
-def name_own_file(path: str, folder: Path) -> str | None:
-    """A file's path from a folder; None for what is installed, and for what lies outside of the folder.
-
-    Args:
-        path: Where it is; relative to the folder too.
-        folder: Where the program began: by now it may work in another one.
-    """
-    # Resolving takes a while, and thousands of files are imported: most are told by their text.
-    if any(mark in path for mark in INSTALLED) or path.startswith(_list_libraries()):
-        return None
-    whole = (folder / path).resolve()
-    if any(mark in str(whole) for mark in INSTALLED) or str(whole).startswith(_list_libraries()):
-        return None
-    if whole.is_relative_to(OWN_FOLDER) or not whole.is_file():
-        return None
-    return str(whole.relative_to(folder)) if whole.is_relative_to(folder) else None
-
-
-@functools.cache
-def _list_libraries() -> tuple[str, ...]:
-    """Folders of the standard library, as they are named and as they are."""
-    folder = Path(sysconfig.get_path("stdlib"))
-    return f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}"

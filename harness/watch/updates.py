@@ -156,9 +156,7 @@ class OptimizerHooks:
         try:
             self._latest = index = self.find_index(optimizer)
             ledger = session.ledger
-            closure = None
-            if len(args) > 1 or kwargs:
-                closure = args[1] if len(args) > 1 else kwargs.get("closure")
+            closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if callable(closure):
                 # Its backward passes are still to come: it joins no step that is over.
                 self._note_rates(optimizer, ledger.open)

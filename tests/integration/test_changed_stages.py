@@ -11,12 +11,9 @@ from torch import nn
 from torch.nn.functional import mse_loss
 from torch.nn.utils import clip_grad_norm_
 
-from harness.baselines.building import TRACED_STEPS, build_trajectory
 from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.trajectory import Phase
-from harness.watch.launch import Cost, Logged, RunOptions, build_run
-from harness.watch.observer import Observer
-from harness.watch.options import ObserverOptions
+from tests.integration.recorded import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,15 +110,6 @@ def train_loaded(config: Config) -> None:
     if config.is_loaded:
         other.load_state_dict(model.state_dict())
     training.fit(other, torch.optim.Adam(other.parameters(), lr=1e-3), FIRST, WHOLE)
-
-
-def record(folder: Path, config: Config, program: Program) -> Trajectory:
-    with Observer(ObserverOptions(traced_steps=TRACED_STEPS)) as observer:
-        program(config)
-    run = build_run(
-        RunOptions("train()", folder), Logged([], ""), [observer.observation], Cost(1.0, None, None)
-    )
-    return build_trajectory(run, test="test_train")
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,13 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, TensorDataset
 
-from harness.baselines.building import TRACED_STEPS, build_trajectory
 from harness.baselines.comparison import Match, compare_trajectories
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_json import read_trajectory, write_trajectory
-from harness.watch.launch import Cost, Logged, RunOptions, build_run
-from harness.watch.observer import Observer
-from harness.watch.options import ObserverOptions
+from tests.integration.recorded import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from harness.baselines.trajectory import Trajectory
@@ -164,27 +161,18 @@ def train_by_closure(config: Config) -> None:
         optimizer.step(compute)
 
 
-def record(folder: Path, config: Config, program: Callable[[Config], None] = train) -> Trajectory:
-    with Observer(ObserverOptions(traced_steps=TRACED_STEPS)) as observer:
-        program(config)
-    run = build_run(
-        RunOptions("train()", folder), Logged([], ""), [observer.observation], Cost(1.0, None, None)
-    )
-    return build_trajectory(run, test="test_train")
-
-
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    recorded = record(tmp_path_factory.mktemp("run"), Config())
+    recorded = record(tmp_path_factory.mktemp("run"), Config(), train)
     torch.set_num_threads(before)
     return read_trajectory(json.loads(json.dumps(write_trajectory(recorded), allow_nan=False)))
 
 
 def test_the_same_training_matches_its_stored_trajectory(baseline: Trajectory, tmp_path: Path) -> None:
     random.seed()
-    found = compare_trajectories(baseline, record(tmp_path, Config()))
+    found = compare_trajectories(baseline, record(tmp_path, Config(), train))
     assert (found.match, found.is_exact, found.notes) == (Match.MATCHES, True, ())
 
 
@@ -223,7 +211,7 @@ def test_a_change_of_one_line_is_blamed_on_its_phase(
     if not is_seeded:
         # Nothing is drawn from it: in another state in every process, it must not be blamed.
         random.seed()
-    found = compare_trajectories(baseline, record(tmp_path, config)).divergence
+    found = compare_trajectories(baseline, record(tmp_path, config, train)).divergence
     assert found is not None
     assert (found.phase, found.step) == (phase, step), found
 
@@ -322,8 +310,8 @@ def test_it_is_found_on_another_kind_of_machine_too(name: str, baseline: Traject
     elsewhere = replace(
         baseline, numerics_class="elsewhere", machine={**baseline.machine, "cpu": "Other CPU"}
     )
-    assert compare_trajectories(elsewhere, record(tmp_path, Config())).match is Match.MATCHES
-    found = compare_trajectories(elsewhere, record(tmp_path, config))
+    assert compare_trajectories(elsewhere, record(tmp_path, Config(), train)).match is Match.MATCHES
+    found = compare_trajectories(elsewhere, record(tmp_path, config, train))
     assert not found.is_exact
     assert found.divergence is not None
     assert found.divergence.phase is phase, found.divergence

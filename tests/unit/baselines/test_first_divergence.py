@@ -276,35 +276,6 @@ def test_more_micro_batches_are_loss() -> None:
     assert (found.phase, found.item) == (Phase.LOSS, "micro-batches of a step")
 
 
-def test_more_micro_batches_from_a_later_step_on_are_told_as_such() -> None:
-    found = diverge(alter(move_on(BASELINE, 5), 4, num_micro_batches=2))
-    assert (found.phase, found.item) == (Phase.LOSS, "micro-batches of a step")
-    assert found.causes[0].startswith("this step has another number of backward passes (1 -> 2)")
-
-
-def test_a_step_that_the_scaler_skips_is_told_as_such() -> None:
-    found = diverge(alter(move_on(BASELINE, 4), 3, 4, was_skipped=True))
-    assert (found.phase, found.step, found.item) == (Phase.LOSS, 3, "step of the GradScaler")
-    assert found.causes[0].startswith("this step is now skipped: ")
-
-
-def test_a_gradient_that_is_not_finite_is_no_rounding() -> None:
-    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("aa", "!!", "0c"), grad_norm=math.inf)
-    observed = alter_tensors(alter(observed, 0, 1, clipped_norm=math.inf), "0.bias", grad_norm=math.inf)
-    told = "the gradient of `0.bias` holds numbers that are not finite"
-    assert diverge(observed).causes[0] == f"{told}, forward pass and loss are the same."
-    assert diverge(BASELINE, observed).causes[0] == f"{told} in the baseline, and none now."
-
-
-def test_several_parameters_with_other_values_have_the_norm_of_these() -> None:
-    observed = alter_tensors(
-        move_on(BASELINE), "0.weight", "0.bias", contents="q", weight_norm=lambda norm: norm * 2
-    )
-    found = diverge(observed)
-    assert (found.phase, found.item) == (Phase.INITIALISATION, "values of `0.weight`, `0.bias`")
-    assert found.change == "norm of these 1.649 -> 3.298, x2"
-
-
 def test_one_layer_whose_gradient_is_scaled_is_gradients_with_name_and_factor() -> None:
     observed = alter(BASELINE, gradients=lambda marks: (marks[0], "xx", marks[2]), grad_norm=2.2)
     observed = alter(observed, clipped_norm=1.1)

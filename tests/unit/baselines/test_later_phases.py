@@ -338,3 +338,15 @@ def test_between_machines_other_targets_are_named_where_the_loss_differs() -> No
     found = compare_trajectories(BASELINE, same, is_exact=False).divergence
     assert found is not None
     assert not found.causes[0].startswith("the loss function was given other targets: ")
+
+
+def test_more_micro_batches_from_a_later_step_on_are_told_as_such() -> None:
+    found = diverge(alter(move_on(BASELINE, 5), 4, num_micro_batches=2))
+    assert (found.phase, found.item) == (Phase.LOSS, "micro-batches of a step")
+    assert found.causes[0].startswith("this step has another number of backward passes (1 -> 2)")
+
+
+def test_a_step_that_the_scaler_skips_is_told_as_such() -> None:
+    found = diverge(alter(move_on(BASELINE, 4), 3, 4, was_skipped=True))
+    assert (found.phase, found.step, found.item) == (Phase.LOSS, 3, "step of the GradScaler")
+    assert found.causes[0].startswith("this step is now skipped: ")

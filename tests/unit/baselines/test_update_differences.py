@@ -6,7 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.baselines.comparison import compare_trajectories
+from harness.baselines.trajectory import Phase
 from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on
+from tests.unit.baselines.test_first_divergence import diverge
 
 if TYPE_CHECKING:
     from harness.baselines.trajectory import Trajectory
@@ -68,3 +70,20 @@ def test_updates_without_names_are_told_as_all() -> None:
     found = compare_trajectories(baseline, observed).divergence
     assert found is not None
     assert (found.item, found.change) == ("updates", "norm 0.1 -> 0.2, x2")
+
+
+def test_a_gradient_that_is_not_finite_is_no_rounding() -> None:
+    observed = alter(move_on(BASELINE, 1), 0, 1, gradients=("aa", "!!", "0c"), grad_norm=math.inf)
+    observed = alter_tensors(alter(observed, 0, 1, clipped_norm=math.inf), "0.bias", grad_norm=math.inf)
+    told = "the gradient of `0.bias` holds numbers that are not finite"
+    assert diverge(observed).causes[0] == f"{told}, forward pass and loss are the same."
+    assert diverge(BASELINE, observed).causes[0] == f"{told} in the baseline, and none now."
+
+
+def test_several_parameters_with_other_values_have_the_norm_of_these() -> None:
+    observed = alter_tensors(
+        move_on(BASELINE), "0.weight", "0.bias", contents="q", weight_norm=lambda norm: norm * 2
+    )
+    found = diverge(observed)
+    assert (found.phase, found.item) == (Phase.INITIALISATION, "values of `0.weight`, `0.bias`")
+    assert found.change == "norm of these 1.649 -> 3.298, x2"

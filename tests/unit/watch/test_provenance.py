@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from harness.record.own_files import name_own_file
 from harness.watch.provenance import (
     describe_modules,
     find_folder,
     find_sources,
     list_project_files,
-    name_own_file,
 )
 
 if TYPE_CHECKING:
