@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.pairs import CONTENTS_TOLERANCE, Difference
 from harness.baselines.run_settings import ORDER
+from harness.baselines.side_calls import is_given_otherwise
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def compare_batches(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
     _, first, *others = zip(before.batch.split(), now.batch.split(), strict=False)
     if has_other_given(pair):
         yield Difference(Phase.DATA, "batch that the loader gave", moved or OTHER_CONTENTS, moves=False)
-    elif first[0] != first[1]:
+    elif first[0] != first[1] and not is_given_otherwise(pair):
         yield Difference(Phase.DATA, CALLED_WITH, moved or OTHER_CONTENTS, moves=False)
     elif any(one != other for one, other in others) and _is_first_same(pair):
         yield Difference(Phase.DATA, LATER, OTHER_CONTENTS, moves=False)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from harness.baselines.batches import LATER, are_of_another_kind, has_other_given, has_same_order
 from harness.baselines.draws import choose_drawn
 from harness.baselines.holdings import HELD, is_step_of_another
-from harness.baselines.pairs import LADDER, is_rounding
-from harness.baselines.parameter_differences import VALUES_OF
+from harness.baselines.pairs import LADDER, MODE, VALUES_OF, is_rounding
 from harness.baselines.pass_differences import has_other_targets, has_same_outputs
 from harness.baselines.ruler import measure_distance
 from harness.baselines.run_settings import NOT_FINITE_BATCHES
@@ -65,14 +64,43 @@ def _judge_streams(evidence: Evidence) -> Phase | None:
     is_drawn = bool(evidence.seen & STREAMS) and _is_reached(evidence)
     if evidence.pair.index > 0:
         if evidence.moved is Phase.INITIALISATION and is_drawn:
-            # Written to since the step before, by what may draw for it: a reset.
-            return Phase.INITIALISATION
+            # Written to since the step before, by what may draw for it: a reset. Or draws of a model built since.
+            is_new = Phase.RNG in evidence.seen and _begins_to_train(evidence.pair)
+            return Phase.RNG if is_new else Phase.INITIALISATION
         return _choose_stream(evidence) if is_drawn else None
     if is_drawn or evidence.moved is Phase.INITIALISATION:
         return _choose_set_up(evidence) or _choose_start(evidence)
     if evidence.moved is Phase.FORWARD and list_other_parameters(evidence):
         return Phase.INITIALISATION
     return None
+
+
+def _begins_to_train(pair: Pair) -> bool:
+    """Whether parameters are stepped that no step before had: of a model that may be built since then."""
+    known = {
+        name for point in pair.baseline.points[: pair.index] for name in pair.baseline.list_tensors(point)
+    }
+    return not known.issuperset(pair.baseline.list_tensors(pair.before))
+
+
+def _judge_beside(evidence: Evidence) -> Phase | None:
+    """A model that no optimizer holds takes part in another mode, has other parameters, or gives something else."""
+    if Phase.DATA in evidence.seen or evidence.moved not in (Phase.FORWARD, Phase.LOSS):
+        return None
+    beside = [found for found in evidence.differences if found.is_beside]
+    if any(found.item.startswith(MODE) for found in beside) or _is_one_in_other_mode(evidence.pair):
+        return Phase.FORWARD
+    if not beside or Phase.RNG in evidence.seen:
+        return None
+    return next((found.phase for found in beside if found.item.startswith(VALUES_OF)), Phase.FORWARD)
+
+
+def _is_one_in_other_mode(pair: Pair) -> bool:
+    """Whether one of several models that record a graph in every step is in eval mode in one of the runs alone."""
+    if not pair.has_other_eval_calls or pair.lacks_training_calls:
+        return False
+    more = max((pair.baseline, pair.observed), key=lambda run: run.points[pair.index].num_eval_calls or 0)
+    return all(point.num_eval_calls for point in more.points if point.num_eval_calls is not None)
 
 
 def _judge_written(evidence: Evidence) -> Phase | None:
@@ -85,7 +113,9 @@ def _judge_written(evidence: Evidence) -> Phase | None:
 def _judge_loss(evidence: Evidence) -> Phase | None:
     """Of the forward pass nothing is known but that the loss differs."""
     is_alone = all(
-        found.item.startswith(LOSSES) for found in evidence.differences if found.phase is Phase.FORWARD
+        found.item.startswith(LOSSES) or found.is_beside
+        for found in evidence.differences
+        if found.phase is Phase.FORWARD
     )
     if evidence.moved is not Phase.FORWARD or not is_alone:
         return None
@@ -110,6 +140,7 @@ def _judge_gradients(evidence: Evidence) -> Phase | None:
 RULES: tuple[Callable[[Evidence], Phase | None], ...] = (
     _judge_other_step,
     _judge_poison,
+    _judge_beside,
     _judge_streams,
     _judge_written,
     _judge_loss,

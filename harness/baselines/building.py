@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.baselines.parameter_names import list_group_names
 from harness.baselines.run_settings import collect_settings
+from harness.baselines.side_calls import write_side_calls
 from harness.baselines.trajectory import (
     DeepPoint,
     InputPoint,
@@ -36,7 +37,7 @@ from harness.record.watched import train_together
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from harness.record.deep import DeepObservation
+    from harness.record.deep import DeepObservation, StillParameter
     from harness.record.observation import RunObservation, StepObservation
     from harness.record.run import Step, TrainingRun
     from harness.record.trace import StepTrace
@@ -49,6 +50,7 @@ MAX_TENSOR_FINGERPRINTS = 2048
 MAX_DEEP_STEPS = 2
 WEIGHT_DIGITS, RATE_DIGITS = 12, 10
 MAX_MODULES = 64
+MAX_STILL = 64
 TEST_FILE = re.compile(r"(test_.*|.*_test|conftest)\.py")
 
 
@@ -84,7 +86,7 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         num_ranks=len(run.ranks) if train_together(run.ranks) else 1,
         is_deterministic=run.device == "cpu" or is_strict,
         points=points,
-        deep=tuple(_build_deep(deep) for deep in observed.deep_steps[:MAX_DEEP_STEPS]) if observed else (),
+        deep=_build_deep_points(observed) if observed else (),
         # Of a run in which no optimizer stepped, what was seen tells that it was watched.
         settings=collect_settings(observed) if observed and (is_watched or not observed.steps) else {},
         parameters=_list_parameters(observed) if observed and is_watched else (),
@@ -149,6 +151,8 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
             "weight_norm": _join_digits(trace.weights),
             "num_eval_calls": trace.num_eval_calls,
             "outputs": _join_outputs(trace.outputs),
+            "unclipped": _fingerprint(_list_unclipped(trace), has_tensors=has_tensors),
+            "side_calls": write_side_calls(trace.side_calls),
         }
     return TracePoint(
         step=seen.step,
@@ -172,6 +176,14 @@ def number_again(names: Iterable[str]) -> list[str]:
         seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return found
+
+
+def _list_unclipped(trace: StepTrace) -> list[list[float | None]]:
+    """The norms of all gradients before clipping; nothing where none was clipped."""
+    return [
+        [norm if before is None else before for before, norm in zip(*rows, strict=True)]
+        for rows in zip(trace.unclipped, trace.gradients, strict=False)
+    ]
 
 
 def _name_batch(trace: StepTrace) -> str:
@@ -229,7 +241,12 @@ def _fingerprint_norm(norm: float | None) -> str:
     return b64encode(checksum.to_bytes(4, "big")).decode()[:TENSOR_SIGNS]
 
 
-def _build_deep(deep: DeepObservation) -> DeepPoint:
+def _build_deep_points(observed: RunObservation) -> tuple[DeepPoint, ...]:
+    traces = {seen.step: seen.trace for seen in observed.steps}
+    return tuple(_build_deep(deep, traces.get(deep.step)) for deep in observed.deep_steps[:MAX_DEEP_STEPS])
+
+
+def _build_deep(deep: DeepObservation, trace: StepTrace | None) -> DeepPoint:
     named = number_again(module.path or module.name for module in deep.modules)
     outputs = {
         name: module.output
@@ -263,22 +280,48 @@ def _build_deep(deep: DeepObservation) -> DeepPoint:
             for call in deep.loss_functions
             if call.is_training
         ),
-        tensors=tuple(
-            TensorPoint(
-                name=name,
-                contents=parameter.fingerprint or "",
-                weight_norm=_shorten(parameter.weight_norm),
-                grad_norm=_shorten(parameter.grad_norm),
-                update_norm=_shorten(parameter.update_norm),
-            )
-            for name, parameter in zip(
-                number_again(parameter.name for parameter in deep.parameters), deep.parameters, strict=True
-            )
-        ),
+        tensors=_build_tensors(deep, trace),
+        still=_build_still(deep.still),
         in_eval_mode=tuple(module.path or module.name for module in deep.modules if not module.is_training),
         autocast=deep.autocast,
         loss_scale=_shorten(deep.loss_scale),
         generators_after=dict(deep.rng_fingerprints_after),
+    )
+
+
+def _build_tensors(deep: DeepObservation, trace: StepTrace | None) -> tuple[TensorPoint, ...]:
+    unclipped = [norm for row in trace.unclipped for norm in row] if trace is not None else []
+    if len(unclipped) != len(deep.parameters):
+        unclipped = [None] * len(deep.parameters)
+    names = number_again(parameter.name for parameter in deep.parameters)
+    return tuple(
+        TensorPoint(
+            name=name,
+            contents=parameter.fingerprint or "",
+            weight_norm=_shorten(parameter.weight_norm),
+            grad_norm=_shorten(parameter.grad_norm),
+            update_norm=_shorten(parameter.update_norm),
+            unclipped_norm=_shorten(norm),
+        )
+        for name, parameter, norm in zip(names, deep.parameters, unclipped, strict=True)
+    )
+
+
+def _build_still(parameters: Sequence[StillParameter]) -> tuple[TensorPoint, ...]:
+    """Parameters that no optimizer holds; of many, all of a model together."""
+    names = number_again(parameter.name for parameter in parameters)
+    if len(names) > MAX_STILL:
+        names = [f"{name.partition('.')[0]}.*" for name in names]
+    grouped: dict[str, list[StillParameter]] = {}
+    for name, parameter in zip(names, parameters, strict=True):
+        grouped.setdefault(name, []).append(parameter)
+    return tuple(
+        TensorPoint(
+            name=name,
+            contents=_join_outputs([parameter.fingerprint or "" for parameter in rows]),
+            weight_norm=_join([[parameter.weight_norm for parameter in rows]]),
+        )
+        for name, rows in grouped.items()
     )
 
 

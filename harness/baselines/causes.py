@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from harness.baselines.batches import find_repeated, has_same_order
 from harness.baselines.holdings import HELD
 from harness.baselines.names import name_group
-from harness.baselines.pairs import Pair, is_rounding
-from harness.baselines.parameter_differences import VALUES_OF, list_values
+from harness.baselines.pairs import MODE, VALUES_OF, Pair, is_rounding
+from harness.baselines.parameter_differences import list_values
 from harness.baselines.pass_differences import (
     INPUTS_OF,
     MICRO_BATCHES,
-    MODE,
     SCALER_STEP,
     has_other_targets,
 )
@@ -90,7 +89,10 @@ def _tell_generators(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.RNG)
     names = found.names if found else ()
     if any(name in ("python", "numpy") for name in names) and "torch" not in names:
-        yield f"the generator of {' and '.join(names)} is not seeded, or was seeded with something else."
+        yield (
+            f"the generator of {' and '.join(names)} is not seeded, was seeded with something else, or an extra number "
+            "is drawn from it, or one less."
+        )
         return
     step = evidence.first_index
     if step == 0 and evidence.find(Phase.INITIALISATION) is not None:
@@ -160,6 +162,11 @@ def _tell_forward(evidence: Evidence) -> Iterator[str]:
     if found.item.startswith(MODE):
         who = f"{name_group(found.names)}: " if found.names else ""
         yield f"{who}{_tell_mode(evidence)}model.train() or model.eval() is called at another place."
+    elif found.is_beside:
+        yield (
+            f"`{found.names[0]}`, which no optimizer holds, gives something else for the same: its code, its buffers "
+            "(running statistics), or that of what calls it, changed."
+        )
     elif found.item.startswith("output of"):
         yield (
             f"`{found.names[0]}` computes something else from the same batch, parameters and random numbers: its "

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.batches import compare_batches
 from harness.baselines.holdings import compare_holdings
-from harness.baselines.pairs import LADDER, Difference, Pair
-from harness.baselines.parameter_differences import VALUES_OF, compare_parameters
+from harness.baselines.pairs import LADDER, VALUES_OF, Difference, Pair
+from harness.baselines.parameter_differences import compare_parameters
 from harness.baselines.pass_differences import compare_forward, compare_loss
+from harness.baselines.side_calls import compare_side_calls
 from harness.baselines.trajectory import TORCH_GENERATORS, Phase
 from harness.baselines.update_differences import compare_gradients, compare_rates, compare_updates
 
@@ -30,6 +31,7 @@ def list_differences(pair: Pair, ruler: Ruler, used: frozenset[str] = frozenset(
         *compare_batches(pair, ruler),
         *_compare_generators(pair, used),
         *compare_parameters(pair, ruler),
+        *compare_side_calls(pair, is_exact=ruler.is_exact),
         *compare_forward(pair, ruler),
         *compare_loss(pair, ruler),
         *compare_gradients(pair, ruler),

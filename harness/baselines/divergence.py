@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from harness.baselines.blame import choose_phase
 from harness.baselines.differences import list_differences
 from harness.baselines.evidence import Evidence
-from harness.baselines.pairs import LADDER, Pair
-from harness.baselines.parameter_differences import VALUES_OF
+from harness.baselines.pairs import LADDER, VALUES_OF, Pair
 from harness.baselines.setting_changes import list_changes
 from harness.baselines.trajectory import Phase
 

@@ -21,8 +21,8 @@ CONSTANT_TOLERANCE = 1e-5
 def choose_drawn(pair: Pair) -> Phase:
     """Parameters and generators differ: another distribution, or other draws of the same one.
 
-    Draws of one distribution have norms that differ by chance only, and all of them differ: a tensor that is
-    drawn, and is the same, was drawn before the streams parted.
+    Draws of one distribution have norms that differ by chance only, and all of a model differ: a tensor that is
+    drawn, and is the same, was drawn before the streams parted. They may part between two models.
     """
     before, now = list_values(pair.baseline, 0), list_values(pair.observed, 0)
     pairs = [(before[name], tensor) for name, tensor in now.items() if name in before]
@@ -30,11 +30,20 @@ def choose_drawn(pair: Pair) -> Phase:
     if any(one != other for one, other in filled):
         return Phase.INITIALISATION
     drawn = [both for both, (is_constant, _) in zip(pairs, filled, strict=True) if not is_constant]
-    if any(one.contents == other.contents for one, other in drawn):
+    same: dict[str, set[bool]] = {}
+    for one, other in drawn:
+        same.setdefault(_find_model(other.name, pair), set()).add(one.contents == other.contents)
+    if any(len(found) > 1 for found in same.values()):
         return Phase.INITIALISATION
     if any(_has_other_scale(one, other, pair) for one, other in drawn):
         return Phase.INITIALISATION
     return Phase.RNG
+
+
+def _find_model(name: str, pair: Pair) -> str:
+    """What a tensor was drawn together with: all that an optimizer holds, or what a frozen one is a part of."""
+    holding = (index for index, names in enumerate(pair.observed.parameters) if name in names)
+    return f"optimizer {index}" if (index := next(holding, None)) is not None else name.partition(".")[0]
 
 
 def _is_constant(tensor: TensorPoint, pair: Pair) -> bool:

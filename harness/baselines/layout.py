@@ -27,6 +27,7 @@ SPREAD = (
     "deep.*.outputs",
     "deep.*.losses",
     "deep.*.tensors",
+    "deep.*.still",
 )
 """Parts whose entries get a line each; whatever lies deeper stands on one line: a step, a tensor, a setting."""
 

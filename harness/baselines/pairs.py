@@ -29,6 +29,10 @@ LADDER = (
 SAME_TENSORS = 1e-5
 """Norms that were summed up in another order differ by less."""
 CONTENTS_TOLERANCE = 1e-3
+VALUES_OF = "values of"
+"""Begins what parameters are called that differ before a step."""
+MODE = "mode of"
+"""Begins what tells that modules are in another mode."""
 
 
 def is_rounding(one: float | None, other: float | None, share: float = SAME_TENSORS) -> bool:
@@ -46,6 +50,7 @@ class Difference:
         names: Tensors or modules that differ, in their order.
         moves: Whether it moves the training: a generator in another state, or a field of a batch that nothing
             uses, alone does not.
+        is_beside: Whether it is about a model that no optimizer holds.
     """
 
     phase: Phase
@@ -53,6 +58,7 @@ class Difference:
     change: str
     names: tuple[str, ...] = ()
     moves: bool = True
+    is_beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.baselines.names import name_group
-from harness.baselines.pairs import Difference, Pair, is_rounding, tell_norms, tell_ratio
+from harness.baselines.pairs import VALUES_OF, Difference, Pair, is_rounding, tell_norms, tell_ratio
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from harness.baselines.ruler import Ruler
     from harness.baselines.trajectory import TensorPoint, Trajectory
 
-VALUES_OF = "values of"
-"""Begins what parameters are called that differ before a step."""
 MAX_WAIT = 8
 """The last step in which an optimizer that is there from the start takes its first, as where two take turns."""
 
@@ -35,14 +33,36 @@ def compare_parameters(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         for name, other in now.items()
         if (one := before.get(name)) is not None and not _is_same(one, other, pair, ruler)
     ]
-    if names:
-        phase = _place(pair, [(before[name].weight_norm, now[name].weight_norm) for name in names])
-        change = tell_norms(*([values[name].weight_norm for name in names] for values in (before, now)))
-        yield Difference(phase, f"{VALUES_OF} {name_group(names)}", change, tuple(names))
-        return
-    if ruler.is_exact:
+    held = {
+        name for trajectory in (pair.baseline, pair.observed) for row in trajectory.parameters for name in row
+    }
+    found = [
+        _describe(pair, names_of, before, now, is_held=is_held)
+        for is_held in (True, False)
+        if (names_of := [name for name in names if (name in held) is is_held])
+    ]
+    yield from found
+    if ruler.is_exact and not any(difference.moves for difference in found):
         yield from _compare_norms(pair, pair.index)
         yield from (found for later in _list_next(pair) for found in _compare_norms(pair, later))
+
+
+def _describe(
+    pair: Pair,
+    names: list[str],
+    before: dict[str, TensorPoint],
+    now: dict[str, TensorPoint],
+    *,
+    is_held: bool,
+) -> Difference:
+    """Parameters that differ; of those that no optimizer holds, it depends on the use that is made of them."""
+    norms = [(before[name].weight_norm, now[name].weight_norm) for name in names]
+    # What the others become after their first values follows from updates: an average, a copy now and then.
+    phase_of_still = Phase.OPTIMIZER if pair.index else Phase.INITIALISATION
+    phase = _place(pair, norms) if is_held else phase_of_still
+    change = tell_norms(*([values[name].weight_norm for name in names] for values in (before, now)))
+    item = f"{VALUES_OF} {name_group(names)}"
+    return Difference(phase, item, change, tuple(names), moves=is_held, is_beside=not is_held)
 
 
 def _compare_norms(pair: Pair, index: int) -> Iterator[Difference]:
@@ -83,21 +103,21 @@ def _list_next(pair: Pair) -> Iterator[int]:
 
 
 def list_values(trajectory: Trajectory, index: int) -> dict[str, TensorPoint]:
-    """The parameters known before a step, by name.
+    """The parameters known before a step, by name, those that no optimizer holds among them.
 
     In the first step all first values count that are known: those of an optimizer that has not stepped yet are seen
     when it does.
     """
     if index > 0:
         deep = trajectory.find_deep(trajectory.points[index].step)
-        return {tensor.name: tensor for tensor in deep.tensors} if deep is not None else {}
+        return {tensor.name: tensor for tensor in (*deep.still, *deep.tensors)} if deep is not None else {}
     found: dict[str, TensorPoint] = {}
     moved: set[str] = set()
     for point in trajectory.points:
         deep = trajectory.find_deep(point.step)
         if deep is None:
             break
-        for tensor in deep.tensors:
+        for tensor in (*deep.tensors, *deep.still):
             if tensor.name not in moved:
                 found.setdefault(tensor.name, tensor)
         moved.update(trajectory.list_tensors(point))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.pairs import SAME_TENSORS, Difference, tell_ratio
+from harness.baselines.pairs import MODE, SAME_TENSORS, Difference, tell_ratio
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from harness.baselines.ruler import Ruler
     from harness.baselines.trajectory import DeepPoint, LossPoint
 
-MODE = "mode of"
-"""Begins what tells that modules are in another mode."""
 INPUTS_OF = "inputs of"
 MICRO_BATCHES, SCALER_STEP = "micro-batches of a step", "step of the GradScaler"
 

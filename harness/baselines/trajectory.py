@@ -58,6 +58,10 @@ class TracePoint:
         num_eval_calls: Calls of models in eval mode, with gradients recorded; None where they were not counted.
         outputs: Fingerprint of what models gave in all calls of the step, with a closure in its first call; empty where
             it is not known.
+        unclipped: As `gradients`, before the program clipped them; empty where it did not, or that is not known, as in
+            baselines of earlier versions.
+        side_calls: Calls of models that no optimizer holds, in eval mode or without gradients, as text that
+            `side_calls.py` reads.
     """
 
     step: int
@@ -77,6 +81,8 @@ class TracePoint:
     weight_norm: float | None = None
     num_eval_calls: int | None = None
     outputs: str = ""
+    unclipped: tuple[str, ...] = ()
+    side_calls: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class TensorPoint:
     Attributes:
         contents: Fingerprint before the step; empty where it was too large to be taken.
         grad_norm: As the optimizer got it; None without a gradient.
+        unclipped_norm: The same before the program clipped it; None where it did not.
     """
 
     name: str
@@ -93,6 +100,7 @@ class TensorPoint:
     weight_norm: float | None = None
     grad_norm: float | None = None
     update_norm: float | None = None
+    unclipped_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,7 @@ class DeepPoint:
     Attributes:
         outputs: Fingerprint of what each module gave, by name, in the order in which they were through.
         in_eval_mode: Modules that took part in eval mode.
+        still: Parameters that no optimizer held, of all models seen until then: of a teacher, or frozen.
     """
 
     step: int
@@ -138,6 +147,7 @@ class DeepPoint:
     outputs: dict[str, str] = field(default_factory=dict)
     losses: tuple[LossPoint, ...] = ()
     tensors: tuple[TensorPoint, ...] = ()
+    still: tuple[TensorPoint, ...] = ()
     in_eval_mode: tuple[str, ...] = ()
     autocast: str | None = None
     loss_scale: float | None = None

@@ -21,7 +21,7 @@ from harness.record.limit import Limit
 
 NOTHING = "."
 """In the place of a value that a tensor does not have."""
-JOINED = ("gradients", "updates")
+JOINED = ("gradients", "updates", "unclipped")
 """Lists of fingerprints, written as one text each."""
 KEPT_ON = ("shapes", "learning_rates", "optimizers", "num_eval_calls")
 """What a step has in common with the one before it unless it says otherwise; of generators, each one by itself."""
@@ -38,16 +38,20 @@ COLUMNS = (
     "generators",
     "outputs",
     "gradients",
+    "unclipped",
     "updates",
     "shapes",
     "optimizers",
     "num_eval_calls",
     "was_skipped",
+    "side_calls",
 )
 """Of a table of steps, from left to right; one that no step has anything in is left out."""
 TIMES = " x "
 """Between a number of groups and the rate that all of them have."""
-TENSOR_COLUMNS = ("contents", "weight_norm", "grad_norm", "update_norm")
+TENSOR_COLUMNS = ("contents", "weight_norm", "grad_norm", "update_norm", "unclipped_norm")
+"""Of a parameter, from left to right; of those at the end that it does not have, nothing stands."""
+TENSOR_TABLES = ("tensors", "still")
 
 
 def write_trajectory(trajectory: Trajectory) -> dict[str, Any]:
@@ -255,28 +259,31 @@ def split_fingerprints(text: str) -> tuple[str, ...]:
 
 def _write_deep(deep: DeepPoint) -> dict[str, Any]:
     plain = _write_fields(deep)
-    if deep.tensors:
-        plain["tensors"] = {
-            tensor.name: " ".join(
-                NOTHING if part in ("", None) else str(part)
-                for part in (getattr(tensor, column) for column in TENSOR_COLUMNS)
-            )
-            for tensor in deep.tensors
-        }
+    for table in TENSOR_TABLES:
+        if table in plain:
+            plain[table] = {tensor.name: _write_tensor(tensor) for tensor in getattr(deep, table)}
     return plain
+
+
+def _write_tensor(tensor: TensorPoint) -> str:
+    values = [getattr(tensor, column) for column in TENSOR_COLUMNS]
+    while values and values[-1] in ("", None):
+        values.pop()
+    return " ".join(NOTHING if value in ("", None) else str(value) for value in values)
 
 
 def _read_deep(value: dict[str, Any]) -> DeepPoint:
     plain = dict(value)
     plain["inputs"] = tuple(_read_fields(InputPoint, part) for part in plain.get("inputs", ()))
     plain["losses"] = tuple(_read_fields(LossPoint, part) for part in plain.get("losses", ()))
-    plain["tensors"] = tuple(_read_tensor(name, text) for name, text in plain.get("tensors", {}).items())
+    for table in TENSOR_TABLES:
+        plain[table] = tuple(_read_tensor(name, text) for name, text in plain.get(table, {}).items())
     found: DeepPoint = _read_fields(DeepPoint, plain)
     return found
 
 
 def _read_tensor(name: str, text: str) -> TensorPoint:
-    contents, *norms = text.split()
+    contents, *norms = text.split() or [NOTHING]
     numbers = [None if part == NOTHING else float(part) for part in norms]
     return TensorPoint(name, "" if contents == NOTHING else contents, *numbers)
 

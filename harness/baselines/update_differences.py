@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from harness.baselines.trajectory import DeepPoint, TracePoint
 
 
+CLIPPED, FOUND = "gradients after clipping", "norm that clipping finds"
+UNCLIPPED = "unclipped"
+"""Fingerprints of gradients before clipping; where no step clips, they are those that the optimizers got."""
+
+
 def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
-    """Gradients as the optimizers got them, and what clipping made of them."""
+    """Gradients, and what clipping made of them."""
     before, now = pair.before, pair.now
     if before.was_skipped and now.was_skipped:
         # They are not finite, and thrown away.
         return
-    names = _list_before_clipping(pair) if ruler.is_exact else _list_scaled(pair, ruler)
+    if ruler.is_exact and all(map(_knows_unclipped, (before, now))):
+        yield from _compare_known(pair, ruler)
+        return
+    names = list_differing(pair, "gradients") if ruler.is_exact else _list_scaled(pair, ruler)
     has_same_tensors = _has_same_tensors(pair)
     is_same_norm = _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler)
     is_same_clipped = _is_same_norm(before.clipped_norm, now.clipped_norm, pair, ruler)
@@ -38,24 +46,42 @@ def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         values = (
             (before.clipped_norm, now.clipped_norm) if is_told_apart else (before.grad_norm, now.grad_norm)
         )
-        item = "gradients after clipping" if is_told_apart else "norm that clipping finds"
-        yield Difference(Phase.CLIPPING, item, tell_ratio("norm", *values), names)
+        yield Difference(
+            Phase.CLIPPING, CLIPPED if is_told_apart else FOUND, tell_ratio("norm", *values), names
+        )
         return
-    of_all = before.grad_norm or before.clipped_norm, now.grad_norm or now.clipped_norm
-    yield _describe(Phase.GRADIENTS, "gradient", names, of_all, list_gradient_norms(pair))
+    yield _describe_gradients(pair, names)
 
 
-def _list_before_clipping(pair: Pair) -> tuple[str, ...]:
-    """Tensors whose gradients differ: of a step that clips, which scales them all, those that do so before it."""
+def _knows_unclipped(point: TracePoint) -> bool:
+    """Whether the gradients of a step are known as they were before the program clipped them."""
+    return bool(point.unclipped) or (
+        bool(point.gradients) and is_rounding(point.grad_norm, point.clipped_norm)
+    )
+
+
+def _compare_known(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
+    """Gradients before clipping; where these are the same, what clipping finds, and what the optimizers got."""
+    if names := list_differing(pair, UNCLIPPED):
+        yield _describe_gradients(pair, names)
+        return
+    before, now = pair.before, pair.now
     names = list_differing(pair, "gradients")
-    is_clipped = any(point.grad_norm != point.clipped_norm for point in (pair.before, pair.now))
-    if not names or not is_clipped:
-        return names
-    if pair.deep is None:
-        return tuple(list_lost(pair)) or names
-    before, now = list_gradient_norms(pair)
-    moved = tuple(name for name in names if not _is_same_tensor(before.get(name), now.get(name)))
-    return moved or names
+    can_tell = before.grad_norm is not None and now.grad_norm is not None
+    if can_tell and not _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler):
+        if _has_same_tensors(pair):
+            change = tell_ratio("norm", before.grad_norm, now.grad_norm)
+            yield Difference(Phase.CLIPPING, FOUND, change, names)
+    elif names:
+        yield Difference(
+            Phase.CLIPPING, CLIPPED, tell_ratio("norm", before.clipped_norm, now.clipped_norm), names
+        )
+
+
+def _describe_gradients(pair: Pair, names: tuple[str, ...]) -> Difference:
+    before, now = pair.before, pair.now
+    of_all = before.grad_norm or before.clipped_norm, now.grad_norm or now.clipped_norm
+    return _describe(Phase.GRADIENTS, "gradient", names, of_all, list_gradient_norms(pair))
 
 
 def list_lost(pair: Pair) -> list[str]:
@@ -63,12 +89,6 @@ def list_lost(pair: Pair) -> list[str]:
     before, now = _list_marks(pair, "gradients")
     marks = dict(before)
     return [name for name, mark in now if mark == NO_GRADIENT and marks.get(name, NO_GRADIENT) != NO_GRADIENT]
-
-
-def _is_same_tensor(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return is_rounding(one, other)
 
 
 def _is_clipped_elsewhere(pair: Pair, names: tuple[str, ...], ruler: Ruler) -> bool:
@@ -131,6 +151,13 @@ def list_gradient_norms(pair: Pair) -> tuple[dict[str, float], dict[str, float]]
 
 
 def _unclip(deep: DeepPoint, point: TracePoint) -> dict[str, float]:
+    if any(tensor.unclipped_norm is not None for tensor in deep.tensors):
+        return {
+            tensor.name: norm if tensor.unclipped_norm is None else tensor.unclipped_norm
+            for tensor in deep.tensors
+            if (norm := tensor.grad_norm) is not None
+        }
+    # In baselines of earlier versions all gradients count as clipped together.
     factor = 1.0
     if point.grad_norm and point.clipped_norm and math.isfinite(point.grad_norm + point.clipped_norm):
         factor = point.grad_norm / point.clipped_norm
@@ -147,7 +174,7 @@ def list_differing(pair: Pair, kind: str) -> tuple[str, ...]:
 
     `*` where only all together have one, and nothing where these are not of the same tensors.
     """
-    before, now = getattr(pair.before, kind), getattr(pair.now, kind)
+    before, now = (_list_fingerprints(point, kind) for point in (pair.before, pair.now))
     if not before or not now or (before == now and NOT_FINITE not in now):
         return ()
     earlier, later = _list_marks(pair, kind)
@@ -157,6 +184,11 @@ def list_differing(pair: Pair, kind: str) -> tuple[str, ...]:
     return tuple(name for name, mark in later if marks.get(name, mark) != mark or mark == NOT_FINITE)
 
 
+def _list_fingerprints(point: TracePoint, kind: str) -> tuple[str, ...]:
+    found: tuple[str, ...] = getattr(point, kind)
+    return found or point.gradients if kind == UNCLIPPED else found
+
+
 Marks = list[tuple[str, str]]
 
 
@@ -164,7 +196,7 @@ def _list_marks(pair: Pair, kind: str) -> tuple[Marks, Marks]:
     """Name and fingerprint of each tensor in both steps; nothing where one of them has not one of each."""
     steps = ((pair.baseline, pair.before), (pair.observed, pair.now))
     names = [trajectory.list_tensors(point) for trajectory, point in steps]
-    marks = [getattr(point, kind) for _, point in steps]
+    marks = [_list_fingerprints(point, kind) for _, point in steps]
     if any(len(one) != len(other) for one, other in zip(names, marks, strict=True)):
         return [], []
     before, now = (list(zip(*both, strict=True)) for both in zip(names, marks, strict=True))

@@ -102,6 +102,20 @@ class UnheldParameter:
 
 
 @dataclass(slots=True)
+class StillParameter:
+    """A parameter of any model seen until then that no optimizer held, as those of a teacher; where runs are compared.
+
+    Attributes:
+        weight_norm: Its norm before the step.
+        fingerprint: Of its values before the step; None without storage.
+    """
+
+    name: str
+    weight_norm: float
+    fingerprint: str | None = None
+
+
+@dataclass(slots=True)
 class LossFunctionObservation:
     """One call of a loss function of `torch.nn.functional`.
 
@@ -226,6 +240,7 @@ class DeepObservation:
         loss_functions: Their calls, in order; with a closure that is called more than once, those of its first call.
         parameters: Of the optimizers that stepped.
         unheld: Parameters, of the models called, that no optimizer held.
+        still: Values of the parameters of all models that no optimizer held; where runs are compared.
         grad_norms_before_backward: Norm of the gradients that the parameters of these optimizers held when each
             backward began, 16 at most; None where they had none.
         grad_norms_after_backward: The same when it had ended.
@@ -252,6 +267,7 @@ class DeepObservation:
     loss_functions: list[LossFunctionObservation] = field(default_factory=list)
     parameters: list[ParameterObservation] = field(default_factory=list)
     unheld: list[UnheldParameter] = field(default_factory=list)
+    still: list[StillParameter] = field(default_factory=list)
     grad_norms_before_backward: list[float | None] = field(default_factory=list)
     grad_norms_after_backward: list[float | None] = field(default_factory=list)
     loss_scale: float | None = None
@@ -280,6 +296,7 @@ class DeepObservation:
         deep.modules = [ModuleObservation(**module) for module in value.get("modules", [])]
         deep.parameters = [ParameterObservation(**parameter) for parameter in value.get("parameters", [])]
         deep.unheld = [UnheldParameter(**parameter) for parameter in value.get("unheld", [])]
+        deep.still = [StillParameter(**parameter) for parameter in value.get("still", [])]
         listed: list[ParameterObservation | UnheldParameter] = [*deep.parameters, *deep.unheld]
         for parameter in listed:
             parameter.shape = tuple(parameter.shape)

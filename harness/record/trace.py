@@ -23,6 +23,10 @@ class StepTrace:
             parameters are too large to be copied.
         weights: Norm of every parameter before the step, in the same order; of the same sample.
         num_eval_calls: Calls of models in eval mode with gradients recorded; None where they were not counted.
+        unclipped: Norm of the gradient of every parameter before the program clipped it, in the same order as
+            `gradients`; None where it was not clipped, and empty where none was.
+        side_calls: Calls of models that no optimizer holds, in eval mode or without gradients, such as those of a
+            teacher: class, mode, fingerprints of what it was called with, of what it gave and of its parameters.
     """
 
     generators: dict[str, str] = field(default_factory=dict)
@@ -33,6 +37,8 @@ class StepTrace:
     updates: list[list[float | None]] = field(default_factory=list)
     weights: list[list[float | None]] = field(default_factory=list)
     num_eval_calls: int | None = None
+    unclipped: list[list[float | None]] = field(default_factory=list)
+    side_calls: list[tuple[str, str, str, str, str]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The trace as a JSON object."""
@@ -41,4 +47,5 @@ class StepTrace:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The trace that `to_json` wrote."""
-        return cls(**value)
+        calls = [tuple(call) for call in value.get("side_calls", ())]
+        return cls(**value | {"side_calls": calls})

@@ -153,6 +153,8 @@ class DeepStep:
         """Before the optimizer steps: gradients, weights and fingerprints of its parameters."""
         norms = self.flow.note_step(self._was_called, self._is_stale)
         held = list_parameters([optimizer])
+        if self.is_compared:
+            self.flow.note_values(held, MAX_FINGERPRINT_BYTES)
         scale = getattr(optimizer, "grad_scale", None)
         divisor = 1.0 if scale is None else float(scale)
         gradients = {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.record.deep import UnheldParameter
+from harness.record.deep import StillParameter, UnheldParameter
+from harness.watch.fingerprints import fingerprint_tensor
 from harness.watch.gradients import read_norms
 from harness.watch.members import list_parameters
 
@@ -33,6 +34,7 @@ class GradientFlow:
         self._before: list[dict[int, float]] = []
         self._after: list[dict[int, float]] = []
         self._at_step: dict[int, tuple[torch.Tensor, float | None, bool]] = {}
+        self._still: dict[int, StillParameter] = {}
         self._models: list[nn.Module] = []
         self._without_gradient: dict[int, nn.Module] = {}
         self._outermost: nn.Module | None = None
@@ -79,6 +81,24 @@ class GradientFlow:
             for identity, parameter in parameters.items()
         }
         return norms
+
+    def note_values(self, held: Iterable[torch.Tensor], max_bytes: int) -> None:
+        """Right before the first optimizer steps: takes the values of parameters that it does not hold.
+
+        Nothing is taken where they are larger than so many bytes.
+        """
+        own = set(map(id, held))
+        others = {id(p): p.detach() for p in self.list_model_parameters() if id(p) not in own}
+        if (
+            self._still
+            or sum(tensor.numel() * tensor.element_size() for tensor in others.values()) > max_bytes
+        ):
+            return
+        norms = read_norms([*others.values()])
+        self._still = {
+            identity: StillParameter("", norm, fingerprint_tensor(tensor))
+            for (identity, tensor), norm in zip(others.items(), norms, strict=True)
+        }
 
     def list_leftovers(self) -> dict[int, float]:
         """Norms of the gradients there were when the step's first backward began, by identity of the parameter."""
@@ -136,6 +156,11 @@ class GradientFlow:
             for position, (identity, (parameter, norm, is_stale)) in enumerate(self._at_step.items())
             if identity not in held
         ]
+        for identity, parameter in self._still.items():
+            if identity not in held and (name := names.get(identity)) is not None:
+                parameter.name = name
+                record.still.append(parameter)
+        self._still = {}
         self._at_step, self._models, self._without_gradient, self._outermost = {}, [], {}, None
         self._listed = None
 

@@ -73,8 +73,7 @@ class GradientHooks:
     ) -> Any:
         if self._is_clipping:
             return call(*args, **kwargs)
-        if self._session.ledger.open.deep is not None:
-            args, kwargs = _list_generator(args, kwargs)
+        args, kwargs = self._look_before(args, kwargs)
         self._is_clipping = True
         try:
             norm = call(*args, **kwargs)
@@ -88,30 +87,50 @@ class GradientHooks:
     def _around_clip_with_norm(
         self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self._is_clipping:
+            return call(*args, **kwargs)
+        args, kwargs = self._look_before(args, kwargs)
         result = call(*args, **kwargs)
-        if not self._is_clipping:
-            max_norm = args[1] if len(args) > 1 else kwargs.get("max_norm")
-            norm = args[2] if len(args) > 2 else kwargs.get("total_norm")  # noqa: PLR2004  third position
-            self._session.attempt("clipping", self._note, args, kwargs, max_norm, norm, 2.0)
+        max_norm = args[1] if len(args) > 1 else kwargs.get("max_norm")
+        norm = args[2] if len(args) > 2 else kwargs.get("total_norm")  # noqa: PLR2004  third position
+        self._session.attempt("clipping", self._note, args, kwargs, max_norm, norm, 2.0)
         return result
 
     def _around_clip_value(
         self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        args, kwargs = self._look_before(args, kwargs)
         result = call(*args, **kwargs)
         bound = args[1] if len(args) > 1 else kwargs.get("clip_value")
         self._session.attempt("clipping", self._note, args, kwargs, bound, None, None)
         return result
 
+    def _look_before(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a clipping function is called with; of a step that is looked at closely, parameters as a list."""
+        row = self._session.ledger.open
+        if row.deep is None and row.trace is None:
+            return args, kwargs
+        args, kwargs = _list_generator(args, kwargs)
+        # Gradients that are clipped before any backward of the step are those of the step before.
+        if row.trace is not None and row.num_micro_batches:
+            given = args[0] if args else kwargs.get("parameters")
+            covered = [given] if isinstance(given, torch.Tensor) else given
+            if isinstance(covered, (list, tuple)):
+                self._session.attempt("clipping", row.trace.note_before_clipping, covered)
+        return args, kwargs
+
     def _note(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: object, norm: object, norm_type: Any
     ) -> None:
         session = self._session
+        row = session.ledger.open
         covered = args[0] if args else kwargs.get("parameters")
         num_gradients = None
         if isinstance(covered, torch.Tensor):
             num_gradients = int(covered.grad is not None)
-        elif isinstance(covered, types.GeneratorType) and session.ledger.open.deep is not None:
+        elif isinstance(covered, types.GeneratorType) and (row.deep is not None or row.trace is not None):
             num_gradients = 0
         elif isinstance(covered, (list, tuple)):
             num_gradients = sum(parameter.grad is not None for parameter in covered)
@@ -121,13 +140,12 @@ class GradientHooks:
             norm_type=float(norm_type or 0.0),
             num_gradients=num_gradients,
             is_before_unscale=session.has_scaled_gradients,
-            num_micro_batches=session.ledger.open.num_micro_batches,
+            num_micro_batches=row.num_micro_batches,
         )
         if getattr(norm, "_local_tensor", None) is not None:
             session.add_blind_spot(
                 "gradient norm: gradients are sharded; the norm is that of this rank's shard"
             )
-        row = session.ledger.open
         row.clipping = [*row.clipping, (call, session.ledger.readings.read(norm))]
 
     def _around_unscale(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -177,8 +177,12 @@ class ModuleHooks:
         kwargs = rest[0] if len(rest) > 1 else {}
         if self._outermost is module:
             self._outermost = None
-            # The hook before the call is not told keyword arguments, and some models get nothing else.
-            if kwargs and module.training and torch.is_grad_enabled() and not is_capturing():
+            if is_capturing() or next(module.parameters(), None) is None:
+                return
+            if not module.training or not torch.is_grad_enabled():
+                self._note_side_call(module, args, kwargs, rest[-1])
+            elif kwargs:
+                # The hook before the call is not told keyword arguments, and some models get nothing else.
                 self._session.attempt("batch", self._complete_batch, module, args, kwargs)
 
     def _adopt(self, module: nn.Module) -> None:
@@ -216,6 +220,8 @@ class ModuleHooks:
                         session.note_failure("forward", error)
                 given = call(*args, **kwargs)
                 row = session.ledger.open
+                if row.trace is not None and (not args[0].training or not torch.is_grad_enabled()):
+                    self._note_side_call(args[0], args[1:], kwargs, given)
                 # As with the loss, of a closure's calls the first belongs to the parameters the step began with.
                 if row.trace is not None and row.num_closure_calls <= 1 and torch.is_grad_enabled():
                     session.attempt("outputs", row.trace.note_outputs, given)
@@ -244,6 +250,15 @@ class ModuleHooks:
             row.trace.note_first_event()
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
         self._note_batch(module, args, kwargs)
+
+    def _note_side_call(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
+    ) -> None:
+        trace = self._session.ledger.open.trace
+        if trace is not None:
+            self._session.attempt(
+                "call beside the training", trace.note_side_call, module, args, kwargs, given
+            )
 
     def _complete_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch again, with the keyword arguments."""

@@ -49,6 +49,7 @@ class Session:
         self.waiting_optimizers: list[int] = []
         self.thread: int | None = None
         self.first_fingerprints: dict[int, str] = {}
+        self.stepped_parameters: set[int] = set()
         self.evaluated: list[weakref.ref[nn.Module]] | None = [] if options.depth is Depth.DEEP else None
 
     @property

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.record.trace import StepTrace
-from harness.watch.fingerprints import fingerprint_batch, fingerprint_generators, fingerprint_outputs
+from harness.watch.fingerprints import (
+    fingerprint_batch,
+    fingerprint_generators,
+    fingerprint_outputs,
+    fingerprint_tensor,
+    fingerprint_whole,
+)
 from harness.watch.gradients import as_floats, list_parameters, measure_norms
+from harness.watch.members import list_parameters as list_members
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
     from torch.optim import Optimizer
 
     from harness.watch.session import Session
@@ -32,6 +42,10 @@ class TracedStep:
         self._has_begun = False
         self._copies: dict[int, list[torch.Tensor]] = {}
         self._gradients: list[tuple[list[int], int, torch.Tensor | None]] = []
+        self._held: list[list[int]] = []
+        self._unclipped: dict[int, tuple[torch.Tensor, int]] = {}
+        self._seen: dict[int, tuple[frozenset[int], str]] = {}
+        self._side_calls: list[tuple[frozenset[int], tuple[str, str, str, str, str]]] = []
         self._updates: list[torch.Tensor | None] = []
         self._weights: list[torch.Tensor | None] = []
 
@@ -68,10 +82,49 @@ class TracedStep:
         """Counts a call of a model in eval mode whose graph is recorded, as if it were to train."""
         self._trace.num_eval_calls = (self._trace.num_eval_calls or 0) + 1
 
+    def note_side_call(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
+    ) -> None:
+        """Takes a call in eval mode or without gradients; whether the model trains shows when an optimizer steps."""
+        if len(self._side_calls) < MAX_CALLS:
+            with self._session.clock.leave_out():
+                members, values = self._look_at(module)
+                call = (
+                    type(module).__name__,
+                    "training" if module.training else "eval",
+                    fingerprint_batch((args, kwargs)) or "",
+                    fingerprint_whole(given) or "",
+                    values,
+                )
+                self._side_calls.append((members, call))
+
+    def _look_at(self, module: nn.Module) -> tuple[frozenset[int], str]:
+        """The identities of its parameters, and a fingerprint of them all; empty where they are too large for it.
+
+        At its first call of the step.
+        """
+        if id(module) not in self._seen:
+            parameters = list_members(module)
+            num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+            prints = [fingerprint_tensor(p) for p in parameters] if num_bytes <= MAX_COPIED_BYTES else []
+            values = f"{zlib.crc32(repr(prints).encode()):08x}" if prints else ""
+            self._seen[id(module)] = frozenset(map(id, parameters)), values
+        return self._seen[id(module)]
+
+    def note_before_clipping(self, parameters: Iterable[torch.Tensor]) -> None:
+        """Takes gradients that are about to be clipped, each before it is clipped for the first time."""
+        with self._session.clock.leave_out(), torch.no_grad():
+            having = [p for p in parameters if p.grad is not None and id(p) not in self._unclipped]
+            norms = _stack_norms([p.grad for p in having if p.grad is not None])
+            if norms is not None:
+                self._unclipped.update((id(p), (norms, place)) for place, p in enumerate(having))
+
     def read_gradients(self, optimizer: Optimizer) -> None:
         """Before an optimizer steps: its gradients, its parameters, and a copy of these."""
         with self._session.clock.leave_out(), torch.no_grad():
             held = list_parameters([optimizer])
+            self._held.append([*map(id, held)])
+            self._session.stepped_parameters.update(self._held[-1])
             having = [(place, p.grad) for place, p in enumerate(held) if p.grad is not None]
             norms = _stack_norms([gradient for _, gradient in having])
             if norms is not None and (scale := getattr(optimizer, "grad_scale", None)) is not None:
@@ -105,8 +158,23 @@ class TracedStep:
             self._trace.gradients.append(row)
         self._trace.updates = [[] if norms is None else norms.tolist() for norms in self._updates]
         self._trace.weights = [[] if norms is None else norms.tolist() for norms in self._weights]
-        self._gradients, self._updates, self._weights = [], [], []
+        self._trace.unclipped = self._read_unclipped()
+        self._trace.side_calls = self._list_side_calls()
+        self._gradients, self._updates, self._weights, self._held = [], [], [], []
+        self._unclipped, self._seen, self._side_calls = {}, {}, []
         return self._trace
+
+    def _read_unclipped(self) -> list[list[float | None]]:
+        if not self._unclipped:
+            return []
+        norms = {id(tensor): tensor.tolist() for tensor, _ in self._unclipped.values()}
+        found = {identity: norms[id(tensor)][place] for identity, (tensor, place) in self._unclipped.items()}
+        return [[found.get(identity) for identity in row] for row in self._held]
+
+    def _list_side_calls(self) -> list[tuple[str, str, str, str, str]]:
+        """The calls of models of which no optimizer has moved a parameter until now."""
+        trained = self._session.stepped_parameters
+        return [call for members, call in self._side_calls if trained.isdisjoint(members)]
 
 
 def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor | None:

@@ -188,7 +188,9 @@ def test_a_python_generator_that_batches_are_drawn_from_is_blamed_by_its_name() 
     )
     found = diverge(alter(move_on(observed), batch="other other"), baseline)
     assert found.phase is Phase.RNG
-    assert found.causes == ("the generator of python is not seeded, or was seeded with something else.",)
+    assert found.causes[0].startswith(
+        "the generator of python is not seeded, was seeded with something else, or"
+    )
 
 
 def test_a_field_of_the_batch_that_nothing_uses_does_not_make_runs_differ() -> None:
