@@ -21,6 +21,12 @@ PARTS = {
     "generators": re.compile(r"(^|[_-])rng|random_state|generator_state"),
 }
 """By part: what its key, or the name of its file, looks like."""
+OWN_KEYS = {
+    "optimizer": {"param_groups"},
+    "scheduler": {"_step_count", "_last_lr", "num_bad_epochs"},
+    "scaler": {"_growth_tracker"},
+}
+"""By part: keys that its state has, whatever it is called itself."""
 PROGRESS = ("step", "global_step", "iteration", "iter", "iter_num", "num_steps", "steps", "epoch", "epochs")
 ON_PURPOSE = (
     "ema",
@@ -63,13 +69,9 @@ class Save:
         return tell_file(next((file for file in self.files if file.models), self.files[0]))
 
     def has(self, part: str) -> bool:
-        """Whether a part of `PARTS` is in one of the files, or is a file of its own.
-
-        Whatever an optimizer's state is called, it holds `param_groups`.
-        """
-        if part == "optimizer" and any(
-            key.rpartition(".")[2] == "param_groups" for file in self.files for key in file.keys
-        ):
+        """Whether a part of `PARTS` is in one of the files, or is a file of its own."""
+        own = OWN_KEYS.get(part, set())
+        if any(key.rpartition(".")[2] in own for file in self.files for key in file.keys):
             return True
         return any(
             PARTS[part].search(text)

@@ -193,8 +193,9 @@ def test_a_checkpoint_before_training_alone_is_told(tmp_path: Path) -> None:
         lambda training: training.save(
             model={key: value.half() for key, value in training.model.state_dict().items()}
         ),
+        lambda training: training.save(scheduler=None, s=training.schedule.state_dict()),
     ],
-    ids=["everything", "weights", "average", "part", "wrapped", "half"],
+    ids=["everything", "weights", "average", "part", "wrapped", "half", "other keys"],
 )
 def test_whole_checkpoints_and_exports_are_silent(tmp_path: Path, save: Save) -> None:
     assert find(tmp_path, save) == {}
