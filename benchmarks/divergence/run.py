@@ -19,13 +19,14 @@ if __name__ == "__main__":
 
 from benchmarks.detection.cache import Cache, Cell
 from benchmarks.detection.fault import Mutant
-from benchmarks.detection.faults import PROGRAMS
 from benchmarks.detection.judge import share
 from benchmarks.divergence.machines import HOME, MACHINES, TWO_THREADS
 from benchmarks.divergence.repeats import REPEATED, record_repeats
 from benchmarks.divergence.rows import (
     CHANGE,
     GALLERY,
+    PROGRAMS,
+    SEVERAL,
     find_set,
     find_truth,
     list_clean_programs,
@@ -55,7 +56,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("stage", choices=list(STAGES))
     add("--cache", type=Path, default=CACHE, help="folder of the records, one for each machine")
     add("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS), metavar="PROGRAM")
-    add("--changes", nargs="+", metavar="CHANGE", help="ids, `changes`, `gallery` or `slice`; all by default")
+    add(
+        "--changes",
+        nargs="+",
+        metavar="CHANGE",
+        help="ids, `changes`, `several`, `gallery` or `slice`; all by default",
+    )
     add("--clean-set", action="store_true", help="clean programs instead, those of the clean set too")
     add("--repeated", action="store_true", help="the programs that are repeated instead")
     add("--times", type=int, default=25, help="how often `repeat` starts anew")
@@ -147,7 +153,7 @@ def _judge(options: argparse.Namespace) -> int:
     for verdict in verdicts:
         if options.only is None or verdict.outcome in options.only:
             print(tell_verdict(verdict, is_verbose=options.verbose))
-    for name in (CHANGE, GALLERY):
+    for name in (CHANGE, SEVERAL, GALLERY):
         print(_tell_totals([verdict for verdict in verdicts if find_set(verdict.mutant) == name], name))
     return int(count_outcomes(verdicts)[Outcome.MISSING] > 0)
 
@@ -188,7 +194,7 @@ def _report(options: argparse.Namespace) -> int:
     mutants, clean = list_mutants(PROGRAMS, None), list_clean_programs()
     verdicts = _find_verdicts(mutants, options)
     shelves = Shelves(options.cache, options.seed, any_watcher=options.any_watcher)
-    changed = [mutant for mutant in mutants if mutant.fault and find_set(mutant) == CHANGE]
+    changed = [mutant for mutant in mutants if mutant.fault and find_set(mutant) != GALLERY]
     crossings = [*cross_clean(shelves, clean), *cross_mutants(shelves, changed)]
     noise = measure_noise(options.cache, clean, options.seed)
     section = build_section(verdicts, _list_series(options), crossings, noise)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 
-from benchmarks.detection.faults import PROGRAMS
 from benchmarks.detection.section import BEGIN, END, find_section, put_section
 from benchmarks.divergence.changes import CHANGES, SLICE
-from benchmarks.divergence.rows import SLICED, find_truth, list_mutants
+from benchmarks.divergence.rows import PROGRAMS, SLICED, find_truth, list_mutants
 from harness.baselines.trajectory import Phase
 
 MAX_PHASES = 2

@@ -6,6 +6,7 @@ from benchmarks.divergence.change import Change  # noqa: TC001  the type of the 
 from benchmarks.divergence.changes.computation import COMPUTATION_CHANGES
 from benchmarks.divergence.changes.initialisation import INITIALISATION_CHANGES
 from benchmarks.divergence.changes.inputs import INPUT_CHANGES
+from benchmarks.divergence.changes.several_models import SEVERAL_CHANGES
 from benchmarks.divergence.changes.updates import UPDATE_CHANGES
 
 CHANGES: tuple[Change, ...] = (
@@ -13,6 +14,7 @@ CHANGES: tuple[Change, ...] = (
     *INITIALISATION_CHANGES,
     *COMPUTATION_CHANGES,
     *UPDATE_CHANGES,
+    *SEVERAL_CHANGES,
 )
 SLICE = (
     ("language_model", "another-tokenisation"),
