@@ -10,10 +10,11 @@ from benchmarks.detection.faults import PROGRAMS
 from benchmarks.detection.judge import share
 from benchmarks.detection.section import BEGIN, END
 from benchmarks.divergence.changes import CHANGES
+from benchmarks.divergence.changes.several_models import SEVERAL_CHANGES
 from benchmarks.divergence.crossing import RATE
 from benchmarks.divergence.judge import COUNTED, Outcome, count_outcomes
 from benchmarks.divergence.noise import build_table
-from benchmarks.divergence.rows import CHANGE, GALLERY, find_set
+from benchmarks.divergence.rows import CHANGE, GALLERY, SEVERAL, find_set
 from harness.baselines.building import TRACED_STEPS
 from harness.baselines.trajectory import Phase
 
@@ -35,9 +36,12 @@ def build_section(
     noise: dict[tuple[str, int], list[float]],
 ) -> str:
     """The whole section, with its marks."""
-    by_set = {name: [v for v in verdicts if find_set(v.mutant) == name] for name in (CHANGE, GALLERY)}
+    by_set = {
+        name: [v for v in verdicts if find_set(v.mutant) == name] for name in (CHANGE, SEVERAL, GALLERY)
+    }
     text = TEMPLATE.read_text(encoding="utf-8").format(
-        num_changes=len(CHANGES),
+        num_changes=len(CHANGES) - len(SEVERAL_CHANGES),
+        num_several=len(SEVERAL_CHANGES),
         steps=TRACED_STEPS,
         summary=_build_summary(by_set),
         wrong=_list_wrong(verdicts),
@@ -45,6 +49,7 @@ def build_section(
         machines=_build_machines(crossings),
         noise=build_table(noise),
         changes=_build_table(by_set[CHANGE]),
+        several=_build_list(by_set[SEVERAL]),
         gallery=_build_table(by_set[GALLERY]),
     )
     return f"{BEGIN}\n\n{text.strip()}\n\n{END}"
@@ -55,7 +60,11 @@ def _build_summary(by_set: dict[str, list[Verdict]]) -> str:
         "| | mutants | train the same | said to match | differ | right phase |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    names = {CHANGE: "changes that no single run shows", GALLERY: "faults of the gallery"}
+    names = {
+        CHANGE: "changes that no single run shows",
+        SEVERAL: "the same, of several models or optimizers",
+        GALLERY: "faults of the gallery",
+    }
     for name, verdicts in by_set.items():
         lines.append(_build_row(names[name], verdicts))
     lines.append(_build_row("**all**", [verdict for own in by_set.values() for verdict in own]))
@@ -143,14 +152,29 @@ def _build_table(verdicts: Sequence[Verdict]) -> str:
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for name in dict.fromkeys(verdict.mutant.fault_id for verdict in verdicts):
         own = {verdict.mutant.program: verdict for verdict in verdicts if verdict.mutant.fault_id == name}
-        first = next(iter(own.values()))
-        summary = first.mutant.fault.summary if first.mutant.fault else ""
-        phases = dict.fromkeys(phase for verdict in own.values() for phase in verdict.truth.phases)
         cells = [_tell_cell(own[program]) if program in own else "" for program in programs]
-        lines.append(
-            f"| {' | '.join([f'**{name}**: {summary}', ' or '.join(phases) or 'nothing', *cells])} |"
-        )
+        lines.append(f"| {' | '.join([*_describe(list(own.values())), *cells])} |")
     return "\n".join(lines)
+
+
+def _build_list(verdicts: Sequence[Verdict]) -> str:
+    """The same where there are too many programs for a column each."""
+    lines = ["| change | right | named |", "| --- | --- | --- |"]
+    for name in dict.fromkeys(verdict.mutant.fault_id for verdict in verdicts):
+        own = [verdict for verdict in verdicts if verdict.mutant.fault_id == name]
+        named = ", ".join(
+            f"{verdict.mutant.program.rpartition('/')[2]} {_tell_cell(verdict)}" for verdict in own
+        )
+        lines.append(f"| {' | '.join([*_describe(own), named])} |")
+    return "\n".join(lines)
+
+
+def _describe(verdicts: Sequence[Verdict]) -> tuple[str, str]:
+    """What a change is, and the phases that are right in one of its programs."""
+    first = verdicts[0].mutant
+    phases = dict.fromkeys(phase for verdict in verdicts for phase in verdict.truth.phases)
+    summary = first.fault.summary if first.fault else ""
+    return f"**{first.fault_id}**: {summary}", " or ".join(phases) or "nothing"
 
 
 def _tell_cell(verdict: Verdict) -> str:

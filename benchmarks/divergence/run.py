@@ -56,12 +56,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("stage", choices=list(STAGES))
     add("--cache", type=Path, default=CACHE, help="folder of the records, one for each machine")
     add("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS), metavar="PROGRAM")
-    add(
-        "--changes",
-        nargs="+",
-        metavar="CHANGE",
-        help="ids, `changes`, `several`, `gallery` or `slice`; all by default",
-    )
+    add("--changes", nargs="+", metavar="CHANGE", help="ids, `changes`, `several`, `gallery`, `slice`")
     add("--clean-set", action="store_true", help="clean programs instead, those of the clean set too")
     add("--repeated", action="store_true", help="the programs that are repeated instead")
     add("--times", type=int, default=25, help="how often `repeat` starts anew")
