@@ -127,17 +127,18 @@ def is_scaled(one: float | None, other: float | None, factor: float) -> bool:
 
 
 def _are_shapes_alike(pair: Pair) -> bool:
-    """Whether sizes vary with the samples of a batch: over all steps, both runs have some in common."""
-    before, now = _find_ranges(pair.baseline), _find_ranges(pair.observed)
+    """Whether sizes vary with the samples of a batch: over all steps of a kind, both runs have some in common."""
+    before = _find_ranges(pair.baseline, pair.before.optimizers)
+    now = _find_ranges(pair.observed, pair.now.optimizers)
     return before.keys() == now.keys() and all(
         low <= now[key][1] and now[key][0] <= high for key, (low, high) in before.items()
     )
 
 
-def _find_ranges(trajectory: Trajectory) -> dict[tuple[int, int, int], Range]:
+def _find_ranges(trajectory: Trajectory, optimizers: tuple[int, ...]) -> dict[tuple[int, int, int], Range]:
     """Smallest and largest size over all steps, by number of dimensions, position of the tensor, and dimension."""
     found: dict[tuple[int, int, int], Range] = {}
-    for text in dict.fromkeys(point.shapes for point in trajectory.points):
+    for text in dict.fromkeys(point.shapes for point in trajectory.points if point.optimizers == optimizers):
         for tensors in _read_shapes(text):
             for place, sizes in enumerate(tensors):
                 for dimension, size in enumerate(sizes):

@@ -10,11 +10,12 @@ are told from what is drawn from them.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.baselines.batches import LATER, are_of_another_kind, has_other_given, has_same_order
 from harness.baselines.draws import choose_drawn
-from harness.baselines.holdings import HELD, is_step_of_another
+from harness.baselines.holdings import HELD, has_other_shapes, holds_other_number, is_step_of_another
 from harness.baselines.pairs import LADDER, MODE, VALUES_OF, is_rounding
 from harness.baselines.pass_differences import has_other_targets, has_same_outputs
 from harness.baselines.ruler import measure_distance
@@ -33,7 +34,7 @@ LOSSES = ("loss", "value of")
 """Beginnings of what tells that a loss differs, and not in which phase it came to be."""
 COMPUTING = ("precision", "torch.compile")
 """Beginnings of settings of the forward pass that hold for the backward pass as well."""
-SAME_FACTOR, OTHER_FACTOR = 1e-3, 1e-2
+SAME_FACTOR, OTHER_FACTOR, SAME_WEIGHTS = 1e-3, 1e-2, 1e-6
 
 
 def choose_phase(evidence: Evidence) -> Phase:
@@ -44,8 +45,12 @@ def choose_phase(evidence: Evidence) -> Phase:
 
 def _judge_other_step(evidence: Evidence) -> Phase | None:
     """Nothing else of a step can be compared that another optimizer made, or behind updates of other parameters."""
-    is_behind = evidence.pair.index > 0 and (_holds_others(evidence) or _holds_other_number(evidence))
-    return Phase.OPTIMIZER if is_behind or is_step_of_another(evidence.pair) else None
+    pair = evidence.pair
+    if pair.index > 0 and _begins_to_train(pair) and has_other_shapes(evidence):
+        # Of a model that is built later only the numbers are known that its optimizer holds.
+        return Phase.INITIALISATION
+    is_behind = pair.index > 0 and (_holds_others(evidence) or holds_other_number(evidence))
+    return Phase.OPTIMIZER if is_behind or is_step_of_another(pair) else None
 
 
 def _judge_poison(evidence: Evidence) -> Phase | None:
@@ -66,7 +71,7 @@ def _judge_streams(evidence: Evidence) -> Phase | None:
         if evidence.moved is Phase.INITIALISATION and is_drawn:
             # Written to since the step before, by what may draw for it: a reset. Or draws of a model built since.
             is_new = Phase.RNG in evidence.seen and _begins_to_train(evidence.pair)
-            return Phase.RNG if is_new else Phase.INITIALISATION
+            return choose_drawn(evidence.pair) if is_new else Phase.INITIALISATION
         return _choose_stream(evidence) if is_drawn else None
     if is_drawn or evidence.moved is Phase.INITIALISATION:
         return _choose_set_up(evidence) or _choose_start(evidence)
@@ -103,6 +108,26 @@ def _is_one_in_other_mode(pair: Pair) -> bool:
     return all(point.num_eval_calls for point in more.points if point.num_eval_calls is not None)
 
 
+def _judge_calls(evidence: Evidence) -> Phase | None:
+    """Of several calls of models in the step, the first that differs has other input or gives something else.
+
+    Up to that call torch's generators are in the same states, so that no draw before it leads to it.
+    """
+    if evidence.moved not in (Phase.FORWARD, Phase.LOSS):
+        return None
+    found = next((found for found in evidence.differences if found.is_of_call), None)
+    drawn = next(
+        (other for other in evidence.differences if other.phase is Phase.RNG and other != found), None
+    )
+    if found is None or (found.phase is Phase.RNG and Phase.DATA in evidence.seen):
+        return None
+    if found.phase is Phase.DATA:
+        return Phase.DATA if drawn is None else None
+    if drawn is not None and not set(drawn.names) <= set(TORCH_GENERATORS):
+        return None
+    return Phase.RNG if found.phase is Phase.RNG else _judge_written(evidence) or Phase.FORWARD
+
+
 def _judge_written(evidence: Evidence) -> Phase | None:
     """The forward pass differs, and parameters of another optimizer were written to, as its next step shows."""
     if evidence.moved is not Phase.FORWARD:
@@ -137,28 +162,42 @@ def _judge_gradients(evidence: Evidence) -> Phase | None:
     return None
 
 
+def _judge_rounding(evidence: Evidence) -> Phase | None:
+    """Gradients differ by rounding alone, and the loss of the next step, with the same parameters, by more.
+
+    A term of the loss that is nothing in the first step, as a distance from a copy, weighs otherwise then.
+    """
+    pair = evidence.pair
+    if evidence.moved is not Phase.GRADIENTS or pair.index + 1 >= min(
+        len(pair.baseline.points), len(pair.observed.points)
+    ):
+        return None
+    later = replace(pair, index=pair.index + 1)
+    sizes = [
+        (getattr(step.before, name), getattr(step.now, name))
+        for step, name in ((pair, "grad_norm"), (pair, "update_norm"), (later, "weight_norm"))
+    ]
+    is_of_the_loss = all(
+        None not in both and is_rounding(*both, SAME_WEIGHTS) for both in sizes
+    ) and not is_rounding(later.before.loss, later.now.loss, SAME_FACTOR)
+    return Phase.LOSS if is_of_the_loss else None
+
+
 RULES: tuple[Callable[[Evidence], Phase | None], ...] = (
     _judge_other_step,
     _judge_poison,
     _judge_beside,
+    _judge_calls,
     _judge_streams,
     _judge_written,
     _judge_loss,
+    _judge_rounding,
     _judge_gradients,
 )
 
 
 def _holds_others(evidence: Evidence) -> bool:
     return any(found.item.startswith(HELD) for found in evidence.differences)
-
-
-def _holds_other_number(evidence: Evidence) -> bool:
-    """Whether optimizers hold more or fewer tensors although the models are the same: some that no model names."""
-    is_other_model = bool(evidence.list_changes(Phase.INITIALISATION))
-    return not is_other_model and any(
-        change.name.startswith("optimizer ") and change.name.endswith(" parameters")
-        for change in evidence.list_changes(Phase.OPTIMIZER)
-    )
 
 
 def _is_reached(evidence: Evidence) -> bool:
@@ -189,7 +228,8 @@ def _choose_stream(evidence: Evidence) -> Phase:
         return Phase.FORWARD
     # A batch from elsewhere, given to a model in another mode, is a step at another place: no draw leads to it.
     is_elsewhere = pair.lacks_training_calls
-    has_other_data = Phase.RNG not in seen or is_elsewhere or bool(evidence.list_changes(Phase.DATA))
+    is_other = bool(evidence.list_changes(Phase.DATA)) or are_of_another_kind(pair)
+    has_other_data = Phase.RNG not in seen or is_elsewhere or is_other
     return Phase.DATA if Phase.DATA in seen and has_other_data else Phase.RNG
 
 

@@ -8,17 +8,14 @@ import re
 import struct
 import zlib
 from base64 import b64encode
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from harness.baselines.calls_in_order import write_calls
+from harness.baselines.deep_building import build_deep_points, join_norms, join_prints, shorten_known
 from harness.baselines.parameter_names import list_group_names
 from harness.baselines.run_settings import collect_settings
 from harness.baselines.side_calls import write_side_calls
 from harness.baselines.trajectory import (
-    DeepPoint,
-    InputPoint,
-    LossPoint,
-    TensorPoint,
     TracePoint,
     Trajectory,
 )
@@ -27,7 +24,6 @@ from harness.baselines.trajectory_json import (
     NOT_FINITE,
     TENSOR_SIGNS,
     WHOLE_MARK,
-    round_to_single,
     shorten,
 )
 from harness.errors import ObservationError
@@ -37,7 +33,6 @@ from harness.record.watched import train_together
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from harness.record.deep import DeepObservation, StillParameter
     from harness.record.observation import RunObservation, StepObservation
     from harness.record.run import Step, TrainingRun
     from harness.record.trace import StepTrace
@@ -47,10 +42,7 @@ TRACED_STEPS = 64
 STEPS_BY_TENSOR = 16
 MAX_TENSOR_FINGERPRINTS = 2048
 """Tensors are told apart in the first steps, and only so many of all; then a step has one fingerprint."""
-MAX_DEEP_STEPS = 2
 WEIGHT_DIGITS, RATE_DIGITS = 12, 10
-MAX_MODULES = 64
-MAX_STILL = 64
 TEST_FILE = re.compile(r"(test_.*|.*_test|conftest)\.py")
 
 
@@ -86,7 +78,7 @@ def build_trajectory(run: TrainingRun, *, test: str) -> Trajectory:
         num_ranks=len(run.ranks) if train_together(run.ranks) else 1,
         is_deterministic=run.device == "cpu" or is_strict,
         points=points,
-        deep=_build_deep_points(observed) if observed else (),
+        deep=build_deep_points(observed) if observed else (),
         # Of a run in which no optimizer stepped, what was seen tells that it was watched.
         settings=collect_settings(observed) if observed and (is_watched or not observed.steps) else {},
         parameters=_list_parameters(observed) if observed and is_watched else (),
@@ -122,7 +114,7 @@ def _leave_out_tests(files: Iterable[str], test: str) -> Iterator[str]:
 def _build_logged(run: TrainingRun) -> tuple[TracePoint, ...]:
     """The points of a run whose steps it told itself, in any order: their losses, of a step told twice the last."""
     losses = dict(run.loss_curve)
-    return tuple(TracePoint(step=step, loss=_shorten(losses[step])) for step in sorted(losses))
+    return tuple(TracePoint(step=step, loss=shorten_known(losses[step])) for step in sorted(losses))
 
 
 def _build_points(observed: RunObservation, steps: Sequence[Step]) -> tuple[TracePoint, ...]:
@@ -139,43 +131,34 @@ def _build_points(observed: RunObservation, steps: Sequence[Step]) -> tuple[Trac
 
 def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool) -> TracePoint:
     trace = seen.trace
-    clipped = None if trace is None else _join(trace.gradients)
+    clipped = None if trace is None else join_norms(trace.gradients)
     facts: dict[str, Any] = {}
     if trace is not None:
         facts = {
             "batch": _name_batch(trace),
             "generators": dict(trace.generators),
-            "update_norm": _join(trace.updates),
+            "update_norm": join_norms(trace.updates),
             "gradients": _fingerprint(trace.gradients, has_tensors=has_tensors),
             "updates": _fingerprint(trace.updates, has_tensors=has_tensors),
             "weight_norm": _join_digits(trace.weights),
             "num_eval_calls": trace.num_eval_calls,
-            "outputs": _join_outputs(trace.outputs),
+            "outputs": join_prints(trace.outputs),
             "unclipped": _fingerprint(_list_unclipped(trace), has_tensors=has_tensors),
+            "calls": write_calls(trace.calls),
             "side_calls": write_side_calls(trace.side_calls),
         }
     return TracePoint(
         step=seen.step,
-        loss=_shorten(loss),
+        loss=shorten_known(loss),
         learning_rates=tuple(_round_rate(rate) for group in seen.learning_rates for rate in group),
-        grad_norm=_shorten(seen.grad_norm if seen.grad_norm is not None or seen.clipping else clipped),
-        clipped_norm=_shorten(clipped if clipped is not None else seen.clipped_grad_norm),
+        grad_norm=shorten_known(seen.grad_norm if seen.grad_norm is not None or seen.clipping else clipped),
+        clipped_norm=shorten_known(clipped if clipped is not None else seen.clipped_grad_norm),
         num_micro_batches=seen.num_micro_batches,
         shapes=_tell_shapes(seen.batch_shapes),
         optimizers=tuple(seen.optimizers),
         was_skipped=seen.was_skipped,
         **facts,
     )
-
-
-def number_again(names: Iterable[str]) -> list[str]:
-    """The names, with a number after those that were there before: several models may call their parts alike."""
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
 
 
 def _list_unclipped(trace: StepTrace) -> list[list[float | None]]:
@@ -195,21 +178,11 @@ def _name_batch(trace: StepTrace) -> str:
     return " ".join(parts)
 
 
-def _join_outputs(outputs: Sequence[str]) -> str:
-    """One fingerprint for what all calls gave; empty where one of them gave nothing that can be told."""
-    return f"{zlib.crc32(' '.join(outputs).encode()):08x}" if outputs and all(outputs) else ""
-
-
 def _tell_shapes(batches: Iterable[Iterable[tuple[int, ...]]]) -> str:
     told = [" ".join("x".join(map(str, shape)) for shape in shapes) for shapes in batches]
     if len(told) > 1 and len(set(told)) == 1:
         return f"{len(told)} of {told[0]}"
     return ", ".join(told)
-
-
-def _join(rows: Iterable[Iterable[float | None]]) -> float | None:
-    norms = [norm for row in rows for norm in row if norm is not None]
-    return round_to_single(math.sqrt(sum(norm * norm for norm in norms))) if norms else None
 
 
 def _join_digits(rows: Iterable[Iterable[float | None]]) -> float | None:
@@ -241,98 +214,8 @@ def _fingerprint_norm(norm: float | None) -> str:
     return b64encode(checksum.to_bytes(4, "big")).decode()[:TENSOR_SIGNS]
 
 
-def _build_deep_points(observed: RunObservation) -> tuple[DeepPoint, ...]:
-    traces = {seen.step: seen.trace for seen in observed.steps}
-    return tuple(_build_deep(deep, traces.get(deep.step)) for deep in observed.deep_steps[:MAX_DEEP_STEPS])
-
-
-def _build_deep(deep: DeepObservation, trace: StepTrace | None) -> DeepPoint:
-    named = number_again(module.path or module.name for module in deep.modules)
-    outputs = {
-        name: module.output
-        for name, module in zip(named, deep.modules, strict=True)
-        if module.output is not None
-    }
-    if len(outputs) > MAX_MODULES and deep.step > 0:
-        outputs = {}
-    return DeepPoint(
-        step=deep.step,
-        inputs=tuple(
-            InputPoint(
-                shape="x".join(map(str, tensor.shape)),
-                dtype=tensor.dtype,
-                minimum=_shorten(tensor.minimum),
-                maximum=_shorten(tensor.maximum),
-                mean=_shorten(tensor.mean),
-                std=_shorten(tensor.std),
-            )
-            for tensor in deep.inputs
-        ),
-        outputs=outputs,
-        losses=tuple(
-            LossPoint(
-                name=call.name,
-                value=_shorten(call.value),
-                scale=_shorten(call.scale),
-                inputs=call.inputs or "",
-                targets=call.targets or "",
-            )
-            for call in deep.loss_functions
-            if call.is_training
-        ),
-        tensors=_build_tensors(deep, trace),
-        still=_build_still(deep.still),
-        in_eval_mode=tuple(module.path or module.name for module in deep.modules if not module.is_training),
-        autocast=deep.autocast,
-        loss_scale=_shorten(deep.loss_scale),
-        generators_after=dict(deep.rng_fingerprints_after),
-    )
-
-
-def _build_tensors(deep: DeepObservation, trace: StepTrace | None) -> tuple[TensorPoint, ...]:
-    unclipped = [norm for row in trace.unclipped for norm in row] if trace is not None else []
-    if len(unclipped) != len(deep.parameters):
-        unclipped = [None] * len(deep.parameters)
-    names = number_again(parameter.name for parameter in deep.parameters)
-    return tuple(
-        TensorPoint(
-            name=name,
-            contents=parameter.fingerprint or "",
-            weight_norm=_shorten(parameter.weight_norm),
-            grad_norm=_shorten(parameter.grad_norm),
-            update_norm=_shorten(parameter.update_norm),
-            unclipped_norm=_shorten(norm),
-        )
-        for name, parameter, norm in zip(names, deep.parameters, unclipped, strict=True)
-    )
-
-
-def _build_still(parameters: Sequence[StillParameter]) -> tuple[TensorPoint, ...]:
-    """Parameters that no optimizer holds; of many, all of a model together."""
-    names = number_again(parameter.name for parameter in parameters)
-    if len(names) > MAX_STILL:
-        names = [f"{name.partition('.')[0]}.*" for name in names]
-    grouped: dict[str, list[StillParameter]] = {}
-    for name, parameter in zip(names, parameters, strict=True):
-        grouped.setdefault(name, []).append(parameter)
-    return tuple(
-        TensorPoint(
-            name=name,
-            contents=_join_outputs([parameter.fingerprint or "" for parameter in rows]),
-            weight_norm=_join([[parameter.weight_norm for parameter in rows]]),
-        )
-        for name, rows in grouped.items()
-    )
-
-
 def _round_rate(rate: float | None) -> float | None:
     """A rate to more digits than any comparison of rates looks at."""
     if rate is None or not math.isfinite(rate):
         return rate
     return float(f"{shorten(rate):.{RATE_DIGITS}g}")
-
-
-def _shorten(value: float | None) -> float | None:
-    if value is None or not math.isfinite(value):
-        return value
-    return shorten(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.baselines.batches import compare_batches
+from harness.baselines.calls_in_order import compare_calls
 from harness.baselines.holdings import compare_holdings
 from harness.baselines.pairs import LADDER, VALUES_OF, Difference, Pair
 from harness.baselines.parameter_differences import compare_parameters
@@ -33,6 +34,7 @@ def list_differences(pair: Pair, ruler: Ruler, used: frozenset[str] = frozenset(
         *compare_parameters(pair, ruler),
         *compare_side_calls(pair, is_exact=ruler.is_exact),
         *compare_forward(pair, ruler),
+        *(compare_calls(pair) if ruler.is_exact else ()),
         *compare_loss(pair, ruler),
         *compare_gradients(pair, ruler),
         *compare_rates(pair),

@@ -24,7 +24,9 @@ def choose_drawn(pair: Pair) -> Phase:
     Draws of one distribution have norms that differ by chance only, and all of a model differ: a tensor that is
     drawn, and is the same, was drawn before the streams parted. They may part between two models.
     """
-    before, now = list_values(pair.baseline, 0), list_values(pair.observed, 0)
+    before, now = list_values(pair.baseline, pair.index), list_values(pair.observed, pair.index)
+    if _is_copied(before, pair) != _is_copied(now, pair):
+        return Phase.INITIALISATION
     pairs = [(before[name], tensor) for name, tensor in now.items() if name in before]
     filled = [tuple(_is_constant(tensor, pair) for tensor in both) for both in pairs]
     if any(one != other for one, other in filled):
@@ -40,10 +42,28 @@ def choose_drawn(pair: Pair) -> Phase:
     return Phase.RNG
 
 
+def _is_copied(values: dict[str, TensorPoint], pair: Pair) -> bool:
+    """Whether tensors of one model begin with the values of another, as a teacher's do."""
+    models: dict[str, set[str]] = {}
+    for name, tensor in values.items():
+        if tensor.contents and not _is_constant(tensor, pair):
+            models.setdefault(tensor.contents, set()).add(_find_model(name, pair))
+    return any(len(found) > 1 for found in models.values())
+
+
 def _find_model(name: str, pair: Pair) -> str:
-    """What a tensor was drawn together with: all that an optimizer holds, or what a frozen one is a part of."""
+    """What a tensor was drawn together with: its model where there are several, or all that an optimizer holds."""
+    first = name.partition(".")[0]
+    deep = pair.deep
+    if deep is not None and deep[1].outputs:
+        models = {tensor.name.partition(".")[0] for tensor in (*deep[1].tensors, *deep[1].still)}
+        # Of a single model, the outermost module has a name that none of its parameters has.
+        if models.issuperset(module.partition(".")[0] for module in deep[1].outputs):
+            return first
+    if not pair.observed.parameters:
+        return ""
     holding = (index for index, names in enumerate(pair.observed.parameters) if name in names)
-    return f"optimizer {index}" if (index := next(holding, None)) is not None else name.partition(".")[0]
+    return f"optimizer {index}" if (index := next(holding, None)) is not None else first
 
 
 def _is_constant(tensor: TensorPoint, pair: Pair) -> bool:

@@ -11,7 +11,9 @@ from harness.baselines.trajectory import Phase
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness.baselines.evidence import Evidence
     from harness.baselines.pairs import Pair
+    from harness.baselines.setting_changes import SettingChange
     from harness.baselines.trajectory import Trajectory
 
 HELD = "parameters held by"
@@ -60,3 +62,39 @@ def _list_sets(held: tuple[tuple[str, ...], ...], shared: frozenset[str]) -> set
 def _list_frozen(trajectory: Trajectory) -> set[str]:
     told = trajectory.settings.get(Phase.INITIALISATION, {})
     return {name for name, value in told.items() if " frozen" in str(value)}
+
+
+def holds_other_number(evidence: Evidence) -> bool:
+    """Whether optimizers hold more or fewer tensors although the models are the same: some that no model names."""
+    return not evidence.list_changes(Phase.INITIALISATION) and any(
+        _count_tensors(change.baseline) != _count_tensors(change.observed)
+        for change in _list_held_changes(evidence)
+    )
+
+
+def has_other_shapes(evidence: Evidence) -> bool:
+    """Whether the optimizers of the step hold as many tensors, and more or fewer numbers in them."""
+    stepping = tuple(f"optimizer {index} " for index in evidence.pair.now.optimizers)
+    return any(
+        change.name.startswith(stepping)
+        and _count_tensors(change.baseline) == _count_tensors(change.observed)
+        for change in _list_held_changes(evidence)
+        if _drop_names(change.baseline) != _drop_names(change.observed)
+    )
+
+
+def _list_held_changes(evidence: Evidence) -> list[SettingChange]:
+    return [
+        change
+        for change in evidence.list_changes(Phase.OPTIMIZER)
+        if change.name.startswith("optimizer ") and change.name.endswith(" parameters")
+    ]
+
+
+def _count_tensors(held: object) -> str:
+    """Of `4 of 293 numbers (1a2b)`, the first."""
+    return str(held).partition(" ")[0]
+
+
+def _drop_names(held: object) -> str:
+    return str(held).partition(" (")[0]

@@ -51,6 +51,7 @@ class Difference:
         moves: Whether it moves the training: a generator in another state, or a field of a batch that nothing
             uses, alone does not.
         is_beside: Whether it is about a model that no optimizer holds.
+        is_of_call: Whether it is about the first of several calls of models in the step that differs.
     """
 
     phase: Phase
@@ -59,6 +60,7 @@ class Difference:
     names: tuple[str, ...] = ()
     moves: bool = True
     is_beside: bool = False
+    is_of_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)

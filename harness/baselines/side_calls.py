@@ -83,7 +83,7 @@ def compare_side_calls(pair: Pair, *, is_exact: bool) -> Iterator[Difference]:
         elif is_exact and _gives_otherwise(before, now):
             if before.values and now.values and before.values != now.values:
                 # First values; what they become later follows from updates: an average, a copy now and then.
-                phase = Phase.OPTIMIZER if pair.index else Phase.INITIALISATION
+                phase = Phase.OPTIMIZER if _was_called_before(pair, now.kind) else Phase.INITIALISATION
                 item = f"{VALUES_OF} the parameters of `{now.kind}`"
             else:
                 phase, item = Phase.FORWARD, f"what `{now.kind}` gave"
@@ -102,6 +102,10 @@ def is_called_in_every_step(trajectory: Trajectory, kind: str) -> bool:
     """Whether it takes part in the steps, and is not evaluated between some of them."""
     traced = [point for point in trajectory.points if point.gradients]
     return all(kind in read_side_calls(point.side_calls) for point in traced)
+
+
+def _was_called_before(pair: Pair, kind: str) -> bool:
+    return any(kind in read_side_calls(point.side_calls) for point in pair.baseline.points[: pair.index])
 
 
 def _list_common(pair: Pair) -> list[tuple[SideCalls, SideCalls]]:

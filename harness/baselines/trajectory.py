@@ -60,6 +60,7 @@ class TracePoint:
             it is not known.
         unclipped: As `gradients`, before the program clipped them; empty where it did not, or that is not known, as in
             baselines of earlier versions.
+        calls: The first calls of models in the step, where there are several, as text that `calls_in_order.py` reads.
         side_calls: Calls of models that no optimizer holds, in eval mode or without gradients, as text that
             `side_calls.py` reads.
     """
@@ -82,6 +83,7 @@ class TracePoint:
     num_eval_calls: int | None = None
     outputs: str = ""
     unclipped: tuple[str, ...] = ()
+    calls: str = ""
     side_calls: str = ""
 
 

@@ -44,6 +44,7 @@ COLUMNS = (
     "optimizers",
     "num_eval_calls",
     "was_skipped",
+    "calls",
     "side_calls",
 )
 """Of a table of steps, from left to right; one that no step has anything in is left out."""

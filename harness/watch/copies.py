@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from harness.record.structure import CopyObservation, LoadObservation
 from harness.watch.compilation import is_tracing
 from harness.watch.members import list_parameters
-from harness.watch.modules import clean_name, unwrap
+from harness.watch.naming import clean_name, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -29,7 +29,7 @@ from harness.watch.gradients import as_floats, list_parameters, read_norms
 from harness.watch.graph import find_grown_shape
 from harness.watch.inputs import measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
-from harness.watch.modules import clean_name, find_prefix, unwrap
+from harness.watch.naming import clean_name, find_prefix, unwrap
 from harness.watch.origin import find_steep_operations
 from harness.watch.passes import PassHooks
 

@@ -94,7 +94,16 @@ def fingerprint_generators() -> dict[str, str]:
     found = {"python": f"{zlib.crc32(repr((version, hash(words), gauss)).encode()):08x}"}
     if (numpy := sys.modules.get("numpy")) is not None and hasattr(numpy, "random"):
         found["numpy"] = _fingerprint_numpy(numpy.random.get_state(legacy=False))
-    found["torch"] = fingerprint_tensor(torch.get_rng_state()) or ""
+    return found | _fingerprint_torch()
+
+
+def fingerprint_torch_generators() -> str:
+    """One fingerprint for the states of torch's own generators."""
+    return " ".join(_fingerprint_torch().values())
+
+
+def _fingerprint_torch() -> dict[str, str]:
+    found = {"torch": fingerprint_tensor(torch.get_rng_state()) or ""}
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda"] = fingerprint_tensor(torch.cuda.get_rng_state()) or ""
     return found

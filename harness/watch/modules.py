@@ -6,7 +6,6 @@ only, because it slows every module call; afterwards their class is listened to.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import weakref
 from threading import get_ident
@@ -20,6 +19,7 @@ from harness.record.observation import EvaluationObservation
 from harness.watch.compilation import count_frames, find_tracing, is_capturing
 from harness.watch.data import BatchSize
 from harness.watch.members import list_parameters
+from harness.watch.naming import ModelNames
 from harness.watch.timing import FORWARD, OTHER
 
 if TYPE_CHECKING:
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
     from harness.watch.steps import OpenStep
 
 MAX_EVALUATIONS = 10_000
-WRAPPERS = {
-    "DistributedDataParallel": "module",
-    "DataParallel": "module",
-    "OptimizedModule": "_orig_mod",
-    "_FabricModule": "_forward_module",
-}
-"""Classes that wrap a model, and the name of the model in each."""
 
 
 class ModuleHooks:
@@ -51,9 +44,7 @@ class ModuleHooks:
         self._is_inside = False
         self._num_frames_before = 0
         self.on_give_way: list[Callable[[], None]] = []
-        self._names: dict[int, str] = {}
-        self._models: dict[int, str] = {}
-        self._named: list[tuple[int, list[int]]] = []
+        self.names = ModelNames(self.find_roots)
         self._trained: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._num_evaluations: dict[int, list[int]] = {}
         self._batch_of: tuple[int, int] | None = None
@@ -94,64 +85,6 @@ class ModuleHooks:
         found = {id(p): p for root in self.find_roots() for p in list_parameters(root)}
         return list(found.values())
 
-    def name_parameters(self) -> dict[int, str]:
-        """The name of every parameter by identity; the class goes before it where there are several models.
-
-        Names stay as they were last seen once a model is gone.
-        """
-        if self._has_lost_root():
-            return self._names
-        owners: list[tuple[str, nn.Module]] = []
-        seen: set[int] = set()
-        roots = [(root, [*map(id, list_parameters(root))]) for root in self.find_roots()]
-        named = [(id(root), members) for root, members in roots]
-        if named == self._named:
-            return self._names
-        self._named = named
-        for root, identities in roots:
-            members = set(identities)
-            if members <= seen:
-                continue
-            seen |= members
-            kind = type(unwrap(root)).__name__
-            taken = {owner for owner, _ in owners}
-            # A class may have the name that a second one of another class would get.
-            numbered = (f"{kind}{number}" for number in itertools.count(2))
-            owners.append(
-                (next(name for name in itertools.chain([kind], numbered) if name not in taken), root)
-            )
-        names: dict[int, str] = {}
-        self._models = {id(root): owner if len(owners) > 1 else "" for owner, root in owners}
-        for owner, root in owners:
-            for name, parameter in root.named_parameters():
-                clean = clean_name(root, name)
-                names.setdefault(id(parameter), clean if len(owners) == 1 else f"{owner}.{clean}")
-        self._names = names
-        return names
-
-    def name_models(self) -> dict[int, str]:
-        """What stands before the names of each model's own parameters, by identity, in the order of `name_parameters`.
-
-        Empty text for the only model there is. Outermost modules without a parameter that belongs to no earlier one
-        are parts of others, and not among them.
-        """
-        self.name_parameters()
-        return self._models
-
-    def count_trainable(self, names: dict[int, str]) -> dict[str, int]:
-        """Number of elements of every trainable parameter, by name; empty once a model is gone."""
-        if self._has_lost_root():
-            return {}
-        return {
-            names[id(parameter)]: parameter.numel()
-            for root in self.find_roots()
-            for parameter in list_parameters(root)
-            if parameter.requires_grad
-        }
-
-    def _has_lost_root(self) -> bool:
-        return any(reference() is None for reference in self._roots)
-
     def note_closed(self, row: OpenStep) -> None:
         """Ends the search once the first step has shown which modules are outermost."""
         del row
@@ -177,13 +110,12 @@ class ModuleHooks:
         kwargs = rest[0] if len(rest) > 1 else {}
         if self._outermost is module:
             self._outermost = None
-            if is_capturing() or next(module.parameters(), None) is None:
+            if is_capturing() or len(rest) < 2:  # noqa: PLR2004  it raised
                 return
-            if not module.training or not torch.is_grad_enabled():
-                self._note_side_call(module, args, kwargs, rest[-1])
-            elif kwargs:
-                # The hook before the call is not told keyword arguments, and some models get nothing else.
+            # The hook before the call is not told keyword arguments, and some models get nothing else.
+            if kwargs and module.training and torch.is_grad_enabled():
                 self._session.attempt("batch", self._complete_batch, module, args, kwargs)
+            self._note_call(module, args, kwargs, rest[-1], is_first=True)
 
     def _adopt(self, module: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule) or any(
@@ -209,8 +141,9 @@ class ModuleHooks:
             ):
                 return call(*args, **kwargs)
             self._is_inside = True
+            is_outermost = self._outermost is None
             try:
-                if self._outermost is None:
+                if is_outermost:
                     # Its class is known; the module itself may be another one.
                     if self._handles:
                         session.attempt("model", self._adopt, args[0])
@@ -219,12 +152,8 @@ class ModuleHooks:
                     except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                         session.note_failure("forward", error)
                 given = call(*args, **kwargs)
-                row = session.ledger.open
-                if row.trace is not None and (not args[0].training or not torch.is_grad_enabled()):
-                    self._note_side_call(args[0], args[1:], kwargs, given)
-                # As with the loss, of a closure's calls the first belongs to the parameters the step began with.
-                if row.trace is not None and row.num_closure_calls <= 1 and torch.is_grad_enabled():
-                    session.attempt("outputs", row.trace.note_outputs, given)
+                if is_outermost and session.ledger.open.trace is not None:
+                    self._note_call(args[0], args[1:], kwargs, given)
                 return given
             finally:
                 self._is_inside = False
@@ -233,9 +162,11 @@ class ModuleHooks:
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session = self._session
+        trace = session.ledger.open.trace
+        if trace is not None:
+            trace.begin_call()
         if not module.training or not torch.is_grad_enabled():
             self._note_evaluation(module)
-            trace = session.ledger.open.trace
             if trace is not None and not module.training and torch.is_grad_enabled():
                 trace.note_eval_call()
             return
@@ -251,14 +182,24 @@ class ModuleHooks:
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
         self._note_batch(module, args, kwargs)
 
-    def _note_side_call(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
+    def _note_call(
+        self,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: object,
+        *,
+        is_first: bool = False,
     ) -> None:
-        trace = self._session.ledger.open.trace
-        if trace is not None:
-            self._session.attempt(
-                "call beside the training", trace.note_side_call, module, args, kwargs, given
-            )
+        """Hands a call of a model to the trace of the step, where there is one."""
+        row = self._session.ledger.open
+        # As with the loss, of a closure's calls the first belongs to the parameters the step began with.
+        if row.trace is None or row.num_closure_calls > 1 or next(module.parameters(), None) is None:
+            return
+        try:
+            row.trace.note_call(module, args, kwargs, given, is_first=is_first)
+        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+            self._session.note_failure("call", error)
 
     def _complete_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch again, with the keyword arguments."""
@@ -370,41 +311,6 @@ class ModuleHooks:
             return watch_call(*args, **kwargs)
 
         return watch_compiled_call
-
-
-def clean_name(root: nn.Module, name: str) -> str:
-    """A parameter's or module's name without what DistributedDataParallel and its like put in."""
-    clean = name.replace("_orig_mod.", "").replace("_fsdp_wrapped_module.", "")
-    while (inner := WRAPPERS.get(type(root).__name__)) is not None:
-        clean = clean.removeprefix(f"{inner}.")
-        root = _unwrap_once(root)
-    return clean
-
-
-def find_prefix(module: nn.Module, names: dict[int, str]) -> str:
-    """What stands before the names of a module's own parameters among those of all models: `Sequential2`, `actor`.
-
-    Empty where nothing does, and where the module has no parameter of its own that is named.
-    """
-    for name, parameter in module.named_parameters():
-        clean, whole = clean_name(module, name), names.get(id(parameter), "")
-        if whole == clean:
-            return ""
-        if whole.endswith(f".{clean}"):
-            return whole.removesuffix(f".{clean}")
-    return ""
-
-
-def _unwrap_once(root: nn.Module) -> nn.Module:
-    inner = root._modules.get(WRAPPERS[type(root).__name__])  # noqa: SLF001  no public name
-    return inner if inner is not None else nn.Module()
-
-
-def unwrap(root: nn.Module) -> nn.Module:
-    """The program's own model, without what DistributedDataParallel and its like put around it."""
-    while type(root).__name__ in WRAPPERS:
-        root = _unwrap_once(root)
-    return root
 
 
 def _is_compiled(root: nn.Module) -> bool:

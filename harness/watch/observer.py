@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 # Steps 1, 8, 64, ...: describing the run takes as long as many steps are watched.
 LOOK_FACTOR = 8
+MAX_STAGES = 4
 ENVIRONMENTS = ("gymnasium", "gym", "pettingzoo", "dm_env", "envpool")
 
 
@@ -117,6 +118,7 @@ class Observer:
         self._start: dict[str, str] = {}
         self._is_open = False
         self._next_look = 1
+        self._num_stages = self._num_described = 0
 
     @property
     def observation(self) -> RunObservation:
@@ -147,6 +149,7 @@ class Observer:
             self._loss.held_graphs = self._held_graphs
             self._loss.on_non_finite.append(self._note_non_finite)
         self._optimizers.on_close.append(self._after_close)
+        self._optimizers.on_build.append(self._begin_stage)
         self._modules.on_give_way.append(self._give_way)
         self._is_open = True
         try:
@@ -235,7 +238,7 @@ class Observer:
         number = session.ledger.open.number
         session.run.non_finite = found = NonFiniteObservation(number)
         self._deep_steps |= {number + 1}
-        names = self._modules.name_parameters()
+        names = self._modules.names.name_parameters()
         note_non_finite_parameters(found, self._modules.list_parameters(), names)
         note_origin(found, loss, names)
 
@@ -249,6 +252,7 @@ class Observer:
             or number + 1 in self._counted_steps
             or number + 1 == self._next_look
             or number + 1 in self._deep_steps
+            or len(session.run.optimizers) > self._num_described
         ):
             session.attempt("end of step", self._turn_over, row)
         if number + 1 < self.options.traced_steps:
@@ -278,23 +282,13 @@ class Observer:
         if row.number == 0:
             self._note_first_step(row)
         if self._deep is not None:
-            self._loss.after_backward.remove(self._after_deep_backward)
-            self._deep.close()
-            session = self._session
-            session.attempt("schedulers", self._schedules.look, row.number)
-            if self._structure is not None:
-                session.attempt(
-                    "structure", self._structure.look, self._deep, self._optimizers.find_optimizers()
-                )
-            self._deep.note_resources(self._graphs_before[0], self._held_graphs)
-            self._deep = None
-            self._modules.note_closed(row)
-            # Optimizers that take turns are looked at one after the other.
-            if len(session.run.optimizers) > 1 and row.number in self.options.deep_steps:
-                self._deep_steps |= {row.number + 1}
+            self._close_deep(self._deep, row)
         if row.number + 1 == self._next_look:
             self._next_look *= LOOK_FACTOR
             self._look_around()
+        elif len(self._session.run.optimizers) > self._num_described:
+            # While its parameters live.
+            self._describe_optimizers()
         if row.number + 1 in self._deep_steps:
             self._open_deep()
         elif was_deep and self._session.clock.device is not None:
@@ -302,6 +296,20 @@ class Observer:
         self._open_counter(row.number + 1)
         # What the watcher did between two steps is no one's time.
         self._session.clock.skip()
+
+    def _close_deep(self, deep: DeepStep, row: OpenStep) -> None:
+        session = self._session
+        self._loss.after_backward.remove(self._after_deep_backward)
+        deep.close()
+        session.attempt("schedulers", self._schedules.look, row.number)
+        if self._structure is not None:
+            session.attempt("structure", self._structure.look, deep, self._optimizers.find_optimizers())
+        deep.note_resources(self._graphs_before[0], self._held_graphs)
+        self._deep = None
+        self._modules.note_closed(row)
+        # Optimizers that take turns are looked at one after the other.
+        if len(session.run.optimizers) > 1 and row.number in self.options.deep_steps:
+            self._deep_steps |= {row.number + 1}
 
     def _open_counter(self, number: int) -> None:
         """Counts the operations of the step that begins, where that was asked for; it is then not timed."""
@@ -362,14 +370,31 @@ class Observer:
         self._loss.after_backward.insert(0, self._after_deep_backward)
         self._modules.search()
 
+    def _begin_stage(self) -> None:
+        """Watches the first step of a later optimizer in depth where runs are compared: it begins another training."""
+        session = self._session
+        row = session.ledger.open
+        is_between_steps = row.number > 0 and not row.batches and not row.num_micro_batches
+        is_looked_at = self._deep is not None or self._counter is not None or self._syncs is not None
+        is_wanted = self.options.depth is Depth.DEEP and row.number < self.options.traced_steps
+        if (
+            is_wanted
+            and is_between_steps
+            and not is_looked_at
+            and self._num_stages < MAX_STAGES
+            and session.is_training_thread()
+        ):
+            self._num_stages += 1
+            self._open_deep()
+
     def _emit(self, step: StepObservation, row: OpenStep) -> None:
         deep = None
         if step.was_skipped and self._session.run.scaler is not None:
             self._session.run.scaler.num_skipped += 1
         if row.deep is not None:
             deep = row.deep.finish(
-                self._modules.name_parameters(),
-                self._modules.name_models(),
+                self._modules.names.name_parameters(),
+                self._modules.names.name_models(),
                 self._optimizers.find_optimizers(),
             )
             _add_deep_numbers(step, deep)
@@ -385,14 +410,20 @@ class Observer:
         self._session.attempt("samples", self._data.describe)
         run.rank, run.world_size = find_rank()
         run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
-        names = self._modules.name_parameters()
-        self._optimizers.describe(names)
-        run.trainable_parameters = self._modules.count_trainable(names) or run.trainable_parameters
+        names = self._describe_optimizers()
+        run.trainable_parameters = self._modules.names.count_trainable() or run.trainable_parameters
         if not run.numerics and run.optimizers:
             self._session.attempt("numerics", self._describe_circumstances, names)
         run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
         self._loss.note_scale()
         note_compilation(run.compilation, self._graphs_before)
+
+    def _describe_optimizers(self) -> dict[int, str]:
+        """Names what they hold; returns the names of all parameters, by identity."""
+        names = self._modules.names.name_parameters()
+        self._optimizers.describe(names)
+        self._num_described = len(self._session.run.optimizers)
+        return names
 
     def _describe_circumstances(self, names: dict[int, str]) -> None:
         """What a run is compared with another by, once it trains."""
@@ -402,7 +433,7 @@ class Observer:
         if not self.options.traced_steps:
             return
         roots = self._modules.find_roots()
-        run.modules = describe_modules(roots, names, self._modules.name_models())
+        run.modules = describe_modules(roots, names, self._modules.names.name_models())
         kinds = {type(module) for root in roots for module in root.modules()}
         run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()], self._session.folder)
         run.project_files = list_project_files(self._session.folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.record.own_files import name_own_file
-from harness.watch.modules import clean_name, find_prefix, unwrap
+from harness.watch.naming import clean_name, find_prefix, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

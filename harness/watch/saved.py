@@ -12,7 +12,7 @@ from torch import nn
 
 from harness.record.saved import SavedModelObservation
 from harness.watch.fingerprints import fingerprint_tensor
-from harness.watch.modules import clean_name
+from harness.watch.naming import clean_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

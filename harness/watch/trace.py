@@ -13,6 +13,7 @@ from harness.watch.fingerprints import (
     fingerprint_generators,
     fingerprint_outputs,
     fingerprint_tensor,
+    fingerprint_torch_generators,
     fingerprint_whole,
 )
 from harness.watch.gradients import as_floats, list_parameters, measure_norms
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from harness.watch.session import Session
 
 MAX_COPIED_BYTES = 64 * 2**20
-MAX_CALLS = 64
+MAX_CALLS, MAX_CALLS_IN_ORDER = 64, 6
 
 
 class TracedStep:
@@ -40,6 +41,7 @@ class TracedStep:
         self._session = session
         self._trace = StepTrace(num_eval_calls=0)
         self._has_begun = False
+        self._generators = ""
         self._copies: dict[int, list[torch.Tensor]] = {}
         self._gradients: list[tuple[list[int], int, torch.Tensor | None]] = []
         self._held: list[list[int]] = []
@@ -72,31 +74,53 @@ class TracedStep:
             with self._session.clock.leave_out():
                 self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
 
-    def note_outputs(self, given: object) -> None:
-        """Takes what the model gave in a call that records a graph."""
-        if len(self._trace.outputs) < MAX_CALLS:
+    def begin_call(self) -> None:
+        """Takes the state of torch's generators when a model is called."""
+        if len(self._trace.calls) < MAX_CALLS_IN_ORDER:
             with self._session.clock.leave_out():
+                self._generators = fingerprint_torch_generators()
+
+    def note_call(
+        self,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: object,
+        *,
+        is_first: bool,
+    ) -> None:
+        """Takes what a model was called with and what it gave.
+
+        Args:
+            module: The model.
+            args: What it was called with.
+            kwargs: Likewise.
+            given: What it gave.
+            is_first: Whether it is the first call of the run, which is seen by other hooks than all later ones.
+        """
+        has_gradient = torch.is_grad_enabled()
+        with self._session.clock.leave_out():
+            # A loss that a model returns is none of its outputs.
+            if has_gradient and not is_first and len(self._trace.outputs) < MAX_CALLS:
                 self._trace.outputs.append(fingerprint_outputs(given) or "")
+            is_beside = not (has_gradient and module.training)
+            is_kept = len(self._trace.calls) < MAX_CALLS_IN_ORDER
+            is_kept_beside = is_beside and len(self._side_calls) < MAX_CALLS
+            if not is_kept and not is_kept_beside:
+                return
+            called_with, gave = fingerprint_batch((args, kwargs)) or "", fingerprint_whole(given) or ""
+            if is_kept:
+                mode = "training" if module.training else "eval"
+                mode = mode if has_gradient else "without gradients"
+                self._trace.calls.append((mode, self._generators, called_with, gave))
+            if is_kept_beside:
+                members, values = self._look_at(module)
+                mode = "training" if module.training else "eval"
+                self._side_calls.append((members, (type(module).__name__, mode, called_with, gave, values)))
 
     def note_eval_call(self) -> None:
         """Counts a call of a model in eval mode whose graph is recorded, as if it were to train."""
         self._trace.num_eval_calls = (self._trace.num_eval_calls or 0) + 1
-
-    def note_side_call(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
-    ) -> None:
-        """Takes a call in eval mode or without gradients; whether the model trains shows when an optimizer steps."""
-        if len(self._side_calls) < MAX_CALLS:
-            with self._session.clock.leave_out():
-                members, values = self._look_at(module)
-                call = (
-                    type(module).__name__,
-                    "training" if module.training else "eval",
-                    fingerprint_batch((args, kwargs)) or "",
-                    fingerprint_whole(given) or "",
-                    values,
-                )
-                self._side_calls.append((members, call))
 
     def _look_at(self, module: nn.Module) -> tuple[frozenset[int], str]:
         """The identities of its parameters, and a fingerprint of them all; empty where they are too large for it.

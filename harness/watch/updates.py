@@ -45,6 +45,7 @@ class OptimizerHooks:
         self._handles: list[RemovableHandle] = []
         self._latest = 0
         self.on_close: list[Callable[[OpenStep], None]] = []
+        self.on_build: list[Callable[[], None]] = []
 
     def install(self) -> None:
         """Starts to listen."""
@@ -63,8 +64,10 @@ class OptimizerHooks:
             handle.remove()
 
     def describe(self, names: dict[int, str]) -> None:
-        """Fills in the names of the parameters that each optimizer holds."""
-        for optimizer, (_, ids) in zip(self._session.run.optimizers, self._seen, strict=True):
+        """Fills in the names of the parameters that each optimizer holds; of one that is gone, they stay."""
+        for optimizer, (reference, ids) in zip(self._session.run.optimizers, self._seen, strict=True):
+            if reference() is None and any(group.parameters for group in optimizer.groups):
+                continue
             for index, (group, members) in enumerate(zip(optimizer.groups, ids, strict=True)):
                 group.parameters = [
                     names.get(member, f"?{index}.{position}") for position, member in enumerate(members)
@@ -82,6 +85,8 @@ class OptimizerHooks:
         result = call(*args, **kwargs)
         if len(self._idle) < MAX_IDLE:
             self._session.attempt("optimizer", lambda: self._idle.append((weakref.ref(args[0]), None)))
+        for listener in self.on_build:
+            self._session.attempt("optimizer", listener)
         return result
 
     def find_index(self, optimizer: Optimizer) -> int:

@@ -11,9 +11,9 @@ from harness.baselines.building import (
     MAX_TENSOR_FINGERPRINTS,
     STEPS_BY_TENSOR,
     build_trajectory,
-    number_again,
 )
 from harness.baselines.comparison import Match, compare_trajectories
+from harness.baselines.deep_building import number_again
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_store import parse_trajectory, render_trajectory
 from harness.errors import ObservationError
