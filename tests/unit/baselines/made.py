@@ -64,7 +64,7 @@ def make_deep(step: int) -> DeepPoint:
     return DeepPoint(
         step=step,
         inputs=(InputPoint("4x8", "float32", -1.0, 1.0, 0.0, 0.5),),
-        outputs={"0": f"{step}0", "1": f"{step}1"},
+        outputs={"0": f"{step}0", "1": f"{step}1", "Net": f"{step}2"},
         losses=(LossPoint("cross_entropy", 3.0 * 0.9**step, 1.0, f"{step}i", f"{step}t"),),
         tensors=(
             TensorPoint("0.weight", f"{step}w", 1.6, 0.5, 0.05),
