@@ -145,14 +145,14 @@ def _find_outcome(comparison: TrajectoryComparison, truth: Truth, *, is_visible:
 def digest_training(record: dict[str, Any]) -> list[Any]:
     """What a run trained, in plain values, taken from the record and not from what is judged here.
 
-    The order in which an optimizer holds its parameters is no part of it, nor are generators that nobody seeded, nor
-    what loaders gave to evaluation.
+    The order in which an optimizer holds its parameters is no part of it, nor are those that get no gradient and are
+    not moved, generators that nobody seeded, nor what loaders gave to evaluation.
     """
     found: list[Any] = []
     for step in record["observed"]["steps"]:
         trace = step.get("trace") or {}
         gradients, updates = (
-            sorted(repr(norm) for row in trace.get(name, ()) for norm in row)
+            sorted(repr(norm) for row in trace.get(name, ()) for norm in row if norm not in (None, 0.0))
             for name in ("gradients", "updates")
         )
         numbers = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from base64 import b64encode
 from typing import TYPE_CHECKING
@@ -15,15 +16,18 @@ if TYPE_CHECKING:
     from harness.baselines.pairs import Pair
 
 SIGNS = 3
-"""Of a fingerprint, so that a call takes ten signs: one in 260,000 is that of something else."""
+"""Of a fingerprint: one in 260,000 is that of something else."""
 NOTHING = "-" * SIGNS
 MODES = {"training": "t", "eval": "e", "without gradients": "n"}
-INPUT_OF, DRAWS_BEFORE, OUTPUT_OF = "input of call", "draws before call", "what was given by call"
+WORD = re.compile(r"([ten]\d+:)(.{3})(.{3})(.{3})")
+"""A call: its mode and its model, then fingerprints of the generator, of what it was given and of what it gave."""
 
 
-def write_calls(calls: Iterable[tuple[str, str, str, str]]) -> str:
+def write_calls(calls: Iterable[tuple[str, int, str, str, str]]) -> str:
     """The calls of a step, as the trace has them, a word each; nothing where there is only one."""
-    words = [MODES[mode] + "".join(map(_shorten, prints)) for mode, *prints in calls]
+    words = [
+        f"{MODES[mode]}{position}:" + "".join(map(_shorten, prints)) for mode, position, *prints in calls
+    ]
     return " ".join(words) if len(words) > 1 else ""
 
 
@@ -36,29 +40,47 @@ def _shorten(fingerprint: str) -> str:
 def compare_calls(pair: Pair) -> Iterator[Difference]:
     """The first call that differs: draws before it, what the model was called with, or what it gave.
 
-    Calls of another mode tell nothing, as those of an evaluation that one of the runs makes in this step alone. None
-    of it moves a training by itself.
+    Calls of another model or mode tell nothing, as those of an evaluation that one of the runs makes in this step
+    alone. None of it moves a training by itself.
     """
-    calls = zip(pair.before.calls.split(), pair.now.calls.split(), strict=False)
-    for number, (before, now) in enumerate(calls, 1):
-        if before == now:
-            continue
-        parts = [
-            word[1 + SIGNS * place : 1 + SIGNS * (place + 1)] for place in range(3) for word in (before, now)
-        ]
-        if before[0] != now[0] or NOTHING in parts:
-            return
-        draws, given = parts[0] != parts[1], parts[2] != parts[3]
-        if draws:
-            found = Phase.RNG, f"{DRAWS_BEFORE} {number} of the step", "another state of the generator"
-        elif given:
-            found = Phase.DATA, f"{INPUT_OF} {number} of the step", "other contents"
-        else:
-            found = Phase.FORWARD, f"{OUTPUT_OF} {number} of the step", "other values"
-        yield Difference(*found, moves=False, is_of_call=True)
+    calls = zip(_read(pair.before.calls), _read(pair.now.calls), strict=False)
+    number, (before, now) = next(
+        ((number, both) for number, both in enumerate(calls, 1) if both[0] != both[1]), (0, ((), ()))
+    )
+    if not number or before[0] != now[0] or NOTHING in (*before, *now):
         return
+    differs = [one != other for one, other in zip(before[1:], now[1:], strict=True)]
+    if differs[0]:
+        # Draws before the first call are told of the step as a whole.
+        if number > 1:
+            yield _describe(
+                Phase.RNG, f"draws before call {number} of the step", "another state of the generator"
+            )
+    elif differs[1]:
+        yield _describe(Phase.DATA, f"input of call {number} of the step", "other contents")
+    else:
+        yield _describe(Phase.FORWARD, f"what was given by call {number} of the step", "other values")
+
+
+def _describe(phase: Phase, item: str, change: str) -> Difference:
+    return Difference(phase, item, change, moves=False, is_of_call=True)
+
+
+def _read(text: str) -> list[tuple[str, ...]]:
+    """The parts of every word; text that is no call ends it."""
+    found = []
+    for word in text.split():
+        match = WORD.fullmatch(word)
+        if match is None:
+            break
+        found.append(match.groups())
+    return found
 
 
 def has_other_calls(pair: Pair) -> bool:
-    """Whether calls of the step are known to differ in one of the models."""
-    return bool(pair.before.calls and pair.now.calls) and pair.before.calls != pair.now.calls
+    """Whether models that train are known to have been given, or to have given, something else in one of the calls."""
+    before, now = (
+        [parts for parts in _read(text) if parts[0].startswith(MODES["training"])]
+        for text in (pair.before.calls, pair.now.calls)
+    )
+    return bool(before and now) and before != now

@@ -58,7 +58,13 @@ def _describe(
     """Parameters that differ; of those that no optimizer holds, it depends on the use that is made of them."""
     norms = [(before[name].weight_norm, now[name].weight_norm) for name in names]
     # What the others become after their first values follows from updates: an average, a copy now and then.
-    phase_of_still = Phase.OPTIMIZER if pair.index else Phase.INITIALISATION
+    known = {
+        tensor.name
+        for deep in pair.baseline.deep
+        if deep.step < pair.before.step
+        for tensor in (*deep.still, *deep.tensors)
+    }
+    phase_of_still = Phase.INITIALISATION if known.isdisjoint(names) else Phase.OPTIMIZER
     phase = _place(pair, norms) if is_held else phase_of_still
     change = tell_norms(*([values[name].weight_norm for name in names] for values in (before, now)))
     item = f"{VALUES_OF} {name_group(names)}"

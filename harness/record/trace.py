@@ -27,9 +27,9 @@ class StepTrace:
             `gradients`; None where it was not clipped, and empty where none was.
         side_calls: Calls of models that no optimizer holds, in eval mode or without gradients, such as those of a
             teacher: class, mode, fingerprints of what it was called with, of what it gave and of its parameters.
-        calls: The first calls of models in the step, of any mode, in order: "training", "eval" or "without gradients";
-            fingerprints of torch's generator at the call, of what the model was called with, and of what it gave. With
-            a closure that is called more than once: of its first call.
+        calls: The first calls of each model in the step and mode, in order: "training", "eval" or "without gradients";
+            the model's position among all that were called; fingerprints of torch's generator at the call, of what the
+            model was called with, and of what it gave. With a closure that is called more than once: of its first call.
     """
 
     generators: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class StepTrace:
     num_eval_calls: int | None = None
     unclipped: list[list[float | None]] = field(default_factory=list)
     side_calls: list[tuple[str, str, str, str, str]] = field(default_factory=list)
-    calls: list[tuple[str, str, str, str]] = field(default_factory=list)
+    calls: list[tuple[str, int, str, str, str]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The trace as a JSON object."""

@@ -322,7 +322,7 @@ class DeepStep:
         found.is_training = module.training
         if (units := count_dead_units(module, args)) is not None:
             found.num_units, found.num_dead_units = units
-        if self.is_compared and found.output is None:
+        if self.is_compared and found.output is None and not _is_loss_function(module, output):
             found.output = fingerprint_whole(output)
         first = output[0] if isinstance(output, (list, tuple)) and output else output
         if found.is_finite is False or not isinstance(first, torch.Tensor):
@@ -353,6 +353,11 @@ class DeepStep:
             self._num_copied_bytes += num_bytes
         copied = local.clone() if stride == 1 else local.reshape(-1)[::stride].clone()
         self._copies[id(parameter)] = (parameter, as_floats(copied), stride)
+
+
+def _is_loss_function(module: torch.nn.Module, output: object) -> bool:
+    """Whether a module makes a number of what others gave: it belongs to the loss, and not to the forward pass."""
+    return isinstance(output, torch.Tensor) and not output.dim() and next(module.parameters(), None) is None
 
 
 def _join_names(*names: str) -> str:

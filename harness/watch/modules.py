@@ -164,7 +164,7 @@ class ModuleHooks:
         session = self._session
         trace = session.ledger.open.trace
         if trace is not None:
-            trace.begin_call()
+            trace.begin_call(module)
         if not module.training or not torch.is_grad_enabled():
             self._note_evaluation(module)
             if trace is not None and not module.training and torch.is_grad_enabled():

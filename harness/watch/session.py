@@ -50,6 +50,7 @@ class Session:
         self.thread: int | None = None
         self.first_fingerprints: dict[int, str] = {}
         self.stepped_parameters: set[int] = set()
+        self.called: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self.evaluated: list[weakref.ref[nn.Module]] | None = [] if options.depth is Depth.DEEP else None
 
     @property

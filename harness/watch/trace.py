@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from harness.watch.session import Session
 
 MAX_COPIED_BYTES = 64 * 2**20
-MAX_CALLS, MAX_CALLS_IN_ORDER = 64, 6
+MAX_CALLS, MAX_CALLS_IN_ORDER = 64, 3
+"""Calls of one model in one mode that are taken of a step; of these, in order."""
 
 
 class TracedStep:
@@ -42,6 +44,8 @@ class TracedStep:
         self._trace = StepTrace(num_eval_calls=0)
         self._has_begun = False
         self._generators = ""
+        self._is_in_order = False
+        self._num_calls: Counter[tuple[int, bool, bool]] = Counter()
         self._copies: dict[int, list[torch.Tensor]] = {}
         self._gradients: list[tuple[list[int], int, torch.Tensor | None]] = []
         self._held: list[list[int]] = []
@@ -74,9 +78,10 @@ class TracedStep:
             with self._session.clock.leave_out():
                 self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
 
-    def begin_call(self) -> None:
+    def begin_call(self, module: nn.Module) -> None:
         """Takes the state of torch's generators when a model is called."""
-        if len(self._trace.calls) < MAX_CALLS_IN_ORDER:
+        self._is_in_order = self._num_calls[_find_kind(module)] < MAX_CALLS_IN_ORDER
+        if self._is_in_order:
             with self._session.clock.leave_out():
                 self._generators = fingerprint_torch_generators()
 
@@ -98,24 +103,24 @@ class TracedStep:
             given: What it gave.
             is_first: Whether it is the first call of the run, which is seen by other hooks than all later ones.
         """
-        has_gradient = torch.is_grad_enabled()
+        kind = _find_kind(module)
+        _, is_training, has_gradient = kind
         with self._session.clock.leave_out():
             # A loss that a model returns is none of its outputs.
             if has_gradient and not is_first and len(self._trace.outputs) < MAX_CALLS:
                 self._trace.outputs.append(fingerprint_outputs(given) or "")
-            is_beside = not (has_gradient and module.training)
-            is_kept = len(self._trace.calls) < MAX_CALLS_IN_ORDER
-            is_kept_beside = is_beside and len(self._side_calls) < MAX_CALLS
-            if not is_kept and not is_kept_beside:
+            is_beside = not (has_gradient and is_training) and self._num_calls[kind] < MAX_CALLS
+            self._num_calls[kind] += 1
+            if not self._is_in_order and not is_beside:
                 return
             called_with, gave = fingerprint_batch((args, kwargs)) or "", fingerprint_whole(given) or ""
-            if is_kept:
-                mode = "training" if module.training else "eval"
-                mode = mode if has_gradient else "without gradients"
-                self._trace.calls.append((mode, self._generators, called_with, gave))
-            if is_kept_beside:
+            mode = "training" if is_training else "eval"
+            if self._is_in_order:
+                position = self._session.called.setdefault(module, len(self._session.called))
+                told = mode if has_gradient else "without gradients"
+                self._trace.calls.append((told, position, self._generators, called_with, gave))
+            if is_beside:
                 members, values = self._look_at(module)
-                mode = "training" if module.training else "eval"
                 self._side_calls.append((members, (type(module).__name__, mode, called_with, gave, values)))
 
     def note_eval_call(self) -> None:
@@ -199,6 +204,11 @@ class TracedStep:
         """The calls of models of which no optimizer has moved a parameter until now."""
         trained = self._session.stepped_parameters
         return [call for members, call in self._side_calls if trained.isdisjoint(members)]
+
+
+def _find_kind(module: nn.Module) -> tuple[int, bool, bool]:
+    """What of a call decides with which others it is counted: the model, its mode, whether gradients are recorded."""
+    return id(module), module.training, torch.is_grad_enabled()
 
 
 def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor | None:
