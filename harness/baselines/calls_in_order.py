@@ -54,12 +54,12 @@ def compare_calls(pair: Pair) -> Iterator[Difference]:
         # Draws before the first call are told of the step as a whole.
         if number > 1:
             yield _describe(
-                Phase.RNG, f"draws before call {number} of the step", "another state of the generator"
+                Phase.RNG, f"draws before model call {number} of the step", "another state of the generator"
             )
     elif differs[1]:
-        yield _describe(Phase.DATA, f"input of call {number} of the step", "other contents")
+        yield _describe(Phase.DATA, f"input of model call {number} of the step", "other contents")
     else:
-        yield _describe(Phase.FORWARD, f"what was given by call {number} of the step", "other values")
+        yield _describe(Phase.FORWARD, f"output of model call {number} of the step", "other values")
 
 
 def _describe(phase: Phase, item: str, change: str) -> Difference:

@@ -28,3 +28,8 @@ def _find_common(paths: Sequence[Sequence[str]]) -> list[str]:
     """The parts that all paths begin with."""
     parts = zip(*paths, strict=False)
     return [part[0] for part in itertools.takewhile(lambda part: len(set(part)) == 1, parts)]
+
+
+def agree(names: Sequence[str], one: str, many: str) -> str:
+    """The verb that goes with so many names."""
+    return one if len(names) == 1 and names != ("*",) else many

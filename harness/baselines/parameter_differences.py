@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.names import name_group
+from harness.baselines.names import agree, name_group
 from harness.baselines.pairs import VALUES_OF, Difference, Pair, is_rounding, tell_norms, tell_ratio
 from harness.baselines.trajectory import Phase
 
@@ -157,3 +157,11 @@ def _holds_others(pair: Pair) -> bool:
     """Whether the optimizers of the step hold other tensors, so that the norms of all are of different things."""
     before, now = pair.baseline.list_tensors(pair.before), pair.observed.list_tensors(pair.now)
     return set(before) != set(now)
+
+
+def tell_written(found: Difference) -> str:
+    """That parameters were written to between two steps."""
+    return (
+        f"{name_group(found.names)} {agree(found.names, 'differs', 'differ')} after the same updates: written to "
+        "between the steps, outside of the optimizer (clamped, averaged, loaded, reset)"
+    )

@@ -1,0 +1,185 @@
+"""What the trace of a step holds of several models: their calls, values that no optimizer holds, clipping, names."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from harness.baselines.parameter_names import list_group_names
+from harness.watch.observer import Observer
+from harness.watch.options import ObserverOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.record.observation import RunObservation
+
+    Clip = Callable[[nn.Module], object]
+
+TRACED = ObserverOptions(traced_steps=64)
+INPUTS = torch.linspace(-1, 1, 32).reshape(4, 8)
+
+
+class Teacher(nn.Sequential):
+    """A model with a name of its own."""
+
+
+def watch(program: Callable[[], object]) -> RunObservation:
+    torch.manual_seed(0)
+    with Observer(TRACED) as observer:
+        program()
+    assert not any("failed" in text for text in observer.observation.not_seen)
+    return observer.observation
+
+
+def fit(model: nn.Module, *, num_steps: int = 3, clip: Clip | None = None, rate: float = 0.1) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        model(INPUTS).square().sum().backward()
+        if clip is not None:
+            clip(model)
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        lambda model: clip_grad_norm_(model.parameters(), 0.1),
+        lambda model: clip_grad_norm_(list(model.parameters()), 0.1),
+        lambda model: clip_grad_value_(model.parameters(), 0.01),
+        lambda model: nn.utils.clip_grads_with_norm_(model.parameters(), 0.1, torch.tensor(20.0)),
+    ],
+    ids=["norm of a generator", "norm of a list", "value", "with norm"],
+)
+def test_gradients_are_known_as_they_were_before_clipping(clip: Clip) -> None:
+    plain = watch(lambda: fit(nn.Linear(8, 1))).steps[0].trace
+    clipped = watch(lambda: fit(nn.Linear(8, 1), clip=clip)).steps[0].trace
+    assert plain is not None
+    assert clipped is not None
+    assert plain.unclipped == []
+    assert clipped.unclipped == plain.gradients
+    assert clipped.gradients[0][0] != plain.gradients[0][0]
+
+
+def test_of_what_is_clipped_in_part_the_rest_has_no_norm_before_it() -> None:
+    def clip(model: nn.Module) -> None:
+        clip_grad_norm_([model.weight], 0.1)  # type: ignore[list-item]
+
+    trace = watch(lambda: fit(nn.Linear(8, 1), clip=clip)).steps[0].trace
+    assert trace is not None
+    [[weight, bias]] = trace.unclipped
+    assert bias is None
+    assert weight is not None
+    assert weight > 0.1
+
+
+def test_clipping_before_any_backward_is_of_no_step() -> None:
+    def train() -> None:
+        model = nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.zero_grad()
+            model(INPUTS).sum().backward()
+            optimizer.step()
+
+    assert [step.trace.unclipped for step in watch(train).steps if step.trace] == [[], [], []]
+
+
+def train_with_teacher() -> None:
+    """The teacher is called first in every step; an evaluation of the student follows the second step."""
+    student, teacher = nn.Sequential(nn.Linear(8, 1)), Teacher(nn.Linear(8, 1)).eval()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for step in range(3):
+        with torch.no_grad():
+            wanted = teacher(INPUTS)
+        optimizer.zero_grad()
+        mse_loss(student(INPUTS), wanted).backward()
+        optimizer.step()
+        with torch.no_grad():
+            for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+                slow.lerp_(fast, 0.5)
+            if step == 1:
+                student(INPUTS)
+
+
+def test_calls_of_models_that_nobody_trains_are_in_every_steps_trace() -> None:
+    traces = [step.trace for step in watch(train_with_teacher).steps]
+    calls = [trace.side_calls for trace in traces if trace is not None]
+    # The evaluation is one of the model that trains.
+    assert [[call[:2] for call in step] for step in calls] == [[("Teacher", "eval")]] * 3
+    (_, _, given, *first), *later = [call for step in calls for call in step]
+    assert all(call[2] == given for call in later)
+    assert all(one != other for one, other in zip(first, later[0][3:], strict=True))
+
+
+def test_calls_are_told_in_order_with_their_model_and_mode() -> None:
+    traces = [step.trace for step in watch(train_with_teacher).steps]
+    orders = [[call[:2] for call in trace.calls] for trace in traces if trace is not None]
+    usual = [("without gradients", 0), ("training", 1)]
+    assert orders == [usual, usual, [("without gradients", 1), *usual]]
+
+
+def test_of_many_calls_of_one_model_the_first_ones_are_told() -> None:
+    def train() -> None:
+        model = nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            with torch.no_grad():
+                for _ in range(10):
+                    model(INPUTS)
+            optimizer.zero_grad()
+            model(INPUTS).sum().backward()
+            optimizer.step()
+
+    traces = [step.trace for step in watch(train).steps]
+    modes = [[call[0] for call in trace.calls] for trace in traces if trace is not None]
+    assert modes == [["without gradients"] * 3 + ["training"]] * 2
+
+
+def test_values_that_no_optimizer_holds_are_known_before_each_deep_step() -> None:
+    first, second = watch(train_with_teacher).deep_steps[:2]
+    assert [parameter.name for parameter in first.still] == ["Teacher.0.weight", "Teacher.0.bias"]
+    assert all(parameter.fingerprint for parameter in first.still)
+    assert [parameter.fingerprint for parameter in first.still] != [
+        parameter.fingerprint for parameter in second.still
+    ]
+
+
+def train_one_after_another() -> None:
+    for size in (8, 4, 2):
+        model = nn.Sequential(nn.Linear(8, size), nn.Linear(size, 1))
+        fit(model, num_steps=20, rate=1e-3)
+
+
+def test_a_model_that_is_gone_leaves_its_name_and_no_other_gets_it() -> None:
+    names = [group for groups in list_group_names(watch(train_one_after_another)) for group in groups]
+    own = ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert names == [own, [f"Sequential2.{name}" for name in own], [f"Sequential3.{name}" for name in own]]
+
+
+def test_the_first_step_of_a_later_optimizer_is_watched_in_depth() -> None:
+    observed = watch(train_one_after_another)
+    assert {0, 20, 40} <= {deep.step for deep in observed.deep_steps}
+    [deep] = [deep for deep in observed.deep_steps if deep.step == 20]
+    assert [module.path for module in deep.modules][-1] == "Sequential2"
+    assert math.prod(deep.parameters[0].shape) == 32
+
+
+def test_optimizers_that_are_built_anew_all_the_time_do_not_make_every_step_a_deep_one() -> None:
+    def train() -> None:
+        model = nn.Linear(8, 1)
+        for _ in range(30):
+            fit(model, num_steps=1)
+
+    deep = [deep.step for deep in watch(train).deep_steps]
+    assert len(deep) < 12
+    assert all(one < other for one, other in pairwise(deep))
