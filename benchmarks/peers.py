@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from harness.budgets.launches import LaunchPlan
 
 ASV_SCRIPT = Path(__file__).with_name("peers_asv.py")
-SLOWDOWNS = (0.0, 0.02, 0.05, 0.1, 0.2)
+SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Of stored launches; recorded comparisons have their own."""
 SPREADS = {1.0: "as they are", 2.0: "with their spread doubled"}
 

@@ -89,7 +89,7 @@ def cross_clean(shelves: Shelves, mutants: Sequence[Mutant]) -> list[Crossing]:
         for mutant in mutants:
             one, two = shelves.load(HOME, mutant), shelves.load(machine, mutant)
             if one is not None and two is not None:
-                found += [_cross(machine, mutant, one, two), _cross(machine, mutant, two, one)]
+                found += [cross(machine.name, mutant, one, two), cross(machine.name, mutant, two, one)]
     return found
 
 
@@ -101,7 +101,7 @@ def cross_mutants(shelves: Shelves, mutants: Sequence[Mutant]) -> list[Crossing]
         for machine in OTHERS:
             clean = shelves.load(machine, Mutant(mutant.program, None))
             if changed is not None and clean is not None:
-                found.append(_cross(machine, mutant, clean, changed))
+                found.append(cross(machine.name, mutant, clean, changed))
     return found
 
 
@@ -114,13 +114,14 @@ def _load(cell: Cell, *, is_stored: bool) -> Trajectory | None:
         return None
 
 
-def _cross(machine: Machine, mutant: Mutant, baseline: Trajectory, observed: Trajectory) -> Crossing:
+def cross(machine: str, mutant: Mutant, baseline: Trajectory, observed: Trajectory) -> Crossing:
+    """What is said of a run against a baseline of another machine."""
     is_same = baseline.numerics_class == observed.numerics_class
     try:
         comparison = compare_trajectories(baseline, observed)
     except ObservationError:
         comparison = None
-    return Crossing(machine.name, mutant, comparison, is_same)
+    return Crossing(machine, mutant, comparison, is_same)
 
 
 def tell_crossings(crossings: Sequence[Crossing]) -> list[str]:

@@ -2,8 +2,8 @@
 
 Stages: `record` runs what is not in the cache yet; `judge` compares what is recorded with the clean run of the same
 program; `repeat` runs unchanged programs again and again, and `repeats` tells what is said of them; `machines` tells
-what is said between machines; `report` writes the section of docs/detection.md; `all` does all of it; `list` tells
-all changes.
+what is said between machines; `store` keeps what unchanged programs did here, for other processors; `report` writes the
+section of docs/detection.md; `all` does all of it but `store`; `list` tells all changes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from benchmarks.divergence.starting import record_on
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from benchmarks.divergence.crossing import Crossing, Shelves
     from benchmarks.divergence.judge import Verdict
     from benchmarks.divergence.repeats import RepeatSeries
 
@@ -127,17 +128,35 @@ def _list_series(options: argparse.Namespace) -> list[RepeatSeries]:
 
 def _tell_machines(options: argparse.Namespace) -> int:
     """Prints what is said on this machine against baselines of the others, and of clean programs both ways."""
-    from benchmarks.divergence.crossing import Shelves, cross_clean, cross_mutants, tell_crossings  # noqa: PLC0415
+    from benchmarks.divergence.crossing import Shelves, tell_crossings  # noqa: PLC0415
 
     shelves = Shelves(options.cache, options.seed, any_watcher=options.any_watcher)
-    print(
-        "\n".join(
-            tell_crossings(
-                [*cross_clean(shelves, list_clean_programs()), *cross_mutants(shelves, _select(options))]
-            )
-        )
-    )
+    print("\n".join(tell_crossings(_cross(shelves, list_clean_programs(), _select(options)))))
     return 0
+
+
+def _cross(shelves: Shelves, clean: Sequence[Mutant], mutants: Sequence[Mutant]) -> list[Crossing]:
+    """Comparisons between machines, emulated ones and those whose trajectories are stored."""
+    from benchmarks.divergence.crossing import cross_clean, cross_mutants  # noqa: PLC0415
+    from benchmarks.divergence.processors import cross_stored  # noqa: PLC0415
+
+    changed = [mutant for mutant in mutants if mutant.fault is not None]
+    return [
+        *cross_clean(shelves, clean),
+        *cross_mutants(shelves, changed),
+        *cross_stored(shelves, [*clean, *changed]),
+    ]
+
+
+def _store(options: argparse.Namespace) -> int:
+    """Stores the trajectories of unchanged programs for runs on other processors; 1 when there are none."""
+    from benchmarks.divergence.crossing import Shelves  # noqa: PLC0415
+    from benchmarks.divergence.processors import store_trajectories  # noqa: PLC0415
+
+    shelves = Shelves(options.cache, options.seed, any_watcher=options.any_watcher)
+    written = store_trajectories(shelves, list_clean_programs())
+    print("\n".join(f"{path} written" for path in written))
+    return int(not written)
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -181,7 +200,7 @@ def _tell_totals(verdicts: Sequence[Verdict], name: str) -> str:
 def _report(options: argparse.Namespace) -> int:
     """Writes the section; 1 when a mutant is not recorded, so that it would tell of a part only."""
     from benchmarks.detection.section import put_section  # noqa: PLC0415
-    from benchmarks.divergence.crossing import Shelves, cross_clean, cross_mutants  # noqa: PLC0415
+    from benchmarks.divergence.crossing import Shelves  # noqa: PLC0415
     from benchmarks.divergence.document import build_section  # noqa: PLC0415
     from benchmarks.divergence.judge import Outcome  # noqa: PLC0415
     from benchmarks.divergence.noise import measure_noise  # noqa: PLC0415
@@ -190,7 +209,7 @@ def _report(options: argparse.Namespace) -> int:
     verdicts = _find_verdicts(mutants, options)
     shelves = Shelves(options.cache, options.seed, any_watcher=options.any_watcher)
     changed = [mutant for mutant in mutants if mutant.fault and find_set(mutant) != GALLERY]
-    crossings = [*cross_clean(shelves, clean), *cross_mutants(shelves, changed)]
+    crossings = _cross(shelves, clean, changed)
     noise = measure_noise(options.cache, clean, options.seed)
     section = build_section(verdicts, _list_series(options), crossings, noise)
     page = options.document.read_text(encoding="utf-8")
@@ -214,6 +233,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], int]] = {
     "repeat": _repeat,
     "repeats": _tell_repeats,
     "machines": _tell_machines,
+    "store": _store,
     "report": _report,
     "all": _do_all,
     "list": _list,
