@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,8 @@ from harness.profiling.retention import keep_newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+PICTURE = re.compile(r"trajectories/[^/\\]+\.svg")
 
 
 def make_report_folder(folder: Path) -> None:
@@ -53,6 +57,7 @@ def publish_pictures(folder: Path, tests: Iterable[dict[str, Any]]) -> str:
         return f"pictures of trajectories need matplotlib: {INSTALL}"
     pictures = folder / "trajectories"
     try:
+        _remove_pictures(folder)
         pictures.mkdir(parents=True, exist_ok=True)
         for each in described:
             path = pictures / Path(name_file(each["test"])).with_suffix(".svg")
@@ -61,3 +66,15 @@ def publish_pictures(folder: Path, tests: Iterable[dict[str, Any]]) -> str:
     except OSError as error:
         return f"a picture could not be drawn: {error}"
     return ""
+
+
+def _remove_pictures(folder: Path) -> None:
+    """Removes the pictures of the session before, as its report, which is about to be replaced, names them."""
+    try:
+        document = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        named = [each.get("picture") for test in document["tests"] for each in test["trajectories"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    for name in named:
+        if isinstance(name, str) and PICTURE.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,30 @@ def test_pictures_lie_in_the_report_and_are_noted(tmp_path: Path) -> None:
     assert all((tmp_path / path).is_file() for path in paths)
     assert publish_pictures(tmp_path / "none", [{"trajectories": []}]) == ""
     assert not (tmp_path / "none").exists()
+
+
+def test_pictures_of_the_session_before_go_and_files_of_others_stay(tmp_path: Path) -> None:
+    gone, kept = (
+        [{"trajectories": [describe(test="test_old.py::test_old")]}],
+        tmp_path / "trajectories" / "own.svg",
+    )
+    publish_pictures(tmp_path, gone)
+    outside = tmp_path / "outside.svg"
+    for path in (kept, outside):
+        path.touch()
+    gone.append({"trajectories": [{"picture": "trajectories/../outside.svg"}, {"picture": None}]})
+    (tmp_path / "session.json").write_text(json.dumps({"tests": gone}), encoding="utf-8")
+    tests = [{"trajectories": [describe()]}]
+    publish_pictures(tmp_path, tests)
+    left = {path.name for path in (tmp_path / "trajectories").iterdir()}
+    assert left == {"own.svg", tests[0]["trajectories"][0]["picture"].rpartition("/")[2]}
+    assert outside.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"tests": [{"trajectories": [1]}]}'])
+def test_a_report_that_cannot_be_read_names_no_pictures(text: str, tmp_path: Path) -> None:
+    (tmp_path / "session.json").write_text(text, encoding="utf-8")
+    assert publish_pictures(tmp_path, [{"trajectories": [describe()]}]) == ""
 
 
 def test_without_matplotlib_the_report_says_how_to_install_it(
