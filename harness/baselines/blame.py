@@ -125,6 +125,8 @@ def _judge_calls(evidence: Evidence) -> Phase | None:
         return Phase.DATA if drawn is None else None
     if drawn is not None and not set(drawn.names) <= set(TORCH_GENERATORS):
         return None
+    if found.phase is Phase.FORWARD and evidence.pair.index == 0 and list_other_parameters(evidence):
+        return Phase.INITIALISATION
     return Phase.RNG if found.phase is Phase.RNG else _judge_written(evidence) or Phase.FORWARD
 
 

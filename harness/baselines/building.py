@@ -144,7 +144,7 @@ def _build_point(seen: StepObservation, loss: float | None, *, has_tensors: bool
             "num_eval_calls": trace.num_eval_calls,
             "outputs": join_prints(trace.outputs),
             "unclipped": _fingerprint(_list_unclipped(trace), has_tensors=has_tensors),
-            "calls": write_calls(trace.calls),
+            "calls": write_calls(trace.calls, all_of_them=has_tensors),
             "side_calls": write_side_calls(trace.side_calls),
         }
     return TracePoint(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from base64 import b64encode
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.baselines.pairs import Difference
@@ -14,20 +15,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from harness.baselines.pairs import Pair
+    from harness.record.trace import ModelCall
 
 SIGNS = 3
 """Of a fingerprint: one in 260,000 is that of something else."""
 NOTHING = "-" * SIGNS
-MODES = {"training": "t", "eval": "e", "without gradients": "n"}
-WORD = re.compile(r"([ten]\d+:)(.{3})(.{3})(.{3})")
+MODES = {(True, True): "t", (False, True): "e", (True, False): "u", (False, False): "v"}
+"""A letter for a mode, training or not, with gradients or without; a capital one where the input is made."""
+WORD = re.compile(r"([teuvTEUV])(\d+):(.{3})(.{3})(.{3})")
 """A call: its mode and its model, then fingerprints of the generator, of what it was given and of what it gave."""
+FEW = 3
+"""Calls of one model in one mode that are kept of later steps."""
 
 
-def write_calls(calls: Iterable[tuple[str, int, str, str, str]]) -> str:
+def write_calls(calls: Iterable[ModelCall], *, all_of_them: bool) -> str:
     """The calls of a step, as the trace has them, a word each; nothing where there is only one."""
-    words = [
-        f"{MODES[mode]}{position}:" + "".join(map(_shorten, prints)) for mode, position, *prints in calls
-    ]
+    counts: Counter[str] = Counter()
+    words = []
+    for call in calls:
+        mode = MODES[call.is_training, call.has_gradient]
+        counts[f"{mode}{call.model}"] += 1
+        if all_of_them or counts[f"{mode}{call.model}"] <= FEW:
+            prints = "".join(map(_shorten, (call.generator, call.given, call.gave)))
+            words.append(f"{mode.upper() if call.is_made else mode}{call.model}:{prints}")
     return " ".join(words) if len(words) > 1 else ""
 
 
@@ -41,25 +51,33 @@ def compare_calls(pair: Pair) -> Iterator[Difference]:
     """The first call that differs: draws before it, what the model was called with, or what it gave.
 
     Calls of another model or mode tell nothing, as those of an evaluation that one of the runs makes in this step
-    alone. None of it moves a training by itself.
+    alone. Nor does a part of the input that no output depends on. None of it moves a training by itself.
     """
     calls = zip(_read(pair.before.calls), _read(pair.now.calls), strict=False)
-    number, (before, now) = next(
-        ((number, both) for number, both in enumerate(calls, 1) if both[0] != both[1]), (0, ((), ()))
-    )
-    if not number or before[0] != now[0] or NOTHING in (*before, *now):
-        return
-    differs = [one != other for one, other in zip(before[1:], now[1:], strict=True)]
-    if differs[0]:
-        # Draws before the first call are told of the step as a whole.
-        if number > 1:
-            yield _describe(
-                Phase.RNG, f"draws before model call {number} of the step", "another state of the generator"
-            )
-    elif differs[1]:
-        yield _describe(Phase.DATA, f"input of model call {number} of the step", "other contents")
-    else:
-        yield _describe(Phase.FORWARD, f"output of model call {number} of the step", "other values")
+    for number, (before, now) in enumerate(calls, 1):
+        (mode, model, *prints), (other_mode, other_model, *other_prints) = before, now
+        if (mode.lower(), model) != (other_mode.lower(), other_model):
+            return
+        draws, given, gave = (one != other for one, other in zip(prints, other_prints, strict=True))
+        if draws:
+            # Those before the first call are told of the step as a whole.
+            if number > 1:
+                yield _describe(
+                    Phase.RNG,
+                    f"draws before model call {number} of the step",
+                    "another state of the generator",
+                )
+            return
+        if NOTHING in (prints[1], other_prints[1]):
+            return
+        if gave or (given and NOTHING in (prints[2], other_prints[2])):
+            is_made = mode.isupper() and other_mode.isupper()
+            if given and not is_made:
+                yield _describe(Phase.DATA, f"input of model call {number} of the step", "other contents")
+            else:
+                what = "input" if given else "output"
+                yield _describe(Phase.FORWARD, f"{what} of model call {number} of the step", "other values")
+            return
 
 
 def _describe(phase: Phase, item: str, change: str) -> Difference:
@@ -80,7 +98,7 @@ def _read(text: str) -> list[tuple[str, ...]]:
 def has_other_calls(pair: Pair) -> bool:
     """Whether models that train are known to have been given, or to have given, something else in one of the calls."""
     before, now = (
-        [parts for parts in _read(text) if parts[0].startswith(MODES["training"])]
+        [parts[1:] for parts in _read(text) if parts[0].lower() == MODES[True, True]]
         for text in (pair.before.calls, pair.now.calls)
     )
     return bool(before and now) and before != now

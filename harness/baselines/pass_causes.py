@@ -29,6 +29,8 @@ def tell_forward(evidence: Evidence) -> Iterator[str]:
             f"`{found.names[0]}`, which no optimizer holds, gives something else for the same: its code, its buffers "
             "(running statistics), or that of what calls it, changed."
         )
+    elif found.is_of_call and found.item.startswith("input"):
+        yield f"{found.item} is made in another way of what the calls before it gave, which is the same."
     elif found.is_of_call:
         yield (
             f"{found.item} is another one, from the same input and random numbers: the model's code, its buffers "

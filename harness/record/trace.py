@@ -7,6 +7,29 @@ from typing import Any, Self
 
 
 @dataclass(slots=True)
+class ModelCall:
+    """One call of an outermost module.
+
+    Attributes:
+        model: Position of the model among all that were called.
+        is_training: Whether it was in training mode.
+        has_gradient: Whether gradients were recorded.
+        is_made: Whether what it was called with comes from earlier calls: a gradient goes through it.
+        generator: Fingerprint of torch's generators when it was called.
+        given: Fingerprint of what it was called with.
+        gave: Fingerprint of what it gave, its numbers without a dimension left out: a loss that it returns.
+    """
+
+    model: int
+    is_training: bool
+    has_gradient: bool
+    is_made: bool
+    generator: str
+    given: str
+    gave: str
+
+
+@dataclass(slots=True)
 class StepTrace:
     """The trace of one optimizer step.
 
@@ -27,9 +50,8 @@ class StepTrace:
             `gradients`; None where it was not clipped, and empty where none was.
         side_calls: Calls of models that no optimizer holds, in eval mode or without gradients, such as those of a
             teacher: class, mode, fingerprints of what it was called with, of what it gave and of its parameters.
-        calls: The first calls of each model in the step and mode, in order: "training", "eval" or "without gradients";
-            the model's position among all that were called; fingerprints of torch's generator at the call, of what the
-            model was called with, and of what it gave. With a closure that is called more than once: of its first call.
+        calls: The first calls of each model in the step and mode, in order. With a closure that is called more than
+            once: of its first call.
     """
 
     generators: dict[str, str] = field(default_factory=dict)
@@ -42,7 +64,7 @@ class StepTrace:
     num_eval_calls: int | None = None
     unclipped: list[list[float | None]] = field(default_factory=list)
     side_calls: list[tuple[str, str, str, str, str]] = field(default_factory=list)
-    calls: list[tuple[str, int, str, str, str]] = field(default_factory=list)
+    calls: list[ModelCall] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The trace as a JSON object."""
@@ -51,5 +73,6 @@ class StepTrace:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The trace that `to_json` wrote."""
-        lists = {name: [tuple(call) for call in value.get(name, ())] for name in ("side_calls", "calls")}
-        return cls(**value | lists)
+        side_calls = [tuple(call) for call in value.get("side_calls", ())]
+        calls = [ModelCall(**call) for call in value.get("calls", ())]
+        return cls(**value | {"side_calls": side_calls, "calls": calls})

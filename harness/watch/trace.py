@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.record.trace import StepTrace
+from harness.record.trace import ModelCall, StepTrace
 from harness.watch.fingerprints import (
     fingerprint_batch,
     fingerprint_generators,
     fingerprint_outputs,
     fingerprint_tensor,
     fingerprint_torch_generators,
-    fingerprint_whole,
 )
 from harness.watch.gradients import as_floats, list_parameters, measure_norms
 from harness.watch.members import list_parameters as list_members
+from harness.watch.passes import list_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.watch.session import Session
 
 MAX_COPIED_BYTES = 64 * 2**20
-MAX_CALLS, MAX_CALLS_IN_ORDER = 64, 3
+MAX_CALLS, MAX_CALLS_IN_ORDER = 64, 8
 """Calls of one model in one mode that are taken of a step; of these, in order."""
 
 
@@ -105,23 +105,27 @@ class TracedStep:
         """
         kind = _find_kind(module)
         _, is_training, has_gradient = kind
+        is_kept = has_gradient and not is_first and len(self._trace.outputs) < MAX_CALLS
+        is_beside = not (has_gradient and is_training) and self._num_calls[kind] < MAX_CALLS
+        self._num_calls[kind] += 1
+        if not (is_kept or is_beside or self._is_in_order):
+            return
         with self._session.clock.leave_out():
-            # A loss that a model returns is none of its outputs.
-            if has_gradient and not is_first and len(self._trace.outputs) < MAX_CALLS:
-                self._trace.outputs.append(fingerprint_outputs(given) or "")
-            is_beside = not (has_gradient and is_training) and self._num_calls[kind] < MAX_CALLS
-            self._num_calls[kind] += 1
-            if not self._is_in_order and not is_beside:
-                return
-            called_with, gave = fingerprint_batch((args, kwargs)) or "", fingerprint_whole(given) or ""
-            mode = "training" if is_training else "eval"
+            given_before, gave = fingerprint_batch((args, kwargs)) or "", fingerprint_outputs(given) or ""
+            if is_kept:
+                self._trace.outputs.append(gave)
             if self._is_in_order:
                 position = self._session.called.setdefault(module, len(self._session.called))
-                told = mode if has_gradient else "without gradients"
-                self._trace.calls.append((told, position, self._generators, called_with, gave))
+                is_made = has_gradient and any(map(_is_made, list_tensors((args, kwargs))))
+                self._trace.calls.append(
+                    ModelCall(
+                        position, is_training, has_gradient, is_made, self._generators, given_before, gave
+                    )
+                )
             if is_beside:
                 members, values = self._look_at(module)
-                self._side_calls.append((members, (type(module).__name__, mode, called_with, gave, values)))
+                mode = "training" if is_training else "eval"
+                self._side_calls.append((members, (type(module).__name__, mode, given_before, gave, values)))
 
     def note_eval_call(self) -> None:
         """Counts a call of a model in eval mode whose graph is recorded, as if it were to train."""
@@ -209,6 +213,10 @@ class TracedStep:
 def _find_kind(module: nn.Module) -> tuple[int, bool, bool]:
     """What of a call decides with which others it is counted: the model, its mode, whether gradients are recorded."""
     return id(module), module.training, torch.is_grad_enabled()
+
+
+def _is_made(tensor: torch.Tensor) -> bool:
+    return tensor.grad_fn is not None
 
 
 def _stack_norms(tensors: list[torch.Tensor]) -> torch.Tensor | None:

@@ -123,9 +123,13 @@ def test_calls_of_models_that_nobody_trains_are_in_every_steps_trace() -> None:
 
 def test_calls_are_told_in_order_with_their_model_and_mode() -> None:
     traces = [step.trace for step in watch(train_with_teacher).steps]
-    orders = [[call[:2] for call in trace.calls] for trace in traces if trace is not None]
-    usual = [("without gradients", 0), ("training", 1)]
-    assert orders == [usual, usual, [("without gradients", 1), *usual]]
+    orders = [
+        [(call.model, call.is_training, call.has_gradient) for call in trace.calls]
+        for trace in traces
+        if trace is not None
+    ]
+    usual = [(0, False, False), (1, True, True)]
+    assert orders == [usual, usual, [(1, True, False), *usual]]
 
 
 def test_of_many_calls_of_one_model_the_first_ones_are_told() -> None:
@@ -141,8 +145,23 @@ def test_of_many_calls_of_one_model_the_first_ones_are_told() -> None:
             optimizer.step()
 
     traces = [step.trace for step in watch(train).steps]
-    modes = [[call[0] for call in trace.calls] for trace in traces if trace is not None]
-    assert modes == [["without gradients"] * 3 + ["training"]] * 2
+    modes = [[call.has_gradient for call in trace.calls] for trace in traces if trace is not None]
+    assert modes == [[False] * 8 + [True]] * 2
+
+
+def test_input_that_comes_from_an_earlier_call_is_told_apart() -> None:
+    def train() -> None:
+        first, second = nn.Linear(8, 8), nn.Linear(8, 1)
+        optimizer = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
+        made = first(INPUTS)
+        second(made.detach())
+        second(made).sum().backward()
+        optimizer.step()
+
+    trace = watch(train).steps[0].trace
+    assert trace is not None
+    assert [call.is_made for call in trace.calls] == [False, False, True]
+    assert trace.calls[1].given == trace.calls[2].given
 
 
 def test_values_that_no_optimizer_holds_are_known_before_each_deep_step() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,36 +12,33 @@ from harness.baselines.comparison import compare_trajectories
 from harness.baselines.pairs import Pair
 from harness.baselines.side_calls import SideCalls, read_side_calls, write_side_calls
 from harness.baselines.trajectory import Phase
+from harness.record.trace import ModelCall
 from tests.unit.baselines.made import alter, make_trajectory, move_on
 
 if TYPE_CHECKING:
     from harness.baselines.comparison import Divergence
     from harness.baselines.trajectory import Trajectory
 
-    Call = tuple[str, int, str, str, str]
-
 BASELINE = make_trajectory(deep=())
-FIRST: Call = ("without gradients", 0, "state", "noise", "made")
-SECOND: Call = ("training", 1, "state", "batch", "scores")
-THIRD: Call = ("training", 1, "state", "made", "others")
-USUAL = (FIRST, SECOND, THIRD)
+MAKES = ModelCall(0, True, False, False, "state", "noise", "made")
+TRAINS = ModelCall(1, True, True, False, "state", "batch", "scores")
+GOES_ON = ModelCall(1, True, True, True, "state", "scores", "others")
+USUAL = (MAKES, TRAINS, GOES_ON)
 
 
-def call(trajectory: Trajectory, *calls: Call) -> Trajectory:
-    return alter(trajectory, calls=write_calls(calls))
+def call(trajectory: Trajectory, *calls: ModelCall) -> Trajectory:
+    return alter(trajectory, calls=write_calls(calls, all_of_them=True))
 
 
-def diverge(*calls: Call) -> Divergence | None:
+def diverge(*calls: ModelCall) -> Divergence | None:
     observed = call(alter(move_on(BASELINE), outputs="other"), *calls)
     return compare_trajectories(alter(call(BASELINE, *USUAL), outputs="same"), observed).divergence
 
 
-def swap(place: int, **values: str) -> tuple[Call, ...]:
+def swap(place: int, **values: Any) -> tuple[ModelCall, ...]:
     """The usual calls, one of them with something else."""
-    names = ("mode", "model", "generator", "given", "gave")
-    parts = dict(zip(names, USUAL[place], strict=True)) | values
     calls = list(USUAL)
-    calls[place] = tuple(parts[name] for name in names)  # type: ignore[assignment]
+    calls[place] = replace(calls[place], **values)
     return tuple(calls)
 
 
@@ -50,11 +48,12 @@ def swap(place: int, **values: str) -> tuple[Call, ...]:
         (swap(0, given="other", gave="other"), Phase.DATA, "input of model call 1 of the step"),
         (swap(1, given="other", gave="other"), Phase.DATA, "input of model call 2 of the step"),
         (swap(0, gave="other"), Phase.FORWARD, "output of model call 1 of the step"),
+        (swap(2, given="other", gave="other"), Phase.FORWARD, "input of model call 3 of the step"),
         (swap(1, generator="other", given="other"), Phase.RNG, "draws before model call 2 of the step"),
     ],
 )
 def test_the_first_call_that_differs_tells_the_phase(
-    calls: tuple[Call, ...], phase: Phase, item: str
+    calls: tuple[ModelCall, ...], phase: Phase, item: str
 ) -> None:
     found = diverge(*calls)
     assert found is not None
@@ -64,16 +63,18 @@ def test_the_first_call_that_differs_tells_the_phase(
 @pytest.mark.parametrize(
     "calls",
     [
-        (FIRST, FIRST, SECOND, THIRD),
-        swap(0, mode="eval"),
+        (MAKES, *USUAL),
+        swap(0, is_training=False),
         swap(0, generator="other"),
-        swap(1, given=""),
+        swap(1, given="", gave="other"),
+        swap(1, given="other"),
+        swap(2, is_made=False),
         (),
-        (SECOND,),
+        (TRAINS,),
     ],
-    ids=["one more", "another mode", "draws before the step", "not known", "none", "one"],
+    ids=["more", "another mode", "draws before the step", "not known", "unused", "detached", "none", "one"],
 )
-def test_calls_that_cannot_be_set_against_each_other_tell_nothing(calls: tuple[Call, ...]) -> None:
+def test_calls_that_cannot_be_set_against_each_other_tell_nothing(calls: tuple[ModelCall, ...]) -> None:
     pair = Pair(call(BASELINE, *USUAL), call(BASELINE, *calls), 0)
     assert list(compare_calls(pair)) == []
 
@@ -84,13 +85,19 @@ def test_calls_alone_do_not_make_a_run_another_one() -> None:
 
 
 def test_an_evaluation_in_the_step_is_no_other_call_of_the_models_that_train() -> None:
-    with_evaluation = call(BASELINE, ("eval", 1, "state", "held out", "scores"), *USUAL)
+    with_evaluation = call(BASELINE, ModelCall(1, False, False, False, "state", "held out", "scores"), *USUAL)
     assert not has_other_calls(Pair(call(BASELINE, *USUAL), with_evaluation, 0))
     assert has_other_calls(Pair(call(BASELINE, *USUAL), call(BASELINE, *swap(2, gave="else")), 0))
 
 
 def test_a_step_with_one_call_says_nothing_of_it() -> None:
-    assert write_calls([SECOND]) == ""
+    assert write_calls([TRAINS], all_of_them=True) == ""
+
+
+def test_of_later_steps_a_few_calls_of_each_kind_are_kept() -> None:
+    words = write_calls([TRAINS] * 8 + [MAKES], all_of_them=False).split()
+    assert len(words) == 4
+    assert len(write_calls([TRAINS] * 8 + [MAKES], all_of_them=True).split()) == 9
 
 
 def test_side_calls_of_one_class_are_told_together() -> None:
