@@ -95,10 +95,13 @@ def _read(text: str) -> list[tuple[str, ...]]:
     return found
 
 
-def has_other_calls(pair: Pair) -> bool:
-    """Whether models that train are known to have been given, or to have given, something else in one of the calls."""
+def has_other_outputs(pair: Pair) -> bool:
+    """Whether models that train are known to have given something else in one of the calls of the step.
+
+    Of calls that only one of the runs makes, as of one more micro-batch, nothing is known.
+    """
     before, now = (
-        [parts[1:] for parts in _read(text) if parts[0].lower() == MODES[True, True]]
+        [(model, gave) for mode, model, _, _, gave in _read(text) if mode.lower() == MODES[True, True]]
         for text in (pair.before.calls, pair.now.calls)
     )
-    return bool(before and now) and before != now
+    return any(one != other for one, other in zip(before, now, strict=False))

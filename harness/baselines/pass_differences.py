@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.calls_in_order import has_other_calls
+from harness.baselines.calls_in_order import has_other_outputs
 from harness.baselines.pairs import MODE, SAME_TENSORS, Difference, tell_ratio
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
@@ -86,7 +86,7 @@ def _is_loss_alone(before: DeepPoint, now: DeepPoint) -> bool:
 
 def has_same_outputs(pair: Pair) -> bool:
     """Whether all modules are known to have given the same, but for a loss that a model returns."""
-    if pair.deep is None or has_other_calls(pair):
+    if pair.deep is None or has_other_outputs(pair):
         return False
     before, now = pair.deep
     if not before.outputs or not _share_names(before, now):

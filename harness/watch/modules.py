@@ -115,7 +115,7 @@ class ModuleHooks:
             # The hook before the call is not told keyword arguments, and some models get nothing else.
             if kwargs and module.training and torch.is_grad_enabled():
                 self._session.attempt("batch", self._complete_batch, module, args, kwargs)
-            self._note_call(module, args, kwargs, rest[-1], is_first=True)
+            self._note_call(module, args, kwargs, rest[-1])
 
     def _adopt(self, module: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule) or any(
@@ -183,13 +183,7 @@ class ModuleHooks:
         self._note_batch(module, args, kwargs)
 
     def _note_call(
-        self,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        given: object,
-        *,
-        is_first: bool = False,
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
     ) -> None:
         """Hands a call of a model to the trace of the step, where there is one."""
         row = self._session.ledger.open
@@ -197,7 +191,7 @@ class ModuleHooks:
         if row.trace is None or row.num_closure_calls > 1 or next(module.parameters(), None) is None:
             return
         try:
-            row.trace.note_call(module, args, kwargs, given, is_first=is_first)
+            row.trace.note_call(module, args, kwargs, given)
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
             self._session.note_failure("call", error)
 

@@ -86,26 +86,12 @@ class TracedStep:
                 self._generators = fingerprint_torch_generators()
 
     def note_call(
-        self,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        given: object,
-        *,
-        is_first: bool,
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
     ) -> None:
-        """Takes what a model was called with and what it gave.
-
-        Args:
-            module: The model.
-            args: What it was called with.
-            kwargs: Likewise.
-            given: What it gave.
-            is_first: Whether it is the first call of the run, which is seen by other hooks than all later ones.
-        """
+        """Takes what a model was called with and what it gave."""
         kind = _find_kind(module)
         _, is_training, has_gradient = kind
-        is_kept = has_gradient and not is_first and len(self._trace.outputs) < MAX_CALLS
+        is_kept = has_gradient and len(self._trace.outputs) < MAX_CALLS
         is_beside = not (has_gradient and is_training) and self._num_calls[kind] < MAX_CALLS
         self._num_calls[kind] += 1
         if not (is_kept or is_beside or self._is_in_order):

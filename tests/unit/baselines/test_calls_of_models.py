@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.baselines.calls_in_order import compare_calls, has_other_calls, write_calls
+from harness.baselines.calls_in_order import compare_calls, has_other_outputs, write_calls
 from harness.baselines.comparison import compare_trajectories
 from harness.baselines.pairs import Pair
 from harness.baselines.side_calls import SideCalls, read_side_calls, write_side_calls
@@ -86,8 +86,9 @@ def test_calls_alone_do_not_make_a_run_another_one() -> None:
 
 def test_an_evaluation_in_the_step_is_no_other_call_of_the_models_that_train() -> None:
     with_evaluation = call(BASELINE, ModelCall(1, False, False, False, "state", "held out", "scores"), *USUAL)
-    assert not has_other_calls(Pair(call(BASELINE, *USUAL), with_evaluation, 0))
-    assert has_other_calls(Pair(call(BASELINE, *USUAL), call(BASELINE, *swap(2, gave="else")), 0))
+    assert not has_other_outputs(Pair(call(BASELINE, *USUAL), with_evaluation, 0))
+    assert not has_other_outputs(Pair(call(BASELINE, *USUAL), call(BASELINE, *USUAL, TRAINS), 0))
+    assert has_other_outputs(Pair(call(BASELINE, *USUAL), call(BASELINE, *swap(2, gave="else")), 0))
 
 
 def test_a_step_with_one_call_says_nothing_of_it() -> None:
