@@ -93,7 +93,7 @@ def _describe_inputs(pair: Pair, tolerance: float) -> str:
             return f"type {earlier.dtype} -> {later.dtype}"
         scale = max(abs(earlier.std or 0.0), abs(later.std or 0.0), abs(earlier.mean or 0.0), 1e-12)
         moved = [
-            f"{name} {one:.4g} -> {other:.4g}"
+            f"{name} {_tell_change(one, other)}"
             for name in ("minimum", "maximum", "mean", "std")
             if (one := getattr(earlier, name)) is not None
             and (other := getattr(later, name)) is not None
@@ -103,6 +103,12 @@ def _describe_inputs(pair: Pair, tolerance: float) -> str:
         if moved:
             return ", ".join(moved)
     return ""
+
+
+def _tell_change(one: float, other: float) -> str:
+    """Both, to as many digits as tell them apart."""
+    digits = next((digits for digits in (4, 6, 9) if f"{one:.{digits}g}" != f"{other:.{digits}g}"), 17)
+    return f"{one:.{digits}g} -> {other:.{digits}g}"
 
 
 def are_of_another_kind(pair: Pair) -> bool:

@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.batches import LATER, are_of_another_kind, has_other_given, has_same_order
 from harness.baselines.draws import choose_drawn
-from harness.baselines.holdings import HELD, has_other_shapes, holds_other_number, is_step_of_another
-from harness.baselines.pairs import LADDER, MODE, VALUES_OF, is_rounding
+from harness.baselines.holdings import (
+    begins_to_train,
+    has_other_shapes,
+    holds_other_number,
+    is_step_of_another,
+)
+from harness.baselines.pairs import HELD, LADDER, MODE, VALUES_OF, is_rounding
 from harness.baselines.pass_differences import has_other_targets, has_same_outputs
 from harness.baselines.ruler import measure_distance
 from harness.baselines.run_settings import NOT_FINITE_BATCHES
@@ -46,7 +51,7 @@ def choose_phase(evidence: Evidence) -> Phase:
 def _judge_other_step(evidence: Evidence) -> Phase | None:
     """Nothing else of a step can be compared that another optimizer made, or behind updates of other parameters."""
     pair = evidence.pair
-    if pair.index > 0 and _begins_to_train(pair) and has_other_shapes(evidence):
+    if pair.index > 0 and begins_to_train(pair) and has_other_shapes(evidence):
         # Of a model that is built later only the numbers are known that its optimizer holds.
         return Phase.INITIALISATION
     is_behind = pair.index > 0 and (_holds_others(evidence) or holds_other_number(evidence))
@@ -70,7 +75,7 @@ def _judge_streams(evidence: Evidence) -> Phase | None:
     if evidence.pair.index > 0:
         if evidence.moved is Phase.INITIALISATION and is_drawn:
             # Written to since the step before, by what may draw for it: a reset. Or draws of a model built since.
-            is_new = Phase.RNG in evidence.seen and _begins_to_train(evidence.pair)
+            is_new = Phase.RNG in evidence.seen and begins_to_train(evidence.pair)
             return choose_drawn(evidence.pair) if is_new else Phase.INITIALISATION
         return _choose_stream(evidence) if is_drawn else None
     if is_drawn or evidence.moved is Phase.INITIALISATION:
@@ -78,14 +83,6 @@ def _judge_streams(evidence: Evidence) -> Phase | None:
     if evidence.moved is Phase.FORWARD and list_other_parameters(evidence):
         return Phase.INITIALISATION
     return None
-
-
-def _begins_to_train(pair: Pair) -> bool:
-    """Whether parameters are stepped that no step before had: of a model that may be built since then."""
-    known = {
-        name for point in pair.baseline.points[: pair.index] for name in pair.baseline.list_tensors(point)
-    }
-    return not known.issuperset(pair.baseline.list_tensors(pair.before))
 
 
 def _judge_beside(evidence: Evidence) -> Phase | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from base64 import b64encode
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.baselines.pairs import Difference
+from harness.baselines.pairs import MODE, Difference
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from harness.baselines.pairs import Pair
     from harness.record.trace import ModelCall
@@ -24,8 +26,22 @@ MODES = {(True, True): "t", (False, True): "e", (True, False): "u", (False, Fals
 """A letter for a mode, training or not, with gradients or without; a capital one where the input is made."""
 WORD = re.compile(r"([teuvTEUV])(\d+):(.{3})(.{3})(.{3})")
 """A call: its mode and its model, then fingerprints of the generator, of what it was given and of what it gave."""
+TRAINING = (MODES[True, True], MODES[True, False])
+OUTPUT = "output"
 FEW = 3
 """Calls of one model in one mode that are kept of later steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call as it is stored: the letter of its mode, and what `ModelCall` has, as text."""
+
+    mode: str
+    is_made: bool
+    model: str
+    generator: str
+    given: str
+    gave: str
 
 
 def write_calls(calls: Iterable[ModelCall], *, all_of_them: bool) -> str:
@@ -48,50 +64,75 @@ def _shorten(fingerprint: str) -> str:
 
 
 def compare_calls(pair: Pair) -> Iterator[Difference]:
-    """The first call that differs: draws before it, what the model was called with, or what it gave.
+    """The first call that differs: the model's mode, draws before it, its input, or what it gave.
 
-    Calls of another model or mode tell nothing, as those of an evaluation that one of the runs makes in this step
-    alone. Nor does a part of the input that no output depends on. None of it moves a training by itself.
+    Calls of another model tell nothing, nor do those in another mode where there are more or fewer of them, or the
+    model is not in this mode in every step, as in an evaluation. Nor does a part of the input that no output depends
+    on. None of it moves a training by itself.
     """
-    calls = zip(_read(pair.before.calls), _read(pair.now.calls), strict=False)
-    for number, (before, now) in enumerate(calls, 1):
-        (mode, model, *prints), (other_mode, other_model, *other_prints) = before, now
-        if (mode.lower(), model) != (other_mode.lower(), other_model):
+    rows = _read(pair.before.calls), _read(pair.now.calls)
+    for number, (before, now) in enumerate(zip(*rows, strict=False), 1):
+        if before.model != now.model:
             return
-        draws, given, gave = (one != other for one, other in zip(prints, other_prints, strict=True))
-        if draws:
-            # Those before the first call are told of the step as a whole.
-            if number > 1:
+        if before.mode != now.mode:
+            if len(rows[0]) == len(rows[1]) and _is_in_every_step(pair, before):
+                mode = "training" if now.mode in TRAINING else "eval"
                 yield _describe(
-                    Phase.RNG,
-                    f"draws before model call {number} of the step",
-                    "another state of the generator",
+                    Phase.FORWARD, f"{MODE} model call {number} of the step", f"now in {mode} mode"
                 )
             return
-        if NOTHING in (prints[1], other_prints[1]):
+        if before.generator != now.generator:
+            # Draws before the first call are told of the step as a whole.
+            if number > 1:
+                item = f"draws before model call {number} of the step"
+                yield _describe(Phase.RNG, item, "another state of the generator")
             return
-        if gave or (given and NOTHING in (prints[2], other_prints[2])):
-            is_made = mode.isupper() and other_mode.isupper()
-            if given and not is_made:
+        if NOTHING in (before.given, now.given):
+            return
+        is_given_otherwise, is_known = before.given != now.given, NOTHING not in (before.gave, now.gave)
+        if before.gave != now.gave or (is_given_otherwise and not is_known):
+            is_made = any(
+                _is_made(call, row[: number - 1]) for call, row in zip((before, now), rows, strict=True)
+            )
+            if is_given_otherwise and not is_made:
                 yield _describe(Phase.DATA, f"input of model call {number} of the step", "other contents")
             else:
-                what = "input" if given else "output"
+                what = "input" if is_given_otherwise else OUTPUT
                 yield _describe(Phase.FORWARD, f"{what} of model call {number} of the step", "other values")
             return
+
+
+def _is_made(call: _Call, earlier: Sequence[_Call]) -> bool:
+    """Whether the input of a call comes from earlier ones: through a graph, or as one of them gave it."""
+    return call.is_made or any(call.given == other.gave for other in earlier)
+
+
+def _is_in_every_step(pair: Pair, call: _Call) -> bool:
+    """Whether the model is called in this mode in every step of these optimizers that was traced."""
+    steps = [
+        point
+        for point in pair.baseline.points
+        if point.optimizers == pair.before.optimizers and point.gradients
+    ]
+    return all(
+        any((other.model, other.mode) == (call.model, call.mode) for other in _read(point.calls))
+        for point in steps
+    )
 
 
 def _describe(phase: Phase, item: str, change: str) -> Difference:
     return Difference(phase, item, change, moves=False, is_of_call=True)
 
 
-def _read(text: str) -> list[tuple[str, ...]]:
-    """The parts of every word; text that is no call ends it."""
+def _read(text: str) -> list[_Call]:
+    """The calls in a text; one that is no call ends it."""
     found = []
     for word in text.split():
         match = WORD.fullmatch(word)
         if match is None:
             break
-        found.append(match.groups())
+        letter, *rest = match.groups()
+        found.append(_Call(letter.lower(), letter.isupper(), *rest))
     return found
 
 
@@ -100,8 +141,19 @@ def has_other_outputs(pair: Pair) -> bool:
 
     Of calls that only one of the runs makes, as of one more micro-batch, nothing is known.
     """
+    return any(one.gave != other.gave for one, other in _pair_training(pair))
+
+
+def has_other_inputs(pair: Pair) -> bool:
+    """Whether models that train are known to have been called with something else in one of the calls of the step."""
+    return any(one.given != other.given and not one.is_made for one, other in _pair_training(pair))
+
+
+def _pair_training(pair: Pair) -> list[tuple[_Call, _Call]]:
+    """The calls of models that train in both runs, up to the first that is of another model."""
     before, now = (
-        [(model, gave) for mode, model, _, _, gave in _read(text) if mode.lower() == MODES[True, True]]
+        [call for call in _read(text) if call.mode == MODES[True, True]]
         for text in (pair.before.calls, pair.now.calls)
     )
-    return any(one != other for one, other in zip(before, now, strict=False))
+    both = zip(before, now, strict=False)
+    return list(itertools.takewhile(lambda calls: calls[0].model == calls[1].model, both))

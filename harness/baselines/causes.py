@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.baselines.batches import find_repeated, has_same_order
+from harness.baselines.holdings import begins_to_train
 from harness.baselines.names import agree, name_group
 from harness.baselines.pairs import Pair
 from harness.baselines.parameter_differences import list_values, tell_written
@@ -46,8 +47,8 @@ def _tell_data(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.DATA)
     if found is not None and found.is_of_call:
         yield (
-            f"{found.item} is another one, and all before it is the same: other data, or another augmentation or noise "
-            "of what this call is given."
+            f"{found.item} is another one, and all before it is the same: other data, another augmentation or noise, "
+            "or something else that the program makes for it."
         )
         return
     orders = [change for change in evidence.changes if change.phase is Phase.DATA and change.is_order]
@@ -103,20 +104,25 @@ def _tell_generators(evidence: Evidence) -> Iterator[str]:
         )
     elif step == 0:
         yield (
-            "dropout draws and shuffling have moved: an extra random number is drawn, or one less, between "
-            "building the model and step 0."
+            "random draws have moved, and what follows from them, such as dropout and shuffling: an extra random "
+            "number is drawn, or one less, between building the model and step 0."
         )
     else:
         yield (
             f"random draws have moved since step {step}: an extra random number is drawn, or one less, in or after "
             f"step {step - 1}, perhaps in an evaluation."
         )
+        written = evidence.find(Phase.INITIALISATION)
+        if written is not None and begins_to_train(evidence.pair):
+            yield f"{name_group(written.names)} {agree(written.names, 'begins', 'begin')} with other draws."
 
 
 def _tell_initialisation(evidence: Evidence) -> Iterator[str]:
     found = evidence.find(Phase.INITIALISATION)
     if found is not None and evidence.first_index > 0:
-        yield f"{tell_written(found)}."
+        is_new = begins_to_train(evidence.pair) or found.is_beside
+        starts = f"{name_group(found.names)} {agree(found.names, 'starts', 'start')} from other values"
+        yield f"{starts if is_new else tell_written(found)}."
         return
     if evidence.list_changes(Phase.INITIALISATION):
         yield "the model has other parameters; what is drawn after them, the order of the data too, moves with them."

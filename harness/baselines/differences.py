@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.baselines.batches import compare_batches
-from harness.baselines.calls_in_order import compare_calls
+from harness.baselines.calls_in_order import OUTPUT, compare_calls
 from harness.baselines.holdings import compare_holdings
 from harness.baselines.pairs import LADDER, VALUES_OF, Difference, Pair
 from harness.baselines.parameter_differences import compare_parameters
@@ -28,13 +28,17 @@ def list_differences(pair: Pair, ruler: Ruler, used: frozenset[str] = frozenset(
         ruler: What counts as the same.
         used: Generators besides torch's own that the training draws from.
     """
+    calls = list(compare_calls(pair)) if ruler.is_exact else []
+    # Modules have names: what one of them gives says more than the call that it is a part of.
+    outputs = [difference for difference in calls if difference.item.startswith(OUTPUT)]
     found = [
         *compare_batches(pair, ruler),
         *_compare_generators(pair, used),
         *compare_parameters(pair, ruler),
         *compare_side_calls(pair, is_exact=ruler.is_exact),
+        *(difference for difference in calls if difference not in outputs),
         *compare_forward(pair, ruler),
-        *(compare_calls(pair) if ruler.is_exact else ()),
+        *outputs,
         *compare_loss(pair, ruler),
         *compare_gradients(pair, ruler),
         *compare_rates(pair),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.baselines.blame import choose_phase
+from harness.baselines.blame import choose_phase, list_other_parameters
+from harness.baselines.calls_in_order import has_other_inputs
 from harness.baselines.differences import list_differences
 from harness.baselines.evidence import Evidence
 from harness.baselines.pairs import LADDER, VALUES_OF, Pair
+from harness.baselines.pass_differences import LOSS
 from harness.baselines.setting_changes import list_changes
 from harness.baselines.trajectory import Phase
 
@@ -67,17 +69,21 @@ def list_identical(evidence: Evidence) -> list[str]:
     """What is still the same in the step that differs first, before the phase to blame."""
     pair = Pair(evidence.pair.baseline, evidence.pair.observed, evidence.first_index)
     before, now = pair.before, pair.now
+    # Where more is not known, it belongs to the forward pass.
+    is_other_loss = any(found.item == LOSS for found in evidence.differences)
     known: list[tuple[Phase, str, bool]] = [
-        (Phase.DATA, "batch", bool(before.batch and now.batch)),
+        (Phase.DATA, "batch", bool(before.batch and now.batch) and not has_other_inputs(pair)),
         (Phase.RNG, "random generators", bool(before.generators and now.generators)),
         (Phase.INITIALISATION, "parameters", _knows_parameters(evidence)),
         (Phase.FORWARD, "forward pass", _knows_outputs(pair)),
-        (Phase.LOSS, "loss", before.loss is not None and now.loss is not None),
+        (Phase.LOSS, "loss", before.loss is not None and now.loss is not None and not is_other_loss),
         (Phase.GRADIENTS, "gradients", bool(before.gradients and now.gradients)),
         (Phase.SCHEDULE, "learning rate", bool(before.learning_rates and now.learning_rates)),
     ]
     differing = {found.phase for found in evidence.differences}
     if any(found.item.startswith(VALUES_OF) for found in evidence.differences):
+        differing.add(Phase.INITIALISATION)
+    if list_other_parameters(evidence):
         differing.add(Phase.INITIALISATION)
     limit = LADDER.index(evidence.phase)
     return [

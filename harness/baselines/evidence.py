@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.baselines.pairs import HELD
 from harness.baselines.trajectory import Phase
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Evidence:
         return next(found.phase for found in self.differences if found.moves)
 
     def find(self, phase: Phase) -> Difference | None:
-        """The first difference of a phase."""
-        return next((found for found in self.differences if found.phase is phase), None)
+        """The first difference of a phase; what optimizers hold before what follows from it."""
+        own = [found for found in self.differences if found.phase is phase]
+        return next((found for found in own if found.item.startswith(HELD)), own[0] if own else None)
 
     def list_changes(self, phase: Phase) -> list[SettingChange]:
         """The settings of a phase that differ; the order of samples, which follows from others, aside."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.baselines.pairs import Difference
+from harness.baselines.pairs import HELD, Difference
 from harness.baselines.run_settings import EQUAL_ROWS, UNOWNED
 from harness.baselines.trajectory import Phase
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from harness.baselines.pairs import Pair
     from harness.baselines.setting_changes import SettingChange
     from harness.baselines.trajectory import Trajectory
-
-HELD = "parameters held by"
 
 
 def compare_holdings(pair: Pair) -> Iterator[Difference]:
@@ -98,3 +96,11 @@ def _count_tensors(held: object) -> str:
 
 def _drop_names(held: object) -> str:
     return str(held).partition(" (")[0]
+
+
+def begins_to_train(pair: Pair) -> bool:
+    """Whether parameters are stepped that no step before had: of a model that may be built since then."""
+    known = {
+        name for point in pair.baseline.points[: pair.index] for name in pair.baseline.list_tensors(point)
+    }
+    return not known.issuperset(pair.baseline.list_tensors(pair.before))

@@ -31,6 +31,8 @@ SAME_TENSORS = 1e-5
 CONTENTS_TOLERANCE = 1e-3
 VALUES_OF = "values of"
 """Begins what parameters are called that differ before a step."""
+HELD = "parameters held by"
+"""Begins what tells that an optimizer holds other parameters."""
 MODE = "mode of"
 """Begins what tells that modules are in another mode."""
 

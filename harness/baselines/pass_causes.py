@@ -96,9 +96,9 @@ def tell_loss(evidence: Evidence) -> Iterator[str]:
 
 
 _OF_LOSS = {
-    "targets of": "the targets are made from the batch in another way: shifted, masked, or another column.",
+    "targets of": "the targets are made in another way: shifted, masked, another column, or computed otherwise.",
     INPUTS_OF: "all modules gave the same, the loss function is given something else: what lies between them changed.",
-    "scale": "the loss is divided or multiplied by something else before backward ({change}).",
+    "scale": "the loss, or this term of it, is divided or multiplied by something else before backward ({change}).",
     MICRO_BATCHES: "this step has another number of backward passes ({change}): it accumulates over more or fewer.",
     SCALER_STEP: "this step is {change}: its gradients are not finite in one of the runs, or the scale is another.",
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.baselines.ruler import Ruler
     from harness.baselines.trajectory import DeepPoint, LossPoint
 
-INPUTS_OF = "inputs of"
+INPUTS_OF, LOSS = "inputs of", "loss"
 MICRO_BATCHES, SCALER_STEP = "micro-batches of a step", "step of the GradScaler"
 
 
@@ -107,7 +107,7 @@ def compare_loss(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         if scales[0] != scales[1]:
             yield Difference(Phase.LOSS, "scale of the GradScaler", f"{scales[0]} -> {scales[1]}")
     if not ruler.is_same_loss(before.loss, now.loss, pair.index):
-        yield Difference(_place_loss(pair), "loss", tell_ratio("", before.loss, now.loss))
+        yield Difference(_place_loss(pair), LOSS, tell_ratio("", before.loss, now.loss))
     if before.was_skipped != now.was_skipped:
         yield Difference(Phase.LOSS, SCALER_STEP, "now skipped" if now.was_skipped else "no longer skipped")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.baselines.holdings import HELD
 from harness.baselines.names import agree, name_group
-from harness.baselines.pairs import VALUES_OF, is_rounding
+from harness.baselines.pairs import HELD, VALUES_OF, is_rounding
 from harness.baselines.parameter_differences import tell_written
 from harness.baselines.ruler import measure_distance
 from harness.baselines.trajectory import Phase
@@ -93,8 +92,8 @@ def tell_clipping(evidence: Evidence) -> Iterator[str]:
         )
         return
     for one, text in (
-        (now, "gradients are no longer clipped"),
-        (before, "gradients are clipped that were not"),
+        (now, "gradients stay as they are: they are no longer clipped, or the bound is above their norm"),
+        (before, "gradients are clipped that were not, or the bound was above their norm"),
     ):
         if one.grad_norm is not None and is_rounding(one.grad_norm, one.clipped_norm, SAME_RATIO):
             yield f"{text}."

@@ -67,15 +67,15 @@ def _compare_known(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
         return
     before, now = pair.before, pair.now
     names = list_differing(pair, "gradients")
-    can_tell = before.grad_norm is not None and now.grad_norm is not None
-    if can_tell and not _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler):
+    is_clipped = bool(before.unclipped and now.unclipped) and None not in (before.grad_norm, now.grad_norm)
+    if is_clipped and not _is_same_norm(before.grad_norm, now.grad_norm, pair, ruler):
         if _has_same_tensors(pair):
             change = tell_ratio("norm", before.grad_norm, now.grad_norm)
-            yield Difference(Phase.CLIPPING, FOUND, change, names)
+            # Where the bound is above both norms, the optimizers get the same.
+            yield Difference(Phase.CLIPPING, FOUND, change, names, moves=bool(names))
     elif names:
-        yield Difference(
-            Phase.CLIPPING, CLIPPED, tell_ratio("norm", before.clipped_norm, now.clipped_norm), names
-        )
+        change = tell_ratio("norm", before.clipped_norm, now.clipped_norm)
+        yield Difference(Phase.CLIPPING, CLIPPED, change, names)
 
 
 def _describe_gradients(pair: Pair, names: tuple[str, ...]) -> Difference:

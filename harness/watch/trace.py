@@ -97,7 +97,7 @@ class TracedStep:
         if not (is_kept or is_beside or self._is_in_order):
             return
         with self._session.clock.leave_out():
-            given_before, gave = fingerprint_batch((args, kwargs)) or "", fingerprint_outputs(given) or ""
+            given_before, gave = _fingerprint_input(args, kwargs), fingerprint_outputs(given) or ""
             if is_kept:
                 self._trace.outputs.append(gave)
             if self._is_in_order:
@@ -199,6 +199,12 @@ class TracedStep:
 def _find_kind(module: nn.Module) -> tuple[int, bool, bool]:
     """What of a call decides with which others it is counted: the model, its mode, whether gradients are recorded."""
     return id(module), module.training, torch.is_grad_enabled()
+
+
+def _fingerprint_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """A fingerprint of what a model is called with: of one tensor, the one that it had as the output of another."""
+    is_one = len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor)
+    return (fingerprint_outputs(args) if is_one else fingerprint_batch((args, kwargs))) or ""
 
 
 def _is_made(tensor: torch.Tensor) -> bool:

@@ -47,6 +47,9 @@ class Config:
     copied_every: int = 4
     noise: float = 1.0
     seed: int = 0
+    glue: float = 1.0
+    temperature: float = 1.0
+    is_frozen_in_eval_mode: bool = True
 
 
 class Actor(nn.Sequential):
@@ -112,7 +115,7 @@ def train_head(config: Config) -> None:
     for _ in range(STEPS):
         rows = torch.randint(0, 64, (16,))
         with torch.no_grad():
-            features = encoder(inputs[rows])
+            features = config.glue * encoder(inputs[rows])
         optimizer.zero_grad()
         mse_loss(head(features), targets[rows]).backward()
         clip_grad_value_(head.parameters(), config.bound)
@@ -171,12 +174,48 @@ def train_one_after_another(config: Config) -> None:
         torch.rand(config.extra_draws)
 
 
+def train_chain(config: Config) -> None:
+    """Two models, one behind the other, and two terms of the loss."""
+    inputs, targets = draw_data(config)
+    first, second = nn.Linear(8, 8), build(Critic)
+    optimizer = torch.optim.Adam([*first.parameters(), *second.parameters()], lr=1e-2)
+    for _ in range(STEPS):
+        rows = torch.randint(0, 64, (16,))
+        given = second(config.glue * first(inputs[rows])) / config.temperature
+        optimizer.zero_grad()
+        (mse_loss(given, targets[rows]) + mse_loss(given.square(), targets[rows].square())).backward()
+        optimizer.step()
+
+
+def train_and_freeze(config: Config) -> None:
+    """An encoder that is trained with a head, and then frozen under another one."""
+    inputs, targets = draw_data(config)
+    encoder = Encoder(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    whole = nn.Sequential(encoder, nn.Linear(8, 1))
+    head = build(Critic)
+    for model in (whole, head):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        if model is head:
+            encoder.train(not config.is_frozen_in_eval_mode)
+        for _ in range(STEPS // 2):
+            rows = torch.randint(0, 64, (16,))
+            features = inputs[rows]
+            if model is head:
+                with torch.no_grad():
+                    features = encoder(features)
+            optimizer.zero_grad()
+            mse_loss(model(features), targets[rows]).backward()
+            optimizer.step()
+
+
 PROGRAMS: tuple[Program, ...] = (
     train_actor_and_critic,
     train_head,
     train_student,
     train_towards_copy,
     train_one_after_another,
+    train_chain,
+    train_and_freeze,
 )
 
 
@@ -220,6 +259,11 @@ GRADIENTS, CLIPPING, OPTIMIZER, SCHEDULE = Phase.GRADIENTS, Phase.CLIPPING, Phas
         (train_towards_copy, Config(copied_every=5), OPTIMIZER, 4),
         (train_towards_copy, Config(activation=nn.ReLU), FORWARD, 0),
         (train_one_after_another, Config(extra_draws=1), RNG, STEPS // 2),
+        (train_head, Config(glue=2.0), FORWARD, 0),
+        (train_chain, Config(glue=2.0), FORWARD, 0),
+        (train_chain, Config(temperature=2.0), Phase.LOSS, 0),
+        (train_chain, Config(noise=1.5), DATA, 0),
+        (train_and_freeze, Config(is_frozen_in_eval_mode=False), FORWARD, STEPS // 2),
     ],
 )
 def test_the_phase_that_was_changed_is_named(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from harness.cli import main
@@ -22,3 +24,11 @@ def test_a_fault_of_the_harness_is_no_finding(
     told = capsys.readouterr().err
     assert "OSError: out of cheese" in told
     assert "this is a fault of the harness" in told
+
+
+def test_the_package_runs_as_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "rules", "T401"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("T401 ")

@@ -49,6 +49,7 @@ def swap(place: int, **values: Any) -> tuple[ModelCall, ...]:
         (swap(1, given="other", gave="other"), Phase.DATA, "input of model call 2 of the step"),
         (swap(0, gave="other"), Phase.FORWARD, "output of model call 1 of the step"),
         (swap(2, given="other", gave="other"), Phase.FORWARD, "input of model call 3 of the step"),
+        (swap(0, is_training=False, gave="other"), Phase.FORWARD, "mode of model call 1 of the step"),
         (swap(1, generator="other", given="other"), Phase.RNG, "draws before model call 2 of the step"),
     ],
 )
@@ -64,7 +65,7 @@ def test_the_first_call_that_differs_tells_the_phase(
     "calls",
     [
         (MAKES, *USUAL),
-        swap(0, is_training=False),
+        swap(0, is_training=False)[:2],
         swap(0, generator="other"),
         swap(1, given="", gave="other"),
         swap(1, given="other"),
@@ -82,6 +83,22 @@ def test_calls_that_cannot_be_set_against_each_other_tell_nothing(calls: tuple[M
 def test_calls_alone_do_not_make_a_run_another_one() -> None:
     observed = call(BASELINE, *swap(1, gave="other"))
     assert compare_trajectories(call(BASELINE, *USUAL), observed).divergence is None
+
+
+def test_input_that_is_what_an_earlier_call_gave_is_made_by_the_program_though_no_graph_tells() -> None:
+    baseline = call(BASELINE, MAKES, replace(TRAINS, given=MAKES.gave))
+    observed = call(
+        alter(move_on(BASELINE), outputs="other"), MAKES, replace(TRAINS, given="scaled", gave="other")
+    )
+    found = compare_trajectories(baseline, observed).divergence
+    assert found is not None
+    assert (found.phase, found.item) == (Phase.FORWARD, "input of model call 2 of the step")
+
+
+def test_a_mode_that_the_model_is_not_always_in_tells_nothing() -> None:
+    baseline = alter(call(BASELINE, *USUAL), 3, 4, calls=write_calls(USUAL[1:], all_of_them=True))
+    pair = Pair(baseline, call(BASELINE, *swap(0, is_training=False)), 0)
+    assert list(compare_calls(pair)) == []
 
 
 def test_an_evaluation_in_the_step_is_no_other_call_of_the_models_that_train() -> None:
