@@ -24,7 +24,7 @@ SIGNS = 3
 NOTHING = "-" * SIGNS
 MODES = {(True, True): "t", (False, True): "e", (True, False): "u", (False, False): "v"}
 """A letter for a mode, training or not, with gradients or without; a capital one where the input is made."""
-WORD = re.compile(r"([teuvTEUV])(\d+):(.{3})(.{3})(.{3})")
+WORD = re.compile(r"([teuvTEUV])([0-9]{1,6}):(.{3})(.{3})(.{3})")
 """A call: its mode and its model, then fingerprints of the generator, of what it was given and of what it gave."""
 TRAINING = (MODES[True, True], MODES[True, False])
 OUTPUT = "output"
@@ -33,7 +33,7 @@ FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class StoredCall:
     """A call as it is stored: the letter of its mode, and what `ModelCall` has, as text."""
 
     mode: str
@@ -70,7 +70,7 @@ def compare_calls(pair: Pair) -> Iterator[Difference]:
     model is not in this mode in every step, as in an evaluation. Nor does a part of the input that no output depends
     on. None of it moves a training by itself.
     """
-    rows = _read(pair.before.calls), _read(pair.now.calls)
+    rows = read_calls(pair.before.calls), read_calls(pair.now.calls)
     for number, (before, now) in enumerate(zip(*rows, strict=False), 1):
         if before.model != now.model:
             return
@@ -102,12 +102,12 @@ def compare_calls(pair: Pair) -> Iterator[Difference]:
             return
 
 
-def _is_made(call: _Call, earlier: Sequence[_Call]) -> bool:
+def _is_made(call: StoredCall, earlier: Sequence[StoredCall]) -> bool:
     """Whether the input of a call comes from earlier ones: through a graph, or as one of them gave it."""
     return call.is_made or any(call.given == other.gave for other in earlier)
 
 
-def _is_in_every_step(pair: Pair, call: _Call) -> bool:
+def _is_in_every_step(pair: Pair, call: StoredCall) -> bool:
     """Whether the model is called in this mode in every step of these optimizers that was traced."""
     steps = [
         point
@@ -115,7 +115,7 @@ def _is_in_every_step(pair: Pair, call: _Call) -> bool:
         if point.optimizers == pair.before.optimizers and point.gradients
     ]
     return all(
-        any((other.model, other.mode) == (call.model, call.mode) for other in _read(point.calls))
+        any((other.model, other.mode) == (call.model, call.mode) for other in read_calls(point.calls))
         for point in steps
     )
 
@@ -124,15 +124,15 @@ def _describe(phase: Phase, item: str, change: str) -> Difference:
     return Difference(phase, item, change, moves=False, is_of_call=True)
 
 
-def _read(text: str) -> list[_Call]:
-    """The calls in a text; one that is no call ends it."""
+def read_calls(text: str) -> list[StoredCall]:
+    """The calls that `write_calls` wrote; a word that is no call ends them."""
     found = []
     for word in text.split():
         match = WORD.fullmatch(word)
         if match is None:
             break
         letter, *rest = match.groups()
-        found.append(_Call(letter.lower(), letter.isupper(), *rest))
+        found.append(StoredCall(letter.lower(), letter.isupper(), *rest))
     return found
 
 
@@ -149,10 +149,10 @@ def has_other_inputs(pair: Pair) -> bool:
     return any(one.given != other.given and not one.is_made for one, other in _pair_training(pair))
 
 
-def _pair_training(pair: Pair) -> list[tuple[_Call, _Call]]:
+def _pair_training(pair: Pair) -> list[tuple[StoredCall, StoredCall]]:
     """The calls of models that train in both runs, up to the first that is of another model."""
     before, now = (
-        [call for call in _read(text) if call.mode == MODES[True, True]]
+        [call for call in read_calls(text) if call.mode == MODES[True, True]]
         for text in (pair.before.calls, pair.now.calls)
     )
     both = zip(before, now, strict=False)

@@ -45,7 +45,15 @@ class SettingChange:
     @property
     def is_neutral(self) -> bool:
         """Whether the same numbers are computed either way, but for rounding."""
-        return self.phase is Phase.OPTIMIZER and self.name.endswith(HOW)
+        if self.phase is not Phase.OPTIMIZER:
+            return False
+        return self.name.endswith(HOW) or self._has_other_names_alone()
+
+    def _has_other_names_alone(self) -> bool:
+        """Whether a group holds as many tensors and numbers, under other names."""
+        whole = [str(value).partition(" (") for value in (self.baseline, self.observed)]
+        has_names = all(names for _, _, names in whole)
+        return self.name.endswith(" parameters") and has_names and whole[0][0] == whole[1][0]
 
 
 def _show(value: Any) -> str:

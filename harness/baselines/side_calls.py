@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 BOTH_MODES = "both"
 SEPARATOR, NOTHING = "; ", "-"
+NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def read_side_calls(text: str) -> dict[str, SideCalls]:
     found = {}
     for part in text.split(SEPARATOR):
         match part.split(" "):
-            case [kind, mode, number, given, gave, values] if number.isdecimal():
+            case [kind, mode, number, given, gave, values] if NUMBER.fullmatch(number):
                 prints = ("" if one == NOTHING else one for one in (given, gave, values))
                 found[kind] = SideCalls(kind, mode, int(number), *prints)
     return found

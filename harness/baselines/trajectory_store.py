@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.baselines.calls_in_order import read_calls
 from harness.baselines.files import RESTORE, locked, name_file, parse_document, write_text
 from harness.baselines.kinds import check_kinds
 from harness.baselines.layout import render
+from harness.baselines.side_calls import SEPARATOR, read_side_calls
 from harness.baselines.trajectory_json import read_trajectory, write_trajectory
 from harness.errors import BaselineError
 from harness.record.limit import MAX_SECONDS, MAX_STEPS
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from harness.baselines.shelves import Shelf
     from harness.baselines.trajectory import Provenance, TracePoint, Trajectory
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FOLDER = "trajectories"
 FIRST = ("test", "numerics_class", "provenance")
 """What a reader looks for comes first."""
@@ -210,7 +212,18 @@ def _check_steps(points: tuple[TracePoint, ...]) -> None:
             raise ValueError(f"step {point.step} follows {after}")
         if point.batch and not is_traced:
             raise ValueError(f"step {before} has no batch, and the one after it has")
+        _check_models(point)
         before, is_traced = point.step, bool(point.batch)
+
+
+def _check_models(point: TracePoint) -> None:
+    """Refuses what is told of calls and of gradients before clipping where it is not what is written."""
+    if len(read_calls(point.calls)) != len(point.calls.split()):
+        raise ValueError(f"calls of step {point.step} are {point.calls!r}")
+    if point.side_calls and len(read_side_calls(point.side_calls)) != point.side_calls.count(SEPARATOR) + 1:
+        raise ValueError(f"side_calls of step {point.step} are {point.side_calls!r}")
+    if point.unclipped and len(point.unclipped) != len(point.gradients):
+        raise ValueError(f"unclipped of step {point.step} holds {len(point.unclipped)} fingerprints")
 
 
 def _name(test: str, numerics_class: str) -> str:

@@ -55,9 +55,10 @@ def compare_gradients(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
 
 def _knows_unclipped(point: TracePoint) -> bool:
     """Whether the gradients of a step are known as they were before the program clipped them."""
-    return bool(point.unclipped) or (
-        bool(point.gradients) and is_rounding(point.grad_norm, point.clipped_norm)
-    )
+    if point.unclipped:
+        return True
+    norms = point.grad_norm, point.clipped_norm
+    return bool(point.gradients) and None not in norms and is_rounding(*norms)
 
 
 def _compare_known(pair: Pair, ruler: Ruler) -> Iterator[Difference]:
@@ -147,17 +148,20 @@ def list_gradient_norms(pair: Pair) -> tuple[dict[str, float], dict[str, float]]
     """
     if pair.deep is None:
         return {}, {}
-    return _unclip(pair.deep[0], pair.before), _unclip(pair.deep[1], pair.now)
+    # In baselines of earlier versions all gradients count as clipped together, and then in both.
+    read = _list_norms if all(map(_knows_unclipped, (pair.before, pair.now))) else _unclip
+    return read(pair.deep[0], pair.before), read(pair.deep[1], pair.now)
+
+
+def _list_norms(deep: DeepPoint, _point: TracePoint) -> dict[str, float]:
+    return {
+        tensor.name: norm if tensor.unclipped_norm is None else tensor.unclipped_norm
+        for tensor in deep.tensors
+        if (norm := tensor.grad_norm) is not None
+    }
 
 
 def _unclip(deep: DeepPoint, point: TracePoint) -> dict[str, float]:
-    if any(tensor.unclipped_norm is not None for tensor in deep.tensors):
-        return {
-            tensor.name: norm if tensor.unclipped_norm is None else tensor.unclipped_norm
-            for tensor in deep.tensors
-            if (norm := tensor.grad_norm) is not None
-        }
-    # In baselines of earlier versions all gradients count as clipped together.
     factor = 1.0
     if point.grad_norm and point.clipped_norm and math.isfinite(point.grad_norm + point.clipped_norm):
         factor = point.grad_norm / point.clipped_norm

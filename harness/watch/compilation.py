@@ -25,6 +25,11 @@ def is_tracing() -> bool:
     return find_tracing() is not None
 
 
+def is_capturing_graph() -> bool:
+    """Whether a CUDA graph is being captured, in which nothing may wait for the device or ask for its generator."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
+
+
 def count_graphs() -> tuple[int, int]:
     """Graphs compiled and graph breaks met by this process so far; zeros before the compiler is loaded."""
     counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)

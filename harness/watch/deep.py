@@ -154,7 +154,7 @@ class DeepStep:
         norms = self.flow.note_step(self._was_called, self._is_stale)
         held = list_parameters([optimizer])
         if self.is_compared:
-            self.flow.note_values(held, MAX_FINGERPRINT_BYTES)
+            self._session.attempt("values", self.flow.note_values, held, MAX_FINGERPRINT_BYTES)
         scale = getattr(optimizer, "grad_scale", None)
         divisor = 1.0 if scale is None else float(scale)
         gradients = {

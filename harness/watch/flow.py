@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from harness.record.deep import StillParameter, UnheldParameter
 from harness.watch.fingerprints import fingerprint_tensor
@@ -88,7 +89,11 @@ class GradientFlow:
         Nothing is taken where they are larger than so many bytes.
         """
         own = set(map(id, held))
-        others = {id(p): p.detach() for p in self.list_model_parameters() if id(p) not in own}
+        others = {
+            id(p): p.detach()
+            for p in self.list_model_parameters()
+            if id(p) not in own and not is_lazy(p) and not p.is_meta
+        }
         if (
             self._still
             or sum(tensor.numel() * tensor.element_size() for tensor in others.values()) > max_bytes

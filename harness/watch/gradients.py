@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import types
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from harness.record.observation import ClippingCall
 from harness.watch.loss import find_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from harness.watch.readings import Reading
     from harness.watch.session import Session
@@ -109,16 +109,23 @@ class GradientHooks:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a clipping function is called with; of a step that is looked at closely, parameters as a list."""
-        row = self._session.ledger.open
+        ledger = self._session.ledger
+        row = ledger.open
         if row.deep is None and row.trace is None:
             return args, kwargs
-        args, kwargs = _list_generator(args, kwargs)
+        args, kwargs = _list_iterator(args, kwargs)
+        if not row.num_micro_batches and ledger.last is not None:
+            # Of a backward that several optimizers share: one of them has stepped.
+            row = ledger.last
         # Gradients that are clipped before any backward of the step are those of the step before.
         if row.trace is not None and row.num_micro_batches:
             given = args[0] if args else kwargs.get("parameters")
             covered = [given] if isinstance(given, torch.Tensor) else given
-            if isinstance(covered, (list, tuple)):
-                self._session.attempt("clipping", row.trace.note_before_clipping, covered)
+            if isinstance(covered, Iterable):
+                num_backwards = self._session.run.num_backwards
+                self._session.attempt(
+                    "clipping", row.trace.note_before_clipping, list(covered), num_backwards
+                )
         return args, kwargs
 
     def _note(
@@ -130,7 +137,7 @@ class GradientHooks:
         num_gradients = None
         if isinstance(covered, torch.Tensor):
             num_gradients = int(covered.grad is not None)
-        elif isinstance(covered, types.GeneratorType) and (row.deep is not None or row.trace is not None):
+        elif isinstance(covered, Iterator) and (row.deep is not None or row.trace is not None):
             num_gradients = 0
         elif isinstance(covered, (list, tuple)):
             num_gradients = sum(parameter.grad is not None for parameter in covered)
@@ -154,13 +161,13 @@ class GradientHooks:
         return result
 
 
-def _list_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with the parameters of a generator as a list, to count them.
+def _list_iterator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the parameters of an iterator as a list, to count them.
 
-    An empty generator is handed on as it is: torch warns of one.
+    An empty one is handed on as it is: torch warns of one.
     """
     given = args[0] if args else kwargs.get("parameters")
-    if not isinstance(given, types.GeneratorType) or not (listed := list(given)):
+    if not isinstance(given, Iterator) or not (listed := list(given)):
         return args, kwargs
     return ((listed, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": listed})
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.record.observation import EvaluationObservation
-from harness.watch.compilation import count_frames, find_tracing, is_capturing
+from harness.watch.compilation import count_frames, find_tracing, is_capturing, is_capturing_graph
 from harness.watch.data import BatchSize
 from harness.watch.members import list_parameters
 from harness.watch.naming import ModelNames
@@ -115,7 +115,9 @@ class ModuleHooks:
             # The hook before the call is not told keyword arguments, and some models get nothing else.
             if kwargs and module.training and torch.is_grad_enabled():
                 self._session.attempt("batch", self._complete_batch, module, args, kwargs)
-            self._note_call(module, args, kwargs, rest[-1])
+            if kwargs and (trace := self._session.ledger.open.trace) is not None:
+                self._session.attempt("call", trace.complete_call, args, kwargs)
+            self._note_call(module, rest[-1])
 
     def _adopt(self, module: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule) or any(
@@ -153,7 +155,7 @@ class ModuleHooks:
                         session.note_failure("forward", error)
                 given = call(*args, **kwargs)
                 if is_outermost and session.ledger.open.trace is not None:
-                    self._note_call(args[0], args[1:], kwargs, given)
+                    self._note_call(args[0], given)
                 return given
             finally:
                 self._is_inside = False
@@ -163,10 +165,10 @@ class ModuleHooks:
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session = self._session
         trace = session.ledger.open.trace
-        if trace is not None:
-            trace.begin_call(module)
         if not module.training or not torch.is_grad_enabled():
             self._note_evaluation(module)
+            if trace is not None:
+                self._begin_call(module, args, kwargs)
             if trace is not None and not module.training and torch.is_grad_enabled():
                 trace.note_eval_call()
             return
@@ -181,19 +183,24 @@ class ModuleHooks:
             row.trace.note_first_event()
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
         self._note_batch(module, args, kwargs)
+        if row.trace is not None:
+            self._begin_call(module, args, kwargs)
 
-    def _note_call(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
-    ) -> None:
-        """Hands a call of a model to the trace of the step, where there is one."""
-        row = self._session.ledger.open
-        # As with the loss, of a closure's calls the first belongs to the parameters the step began with.
-        if row.trace is None or row.num_closure_calls > 1 or next(module.parameters(), None) is None:
-            return
-        try:
-            row.trace.note_call(module, args, kwargs, given)
-        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-            self._session.note_failure("call", error)
+    def _begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        trace = self._session.ledger.open.trace
+        if trace is not None and self._is_to_be_told(module):
+            self._session.attempt("call", trace.begin_call, module, args, kwargs)
+
+    def _note_call(self, module: nn.Module, given: object) -> None:
+        """Hands what a model gave to the trace of the step, where there is one."""
+        trace = self._session.ledger.open.trace
+        if trace is not None and self._is_to_be_told(module):
+            self._session.attempt("call", trace.note_call, module, given)
+
+    def _is_to_be_told(self, module: nn.Module) -> bool:
+        """Whether a call counts: as with the loss, of a closure's the first belongs to the step's own parameters."""
+        is_first = self._session.ledger.open.num_closure_calls <= 1
+        return is_first and not is_capturing_graph() and next(module.parameters(), None) is not None
 
     def _complete_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch again, with the keyword arguments."""

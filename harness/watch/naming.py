@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from harness.watch.members import list_parameters
 
@@ -91,7 +92,7 @@ class ModelNames:
             for root in roots
             if root is not None
             for parameter in list_parameters(root)
-            if parameter.requires_grad
+            if parameter.requires_grad and not is_lazy(parameter)
         }
 
     def _look(self) -> None:

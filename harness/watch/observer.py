@@ -252,7 +252,7 @@ class Observer:
             or number + 1 in self._counted_steps
             or number + 1 == self._next_look
             or number + 1 in self._deep_steps
-            or len(session.run.optimizers) > self._num_described
+            or (number < self.options.traced_steps and len(session.run.optimizers) > self._num_described)
         ):
             session.attempt("end of step", self._turn_over, row)
         if number + 1 < self.options.traced_steps:
@@ -288,7 +288,7 @@ class Observer:
             self._look_around()
         elif len(self._session.run.optimizers) > self._num_described:
             # While its parameters live.
-            self._describe_optimizers()
+            self._describe_optimizers(self._num_described)
         if row.number + 1 in self._deep_steps:
             self._open_deep()
         elif was_deep and self._session.clock.device is not None:
@@ -418,10 +418,10 @@ class Observer:
         self._loss.note_scale()
         note_compilation(run.compilation, self._graphs_before)
 
-    def _describe_optimizers(self) -> dict[int, str]:
-        """Names what they hold; returns the names of all parameters, by identity."""
+    def _describe_optimizers(self, start: int = 0) -> dict[int, str]:
+        """Names what they hold, from one on; returns the names of all parameters, by identity."""
         names = self._modules.names.name_parameters()
-        self._optimizers.describe(names)
+        self._optimizers.describe(names, start=start)
         self._num_described = len(self._session.run.optimizers)
         return names
 

@@ -49,8 +49,9 @@ class Session:
         self.waiting_optimizers: list[int] = []
         self.thread: int | None = None
         self.first_fingerprints: dict[int, str] = {}
-        self.stepped_parameters: set[int] = set()
+        self.list_held: Callable[[], set[int]] = set
         self.called: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        self.num_called = 0
         self.evaluated: list[weakref.ref[nn.Module]] | None = [] if options.depth is Depth.DEEP else None
 
     @property
@@ -79,6 +80,14 @@ class Session:
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
             self.note_failure(family, error)
             return None
+
+    def find_position(self, model: nn.Module) -> int:
+        """The position of a model among all that were called, also of those that are gone."""
+        position = self.called.get(model)
+        if position is None:
+            position = self.called[model] = self.num_called
+            self.num_called += 1
+        return position
 
     def note_evaluated(self, module: nn.Module) -> None:
         """Remembers a model that was called in eval mode or without gradients; of many, the first ones."""

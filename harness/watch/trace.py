@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from harness.watch.fingerprints import (
 )
 from harness.watch.gradients import as_floats, list_parameters, measure_norms
 from harness.watch.members import list_parameters as list_members
+from harness.watch.naming import unwrap
 from harness.watch.passes import list_tensors
 
 if TYPE_CHECKING:
@@ -43,14 +45,22 @@ class TracedStep:
         self._session = session
         self._trace = StepTrace(num_eval_calls=0)
         self._has_begun = False
-        self._generators = ""
-        self._is_in_order = False
-        self._num_calls: Counter[tuple[int, bool, bool]] = Counter()
+        self._held_by_any: set[int] | None = None
+        self._num_calls: weakref.WeakKeyDictionary[nn.Module, Counter[tuple[bool, bool]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._seen: weakref.WeakKeyDictionary[nn.Module, tuple[frozenset[int], str]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._kind = (True, True)
+        self._is_in_order = self._is_beside = self._is_made = False
+        self._generators = self._called_with = ""
         self._copies: dict[int, list[torch.Tensor]] = {}
         self._gradients: list[tuple[list[int], int, torch.Tensor | None]] = []
         self._held: list[list[int]] = []
         self._unclipped: dict[int, tuple[torch.Tensor, int]] = {}
-        self._seen: dict[int, tuple[frozenset[int], str]] = {}
+        self._clipped_after: dict[int, int] = {}
+        self._is_clipped_again = False
         self._side_calls: list[tuple[frozenset[int], tuple[str, str, str, str, str]]] = []
         self._updates: list[torch.Tensor | None] = []
         self._weights: list[torch.Tensor | None] = []
@@ -78,40 +88,54 @@ class TracedStep:
             with self._session.clock.leave_out():
                 self._trace.called_with.append(fingerprint_batch((args, kwargs)) or "")
 
-    def begin_call(self, module: nn.Module) -> None:
-        """Takes the state of torch's generators when a model is called."""
-        self._is_in_order = self._num_calls[_find_kind(module)] < MAX_CALLS_IN_ORDER
-        if self._is_in_order:
+    def begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Takes what a model is about to be called with, and the state of torch's generators."""
+        counts = self._num_calls.setdefault(module, Counter())
+        kind = self._kind = module.training, torch.is_grad_enabled()
+        self._is_in_order = counts[kind] < MAX_CALLS_IN_ORDER
+        self._is_beside = kind != (True, True) and counts[kind] < MAX_CALLS and self._is_still(module)
+        counts[kind] += 1
+        if self._is_in_order or self._is_beside:
             with self._session.clock.leave_out():
-                self._generators = fingerprint_torch_generators()
+                self._generators = fingerprint_torch_generators() if self._is_in_order else ""
+                self._called_with = _fingerprint_input(args, kwargs)
+                self._is_made = kind[1] and any(map(_has_graph, list_tensors((args, kwargs))))
 
-    def note_call(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], given: object
-    ) -> None:
-        """Takes what a model was called with and what it gave."""
-        kind = _find_kind(module)
-        _, is_training, has_gradient = kind
+    def complete_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Takes what it was called with again, with keyword arguments that are only known now."""
+        if self._is_in_order or self._is_beside:
+            with self._session.clock.leave_out():
+                self._called_with = _fingerprint_input(args, kwargs)
+                self._is_made = self._kind[1] and any(map(_has_graph, list_tensors((args, kwargs))))
+
+    def note_call(self, module: nn.Module, given: object) -> None:
+        """Takes what the model gave."""
+        is_training, has_gradient = self._kind
         is_kept = has_gradient and len(self._trace.outputs) < MAX_CALLS
-        is_beside = not (has_gradient and is_training) and self._num_calls[kind] < MAX_CALLS
-        self._num_calls[kind] += 1
-        if not (is_kept or is_beside or self._is_in_order):
+        if not (is_kept or self._is_in_order or self._is_beside):
             return
         with self._session.clock.leave_out():
-            given_before, gave = _fingerprint_input(args, kwargs), fingerprint_outputs(given) or ""
+            gave = fingerprint_outputs(given) or ""
             if is_kept:
                 self._trace.outputs.append(gave)
             if self._is_in_order:
-                position = self._session.called.setdefault(module, len(self._session.called))
-                is_made = has_gradient and any(map(_is_made, list_tensors((args, kwargs))))
-                self._trace.calls.append(
-                    ModelCall(
-                        position, is_training, has_gradient, is_made, self._generators, given_before, gave
-                    )
+                position, prints = (
+                    self._session.find_position(module),
+                    (self._generators, self._called_with, gave),
                 )
-            if is_beside:
+                call = ModelCall(position, is_training, has_gradient, self._is_made, *prints)
+                self._trace.calls.append(call)
+            if self._is_beside:
                 members, values = self._look_at(module)
                 mode = "training" if is_training else "eval"
-                self._side_calls.append((members, (type(module).__name__, mode, given_before, gave, values)))
+                name = type(unwrap(module)).__name__
+                self._side_calls.append((members, (name, mode, self._called_with, gave, values)))
+
+    def _is_still(self, module: nn.Module) -> bool:
+        """Whether no optimizer that is there holds a parameter of a model."""
+        if self._held_by_any is None:
+            self._held_by_any = self._session.list_held()
+        return self._held_by_any.isdisjoint(map(id, list_members(module)))
 
     def note_eval_call(self) -> None:
         """Counts a call of a model in eval mode whose graph is recorded, as if it were to train."""
@@ -122,28 +146,43 @@ class TracedStep:
 
         At its first call of the step.
         """
-        if id(module) not in self._seen:
+        found = self._seen.get(module)
+        if found is None:
             parameters = list_members(module)
-            num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-            prints = [fingerprint_tensor(p) for p in parameters] if num_bytes <= MAX_COPIED_BYTES else []
+            is_small = (
+                sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+                <= MAX_COPIED_BYTES
+            )
+            prints = [fingerprint_tensor(p) for p in parameters] if is_small else []
             values = f"{zlib.crc32(repr(prints).encode()):08x}" if prints else ""
-            self._seen[id(module)] = frozenset(map(id, parameters)), values
-        return self._seen[id(module)]
+            found = self._seen[module] = frozenset(map(id, parameters)), values
+        return found
 
-    def note_before_clipping(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Takes gradients that are about to be clipped, each before it is clipped for the first time."""
+    def note_before_clipping(self, parameters: Iterable[torch.Tensor], num_backwards: int) -> None:
+        """Takes gradients that are about to be clipped, after so many backwards of the run.
+
+        Where they are clipped again after another backward, what they would be without is not known.
+        """
         with self._session.clock.leave_out(), torch.no_grad():
-            having = [p for p in parameters if p.grad is not None and id(p) not in self._unclipped]
+            stepped = {identity for row in self._held for identity in row}
+            fresh = [p for p in parameters if p.grad is not None and id(p) not in stepped]
+            if any(self._clipped_after.get(id(p), num_backwards) != num_backwards for p in fresh):
+                self._is_clipped_again = True
+            having = [p for p in fresh if id(p) not in self._unclipped]
             norms = _stack_norms([p.grad for p in having if p.grad is not None])
             if norms is not None:
                 self._unclipped.update((id(p), (norms, place)) for place, p in enumerate(having))
+                self._clipped_after.update((id(p), num_backwards) for p in having)
 
     def read_gradients(self, optimizer: Optimizer) -> None:
         """Before an optimizer steps: its gradients, its parameters, and a copy of these."""
         with self._session.clock.leave_out(), torch.no_grad():
             held = list_parameters([optimizer])
             self._held.append([*map(id, held)])
-            self._session.stepped_parameters.update(self._held[-1])
+            by_any = self._session.list_held()
+            self._trace.side_calls = [
+                call for members, call in self._side_calls if by_any.isdisjoint(members)
+            ]
             having = [(place, p.grad) for place, p in enumerate(held) if p.grad is not None]
             norms = _stack_norms([gradient for _, gradient in having])
             if norms is not None and (scale := getattr(optimizer, "grad_scale", None)) is not None:
@@ -178,27 +217,18 @@ class TracedStep:
         self._trace.updates = [[] if norms is None else norms.tolist() for norms in self._updates]
         self._trace.weights = [[] if norms is None else norms.tolist() for norms in self._weights]
         self._trace.unclipped = self._read_unclipped()
-        self._trace.side_calls = self._list_side_calls()
         self._gradients, self._updates, self._weights, self._held = [], [], [], []
-        self._unclipped, self._seen, self._side_calls = {}, {}, []
+        self._unclipped, self._clipped_after, self._side_calls = {}, {}, []
+        self._seen.clear()
+        self._num_calls.clear()
         return self._trace
 
     def _read_unclipped(self) -> list[list[float | None]]:
-        if not self._unclipped:
+        if not self._unclipped or self._is_clipped_again:
             return []
         norms = {id(tensor): tensor.tolist() for tensor, _ in self._unclipped.values()}
         found = {identity: norms[id(tensor)][place] for identity, (tensor, place) in self._unclipped.items()}
         return [[found.get(identity) for identity in row] for row in self._held]
-
-    def _list_side_calls(self) -> list[tuple[str, str, str, str, str]]:
-        """The calls of models of which no optimizer has moved a parameter until now."""
-        trained = self._session.stepped_parameters
-        return [call for members, call in self._side_calls if trained.isdisjoint(members)]
-
-
-def _find_kind(module: nn.Module) -> tuple[int, bool, bool]:
-    """What of a call decides with which others it is counted: the model, its mode, whether gradients are recorded."""
-    return id(module), module.training, torch.is_grad_enabled()
 
 
 def _fingerprint_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -207,7 +237,7 @@ def _fingerprint_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     return (fingerprint_outputs(args) if is_one else fingerprint_batch((args, kwargs))) or ""
 
 
-def _is_made(tensor: torch.Tensor) -> bool:
+def _has_graph(tensor: torch.Tensor) -> bool:
     return tensor.grad_fn is not None
 
 

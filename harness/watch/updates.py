@@ -14,6 +14,7 @@ from torch.optim.optimizer import (
 
 from harness.record.observation import OptimizerGroup, OptimizerObservation, ScalerObservation
 from harness.watch.device_clock import build_cuda_clock
+from harness.watch.gradients import list_parameters
 from harness.watch.loss import find_classes
 from harness.watch.options import Depth
 from harness.watch.timing import OPTIMIZER, OTHER
@@ -49,6 +50,7 @@ class OptimizerHooks:
 
     def install(self) -> None:
         """Starts to listen."""
+        self._session.list_held = self.list_held
         self._session.taps.on_method(Optimizer, "__init__", self._around_init)
         self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
@@ -63,16 +65,23 @@ class OptimizerHooks:
         for handle in self._handles:
             handle.remove()
 
-    def describe(self, names: dict[int, str]) -> None:
-        """Fills in the names of the parameters that each optimizer holds; of one that is gone, they stay."""
-        for optimizer, (reference, ids) in zip(self._session.run.optimizers, self._seen, strict=True):
+    def describe(self, names: dict[int, str], *, start: int = 0) -> None:
+        """Fills in the names of the parameters that each optimizer holds; of one that is gone, they stay.
+
+        Args:
+            names: Of all parameters, by identity.
+            start: Position of the first optimizer that is described, of those that stepped.
+        """
+        whole = zip(self._session.run.optimizers[start:], self._seen[start:], strict=True)
+        for optimizer, (reference, ids) in whole:
             if reference() is None and any(group.parameters for group in optimizer.groups):
                 continue
             for index, (group, members) in enumerate(zip(optimizer.groups, ids, strict=True)):
                 group.parameters = [
                     names.get(member, f"?{index}.{position}") for position, member in enumerate(members)
                 ]
-
+        if start:
+            return
         # Those that are gone stay as they were last described.
         self._idle = [
             (reference, _describe_idle(built, names) if (built := reference()) is not None else described)
@@ -129,6 +138,11 @@ class OptimizerHooks:
     def find_optimizers(self) -> list[Optimizer]:
         """The optimizers seen so far that are still alive."""
         return [optimizer for reference, _ in self._seen if (optimizer := reference()) is not None]
+
+    def list_held(self) -> set[int]:
+        """Identities of the parameters of all optimizers that are there, whether they have stepped or not."""
+        built = [optimizer for reference, _ in self._idle if (optimizer := reference()) is not None]
+        return {id(parameter) for parameter in list_parameters([*built, *self.find_optimizers()])}
 
     def find_position(self, optimizer: Optimizer) -> int | None:
         """The position of an optimizer among those that stepped, wrapped ones too; None when it never did."""
