@@ -43,8 +43,8 @@ class GradientFlow:
         self._listed: tuple[list[int], list[torch.Tensor]] | None = None
 
     def list_model_parameters(self) -> list[torch.Tensor]:
-        """Every parameter of the models seen so far, in their order."""
-        found = {id(p): p for model in self._find_models() for p in list_parameters(model)}
+        """Every parameter of the models seen so far, in their order; without lazy ones, which have no sizes yet."""
+        found = {id(p): p for model in self._find_models() for p in list_parameters(model) if not is_lazy(p)}
         return list(found.values())
 
     def list_known_parameters(self) -> list[torch.Tensor]:
@@ -75,7 +75,7 @@ class GradientFlow:
         if self._models:
             return {}
         self._models = [model for model in self._find_models() if is_called(model)]
-        parameters = {id(p): p for model in self._models for p in list_parameters(model)}
+        parameters = {id(p): p for model in self._models for p in list_parameters(model) if not is_lazy(p)}
         norms = self._read(parameters.values())
         self._at_step = {
             identity: (parameter, norms.get(identity), is_stale(parameter))
@@ -90,9 +90,7 @@ class GradientFlow:
         """
         own = set(map(id, held))
         others = {
-            id(p): p.detach()
-            for p in self.list_model_parameters()
-            if id(p) not in own and not is_lazy(p) and not p.is_meta
+            id(p): p.detach() for p in self.list_model_parameters() if id(p) not in own and not p.is_meta
         }
         if (
             self._still

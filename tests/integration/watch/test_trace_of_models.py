@@ -202,3 +202,134 @@ def test_optimizers_that_are_built_anew_all_the_time_do_not_make_every_step_a_de
     deep = [deep.step for deep in watch(train).deep_steps]
     assert len(deep) < 12
     assert all(one < other for one, other in pairwise(deep))
+
+
+def test_a_parameter_without_numbers_costs_the_trace_nothing() -> None:
+    def train() -> None:
+        teacher, student = nn.Linear(8, 1, device="meta"), nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+        for _ in range(2):
+            with torch.no_grad():
+                teacher(INPUTS.to("meta"))
+            optimizer.zero_grad()
+            student(INPUTS).sum().backward()
+            optimizer.step()
+
+    observed = watch(train)
+    assert all(step.trace is not None and step.trace.gradients for step in observed.steps)
+    assert [len(deep.parameters) for deep in observed.deep_steps] == [2, 2]
+
+
+def test_models_that_come_and_go_have_values_and_positions_of_their_own() -> None:
+    def train() -> None:
+        student = nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+        for _ in range(3):
+            with torch.no_grad():
+                for _ in range(3):
+                    Teacher(nn.Linear(8, 1))(INPUTS)
+            optimizer.zero_grad()
+            student(INPUTS).sum().backward()
+            optimizer.step()
+
+    traces = [step.trace for step in watch(train).steps if step.trace is not None]
+    values = [call[4] for trace in traces for call in trace.side_calls]
+    positions = [call.model for trace in traces for call in trace.calls if not call.has_gradient]
+    assert len(set(values)) == len(values) == 9
+    assert len(set(positions)) == len(positions) == 9
+
+
+def test_a_model_whose_optimizer_has_not_stepped_yet_is_held_all_the_same() -> None:
+    def train() -> None:
+        made, judge = Teacher(nn.Linear(8, 8)), nn.Linear(8, 1)
+        optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in (made, judge)]
+        for _ in range(2):
+            with torch.no_grad():
+                fake = made(INPUTS)
+            judge(fake).sum().backward()
+            optimizers[1].step()
+            judge(made(INPUTS)).sum().backward()
+            optimizers[0].step()
+
+    assert not any(step.trace.side_calls for step in watch(train).steps if step.trace)
+
+
+def test_clipping_between_two_optimizers_that_share_a_backward_is_of_their_step() -> None:
+    def train() -> None:
+        models = nn.Linear(8, 4), nn.Linear(4, 1)
+        optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in models]
+        models[1](models[0](INPUTS)).square().sum().backward()
+        for model, optimizer in zip(models, optimizers, strict=True):
+            clip_grad_norm_(filter(lambda parameter: parameter.requires_grad, model.parameters()), 1e-3)
+            optimizer.step()
+
+    [step] = watch(train).steps
+    assert step.trace is not None
+    assert all(norm is not None and norm > 1e-3 for row in step.trace.unclipped for norm in row)
+
+
+def test_gradients_that_are_clipped_in_every_micro_batch_are_not_known_without_it() -> None:
+    def train() -> None:
+        model = nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            model(INPUTS).square().sum().backward()
+            clip_grad_norm_(model.parameters(), 1e-3)
+        optimizer.step()
+
+    [step] = watch(train).steps
+    assert step.trace is not None
+    assert step.trace.unclipped == []
+
+
+def test_input_is_taken_before_a_model_writes_into_it() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor, self.inner = factor, nn.Linear(8, 1)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            inner: torch.Tensor = self.inner(inputs.mul_(self.factor))
+            return inner
+
+    def train(factor: float) -> None:
+        model, other = Scaled(factor), Teacher(nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            with torch.no_grad():
+                other(INPUTS)
+            model(INPUTS.clone()).sum().backward()
+            optimizer.step()
+
+    first, second = (
+        [step.trace.calls[1] for step in watch(lambda factor=factor: train(factor)).steps if step.trace]  # type: ignore[misc]
+        for factor in (1.0, 2.0)
+    )
+    assert [call.given for call in first] == [call.given for call in second]
+    assert first[0].gave != second[0].gave
+
+
+class WithSpare(nn.Module):
+    """A model with a part that is never used, and has no sizes yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.spare = nn.Linear(8, 1), nn.LazyLinear(1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        given: torch.Tensor = self.used(inputs)
+        return given
+
+
+def test_a_lazy_parameter_that_is_never_used_does_not_reach_the_program() -> None:
+    def train() -> None:
+        model = WithSpare()
+        optimizer = torch.optim.SGD(model.used.parameters(), lr=0.1)
+        for _ in range(2):
+            model(INPUTS).sum().backward()
+            optimizer.step()
+
+    with Observer(TRACED) as observer:
+        train()
+    assert len(observer.observation.steps) == 2
+    assert observer.observation.trainable_parameters == {"used.weight": 8, "used.bias": 1}

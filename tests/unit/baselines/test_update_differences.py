@@ -6,7 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.baselines.comparison import compare_trajectories
+from harness.baselines.pairs import Pair
 from harness.baselines.trajectory import Phase
+from harness.baselines.update_differences import list_gradient_norms
 from tests.unit.baselines.made import alter, alter_tensors, make_trajectory, move_on
 from tests.unit.baselines.test_first_divergence import diverge
 
@@ -87,3 +89,34 @@ def test_several_parameters_with_other_values_have_the_norm_of_these() -> None:
     found = diverge(observed)
     assert (found.phase, found.item) == (Phase.INITIALISATION, "values of `0.weight`, `0.bias`")
     assert found.change == "norm of these 1.649 -> 3.298, x2"
+
+
+def test_clipping_by_value_in_a_baseline_of_an_earlier_version_is_no_other_gradient() -> None:
+    # It tells no norm, and did not keep what gradients were before.
+    baseline = alter(make_trajectory(), grad_norm=None)
+    observed = alter(baseline, unclipped=("xx", "yy", "zz"))
+    assert compare_trajectories(baseline, observed).divergence is None
+    assert compare_trajectories(observed, baseline).divergence is None
+
+
+def test_gradients_that_only_one_run_has_before_clipping_are_compared_as_clipped_together() -> None:
+    baseline = make_trajectory()
+    observed = alter_tensors(baseline, "0.weight", unclipped_norm=3.0)
+    before, now = list_gradient_norms(Pair(baseline, observed, 0))
+    assert before == now
+    known = alter(observed, unclipped=("aa", "bb", "cc"))
+    assert list_gradient_norms(Pair(known, known, 0))[0]["0.weight"] == 3.0
+
+
+def test_a_term_of_the_loss_that_is_nothing_in_the_first_step_is_loss() -> None:
+    baseline = alter(make_trajectory(), weight_norm=2.0)
+    rounded = alter(baseline, 0, 1, gradients=("aa", "bb", "xx"))
+    moved = alter(rounded, 1, loss=lambda loss: loss * 1.01, gradients=("xx", "yy", "zz"))
+    found = compare_trajectories(baseline, moved).divergence
+    assert found is not None
+    assert (found.phase, found.step) == (Phase.LOSS, 0)
+    # Where what follows is rounding too, nothing speaks for the loss.
+    rounding = alter(rounded, 1, loss=lambda loss: loss * (1 + 1e-6), gradients=("xx", "yy", "zz"))
+    found = compare_trajectories(baseline, rounding).divergence
+    assert found is not None
+    assert found.phase is Phase.GRADIENTS
