@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.baselines.comparison import compare_trajectories
-from harness.baselines.trajectory import Provenance
+from harness.baselines.trajectory import Provenance, TensorPoint
 from harness.baselines.trajectory_store import parse_trajectory, render_trajectory
 from harness.errors import HarnessError
 from harness.record.limit import MAX_STEPS, Limit
 from harness.report.stored import show_moves, show_trajectory, tell_comparison
-from tests.unit.baselines.made import alter, make_trajectory, move_on
+from tests.unit.baselines.made import alter, alter_deep, make_trajectory, move_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,11 @@ BASELINE = alter(
     weight_norm=2.5,
     num_eval_calls=0,
     outputs="abc",
+    unclipped=("aa", "bb", "cc"),
+    calls="t0:abcdefghi T1:abcghijkl",
+    side_calls="Teacher eval 1 0a1b2c3d 4e5f6a7b 8c9d0e1f",
 )
+BASELINE = alter_deep(BASELINE, 0, still=(TensorPoint("Teacher.weight", "0a1b2c3d", 1.5),))
 OBSERVED = move_on(BASELINE, 2)
 
 
@@ -95,3 +99,27 @@ def test_any_value_in_the_place_of_another_is_refused_or_can_be_used(values: tup
             error.add_note(f"at {place}")
             raise
     assert num_refused > 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("calls", "x"),
+        ("calls", "t0:abcdefghi x"),
+        ("calls", f"t{'1' * 5000}:abcdefghi"),
+        ("side_calls", "Teacher eval"),
+        ("side_calls", f"Teacher eval {'1' * 5000} a b c"),
+        ("side_calls", "A eval 1 a b c; A eval 1 a b c"),
+        ("unclipped", "aabb"),
+    ],
+)
+def test_calls_and_gradients_that_are_none_are_refused(column: str, value: str) -> None:
+    document = json.loads(render_trajectory(BASELINE))
+    place = document["points"]["columns"].index(column)
+    document["points"]["rows"][0][place] = value
+    with pytest.raises(HarnessError, match=f"{column} of step 0 "):
+        parse_trajectory(json.dumps(document), "a.json")
+
+
+def test_the_baseline_that_is_edited_can_be_read_as_it_is() -> None:
+    assert parse_trajectory(render_trajectory(BASELINE), "a.json") == BASELINE
