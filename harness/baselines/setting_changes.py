@@ -17,7 +17,8 @@ LOADER = re.compile(r"(loader \d+) (.*)")
 CALL = re.compile(r"(.*) \d+")
 HOW = (" implementation", " order")
 """Ends of settings of an optimizer that choose how it computes, and what a saved state belongs to."""
-ADDED = (*HOW, EQUAL_ROWS, "clipping covers", "clipping comes")
+COVERS = "clipping covers"
+ADDED = (*HOW, EQUAL_ROWS, COVERS, "clipping comes")
 """Ends of settings that baselines of earlier versions lack: told where both runs have them."""
 
 
@@ -76,6 +77,8 @@ def list_changes(baseline: Settings, observed: Settings) -> list[SettingChange]:
             before, now = _number_calls(before), _number_calls(now)
         elif phase is Phase.INITIALISATION:
             before, now = _describe_model(before, now), _describe_model(now, before)
+        elif phase is Phase.CLIPPING:
+            before, now = _drop_uncounted(before), _drop_uncounted(now)
         changes += [
             SettingChange(phase, name, before.get(name), now.get(name))
             for name in dict.fromkeys([*before, *now])
@@ -92,6 +95,14 @@ def _is_open(name: str, before: Any, now: Any) -> bool:
             return str(before).partition(" (")[0] == str(now).partition(" (")[0]
         return ORDER in name and str(before).partition("/")[2] != str(now).partition("/")[2]
     return ORDER in name or name.endswith(ADDED)
+
+
+def _drop_uncounted(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of clipping; by value, earlier versions did not count the gradients of a generator of parameters."""
+    is_open = str(settings.get("clipping")).startswith("value ") and str(settings.get(COVERS)).startswith(
+        "0 of "
+    )
+    return {name: value for name, value in settings.items() if not (is_open and name == COVERS)}
 
 
 def _match_loaders(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

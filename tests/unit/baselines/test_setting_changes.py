@@ -103,3 +103,11 @@ def test_settings_that_earlier_versions_did_not_store_are_no_difference(phase: s
     assert not list_changes(stored, {phase: {name: "one"}})
     assert not list_changes({phase: {name: "one"}}, stored)
     assert len(list_changes({phase: {name: "one"}}, {phase: {name: "another"}})) == 1
+
+
+def test_gradients_clipped_by_value_that_an_earlier_version_did_not_count_are_no_change() -> None:
+    before = {"clipping": {"clipping": "value to 0.1", "clipping covers": "0 of 4 gradients"}}
+    now = {"clipping": {"clipping": "value to 0.1", "clipping covers": "all gradients"}}
+    assert list_changes(before, now) == []
+    by_norm = [{"clipping": settings["clipping"] | {"clipping": "norm to 0.1"}} for settings in (before, now)]
+    assert [change.name for change in list_changes(*by_norm)] == ["clipping covers"]
