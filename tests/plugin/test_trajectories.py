@@ -239,7 +239,7 @@ def test_it(smoke_training, number):
         [
             "baseline *test_it.py.test_it-0.json is empty.",
             "baseline *test_it.py.test_it-1.json can't be read: *",
-            "baseline *test_it.py.test_it-2.json has schema 99; this harness reads up to 2.",
+            "baseline *test_it.py.test_it-2.json has schema 99; this harness reads up to 3.",
         ]
     )
 
