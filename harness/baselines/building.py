@@ -7,7 +7,6 @@ import math
 import re
 import struct
 import zlib
-from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 from harness.baselines.calls_in_order import write_calls
@@ -25,6 +24,7 @@ from harness.baselines.trajectory_json import (
     TENSOR_SIGNS,
     WHOLE_MARK,
     shorten,
+    sign,
 )
 from harness.errors import ObservationError
 from harness.record.numerics import derive_numerics_class, describe_machine
@@ -210,8 +210,7 @@ def _fingerprint_norm(norm: float | None) -> str:
         return NO_GRADIENT
     if not math.isfinite(norm):
         return NOT_FINITE
-    checksum = zlib.crc32(struct.pack("<d", norm))
-    return b64encode(checksum.to_bytes(4, "big")).decode()[:TENSOR_SIGNS]
+    return sign(struct.pack("<d", norm), TENSOR_SIGNS)
 
 
 def _round_rate(rate: float | None) -> float | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import zlib
-from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.baselines.pairs import MODE, Difference
 from harness.baselines.trajectory import Phase
+from harness.baselines.trajectory_json import sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,15 +51,12 @@ def write_calls(calls: Iterable[ModelCall], *, all_of_them: bool) -> str:
         mode = MODES[call.is_training, call.has_gradient]
         counts[f"{mode}{call.model}"] += 1
         if all_of_them or counts[f"{mode}{call.model}"] <= FEW:
-            prints = "".join(map(_shorten, (call.generator, call.given, call.gave)))
+            prints = "".join(
+                sign(part.encode(), SIGNS) if part else NOTHING
+                for part in (call.generator, call.given, call.gave)
+            )
             words.append(f"{mode.upper() if call.is_made else mode}{call.model}:{prints}")
     return " ".join(words) if len(words) > 1 else ""
-
-
-def _shorten(fingerprint: str) -> str:
-    if not fingerprint:
-        return NOTHING
-    return b64encode(zlib.crc32(fingerprint.encode()).to_bytes(4, "big")).decode()[:SIGNS]
 
 
 def compare_calls(pair: Pair) -> Iterator[Difference]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.baselines.deep_building import join_prints
 from harness.baselines.pairs import MODE, VALUES_OF, Difference
 from harness.baselines.trajectory import Phase
 
@@ -51,7 +51,7 @@ def write_side_calls(calls: Iterable[tuple[str, ...]]) -> str:
     for kind, rows in grouped.items():
         modes, *prints = zip(*rows, strict=True)
         mode = modes[0] if len(set(modes)) == 1 else BOTH_MODES
-        found.append(" ".join([kind, mode, str(len(rows)), *map(_join, prints)]))
+        found.append(" ".join([kind, mode, str(len(rows)), *(join_prints(one) or NOTHING for one in prints)]))
     return SEPARATOR.join(found)
 
 
@@ -64,10 +64,6 @@ def read_side_calls(text: str) -> dict[str, SideCalls]:
                 prints = ("" if one == NOTHING else one for one in (given, gave, values))
                 found[kind] = SideCalls(kind, mode, int(number), *prints)
     return found
-
-
-def _join(prints: tuple[str, ...]) -> str:
-    return f"{zlib.crc32(' '.join(prints).encode()):08x}" if all(prints) else NOTHING
 
 
 def compare_side_calls(pair: Pair, *, is_exact: bool) -> Iterator[Difference]:

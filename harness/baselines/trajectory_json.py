@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
+from base64 import b64encode
 from dataclasses import fields, replace
 from typing import Any
 
@@ -249,6 +251,11 @@ WHOLE_MARK = "="
 TENSOR_SIGNS = 2
 NO_GRADIENT, NOT_FINITE = "--", "!!"
 """In the place of the fingerprint of a tensor."""
+
+
+def sign(contents: bytes, length: int) -> str:
+    """So many signs, of six bits each, for the checksum of some bytes."""
+    return b64encode(zlib.crc32(contents).to_bytes(4, "big")).decode()[:length]
 
 
 def split_fingerprints(text: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from harness.watch.session import Session
     from harness.watch.steps import OpenStep
+    from harness.watch.trace import TracedStep
 
 MAX_EVALUATIONS = 10_000
 
@@ -116,7 +117,7 @@ class ModuleHooks:
             if kwargs and module.training and torch.is_grad_enabled():
                 self._session.attempt("batch", self._complete_batch, module, args, kwargs)
             if kwargs and (trace := self._session.ledger.open.trace) is not None:
-                self._session.attempt("call", trace.complete_call, args, kwargs)
+                self._session.attempt("call", trace.take_input, args, kwargs)
             self._note_call(module, rest[-1])
 
     def _adopt(self, module: nn.Module) -> None:
@@ -168,9 +169,9 @@ class ModuleHooks:
         if not module.training or not torch.is_grad_enabled():
             self._note_evaluation(module)
             if trace is not None:
-                self._begin_call(module, args, kwargs)
-            if trace is not None and not module.training and torch.is_grad_enabled():
-                trace.note_eval_call()
+                self._begin_call(trace, module, args, kwargs)
+                if not module.training and torch.is_grad_enabled():
+                    trace.note_eval_call()
             return
         if session.ledger.last is not None:
             session.ledger.begin()
@@ -184,11 +185,12 @@ class ModuleHooks:
         session.run.num_forwards = (session.run.num_forwards or 0) + 1
         self._note_batch(module, args, kwargs)
         if row.trace is not None:
-            self._begin_call(module, args, kwargs)
+            self._begin_call(row.trace, module, args, kwargs)
 
-    def _begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        trace = self._session.ledger.open.trace
-        if trace is not None and self._is_to_be_told(module):
+    def _begin_call(
+        self, trace: TracedStep, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        if self._is_to_be_told(module):
             self._session.attempt("call", trace.begin_call, module, args, kwargs)
 
     def _note_call(self, module: nn.Module, given: object) -> None:

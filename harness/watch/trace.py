@@ -98,15 +98,15 @@ class TracedStep:
         if self._is_in_order or self._is_beside:
             with self._session.clock.leave_out():
                 self._generators = fingerprint_torch_generators() if self._is_in_order else ""
-                self._called_with = _fingerprint_input(args, kwargs)
-                self._is_made = kind[1] and any(map(_has_graph, list_tensors((args, kwargs))))
+            self.take_input(args, kwargs)
 
-    def complete_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Takes what it was called with again, with keyword arguments that are only known now."""
+    def take_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Takes what a model is called with; again, where keyword arguments are only known after the call."""
         if self._is_in_order or self._is_beside:
+            _, has_gradient = self._kind
             with self._session.clock.leave_out():
                 self._called_with = _fingerprint_input(args, kwargs)
-                self._is_made = self._kind[1] and any(map(_has_graph, list_tensors((args, kwargs))))
+                self._is_made = has_gradient and any(map(_has_graph, list_tensors((args, kwargs))))
 
     def note_call(self, module: nn.Module, given: object) -> None:
         """Takes what the model gave."""
@@ -119,11 +119,8 @@ class TracedStep:
             if is_kept:
                 self._trace.outputs.append(gave)
             if self._is_in_order:
-                position, prints = (
-                    self._session.find_position(module),
-                    (self._generators, self._called_with, gave),
-                )
-                call = ModelCall(position, is_training, has_gradient, self._is_made, *prints)
+                position, prints = self._session.find_position(module), (self._generators, self._called_with)
+                call = ModelCall(position, is_training, has_gradient, self._is_made, *prints, gave)
                 self._trace.calls.append(call)
             if self._is_beside:
                 members, values = self._look_at(module)
