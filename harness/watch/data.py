@@ -60,6 +60,8 @@ class DataHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._clock = session.clock
+        self._steps = session.ledger
         self._is_deep = session.options.depth is Depth.DEEP
         self._loaders: list[tuple[weakref.ref[DataLoader[Any]], LoaderObservation]] = []
         self._passes: weakref.WeakKeyDictionary[_BaseDataLoaderIter, _Pass] = weakref.WeakKeyDictionary()
@@ -184,23 +186,23 @@ class DataHooks:
                     samples.add_indices(plain)
 
     def _build_next(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session, switch = self._session, self._session.clock.switch
+        session, read_s = self._session, self._clock.read_s
+        begin, end = self._begin_wait, self._end_wait
 
         def watch_next(*args: Any, **kwargs: Any) -> Any:
             if session.thread is not None and session.thread != get_ident():
+                session.stay_direct()
                 batch = call(*args, **kwargs)
                 session.attempt("batch", self._note_batch, args[0], batch)
                 return batch
-            if session.ledger.last is not None:
-                session.ledger.begin()
-            switch(DATA)
+            session.note((begin, read_s(), None))
             try:
                 batch = call(*args, **kwargs)
             except StopIteration:
                 session.attempt("samples", self._note_end, args[0])
                 raise
             finally:
-                switch(OTHER)
+                session.note((end, read_s(), None))
             latest = self._latest
             try:
                 if latest is None or self._is_deep or latest[0]() is not args[0]:
@@ -213,6 +215,20 @@ class DataHooks:
 
         return watch_next
 
+    def _begin_wait(self, at_s: float, told: object) -> None:
+        del told
+        if self._steps.last is not None:
+            self._steps.begin()
+        self._clock.switch(DATA, at_s)
+
+    def _end_wait(self, at_s: float, told: object) -> None:
+        del told
+        self._clock.switch(OTHER, at_s)
+
+    def _note_read(self, at_s: float, samples: LoaderSamples) -> None:
+        del at_s
+        self._ledger.note_read(samples)
+
     def _note_batch(self, iterator: _BaseDataLoaderIter, batch: object) -> None:
         found = self._find_pass(iterator)
         if not found.epoch.num_batches and all(
@@ -223,11 +239,13 @@ class DataHooks:
         if not self._is_deep:
             return
         if found.samples is not None:
-            self._ledger.note_read(found.samples)
+            self._session.note((self._note_read, 0.0, found.samples))
         if not self._waiting.add(found, batch):
             self._look_at_waiting()
             self._look_at(found, batch)
-        elif self._waiting.is_full or self._session.ledger.open.trace is not None:
+        elif self._waiting.is_full or (
+            self._session.is_direct and self._session.ledger.open.trace is not None
+        ):
             # A step that is traced begins with the batch it was given.
             self._look_at_waiting()
 
@@ -248,6 +266,7 @@ class DataHooks:
         if (found := self._passes.get(iterator)) is not None:
             found.epoch.is_complete = True
             self._note_draws(found)
+        self._session.settle()
         self._ledger.settle()
 
     def list_dataset_kinds(self) -> list[type]:

@@ -28,7 +28,9 @@ class GradientHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._steps = session.ledger
         self._is_clipping = False
+        self._num_calls = 0
 
     def install(self) -> None:
         """Starts to listen."""
@@ -63,6 +65,8 @@ class GradientHooks:
 
     def is_covered(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether the program's own clipping in this step tells the norm of this optimizer's gradients."""
+        if not self._num_calls:
+            return False
         clipping = self._session.ledger.open.clipping
         if len(clipping) != 1 or clipping[0][0].kind != "norm":
             return False
@@ -109,9 +113,11 @@ class GradientHooks:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a clipping function is called with; of a step that is looked at closely, parameters as a list."""
+        if not self._session.is_direct:
+            return args, kwargs
         ledger = self._session.ledger
         row = ledger.open
-        if row.deep is None and row.trace is None:
+        if not row.is_looked_at:
             return args, kwargs
         args, kwargs = _list_iterator(args, kwargs)
         if not row.num_micro_batches and ledger.last is not None:
@@ -132,12 +138,11 @@ class GradientHooks:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: object, norm: object, norm_type: Any
     ) -> None:
         session = self._session
-        row = session.ledger.open
         covered = args[0] if args else kwargs.get("parameters")
         num_gradients = None
         if isinstance(covered, torch.Tensor):
             num_gradients = int(covered.grad is not None)
-        elif isinstance(covered, Iterator) and (row.deep is not None or row.trace is not None):
+        elif isinstance(covered, Iterator) and session.is_direct and session.ledger.open.is_looked_at:
             num_gradients = 0
         elif isinstance(covered, (list, tuple)):
             num_gradients = sum(parameter.grad is not None for parameter in covered)
@@ -147,13 +152,19 @@ class GradientHooks:
             norm_type=float(norm_type or 0.0),
             num_gradients=num_gradients,
             is_before_unscale=session.has_scaled_gradients,
-            num_micro_batches=row.num_micro_batches,
         )
         if getattr(norm, "_local_tensor", None) is not None:
             session.add_blind_spot(
                 "gradient norm: gradients are sharded; the norm is that of this rank's shard"
             )
-        row.clipping = [*row.clipping, (call, session.ledger.readings.read(norm))]
+        self._num_calls += 1
+        session.note((self._add_call, 0.0, (call, self._steps.readings.read(norm))))
+
+    def _add_call(self, at_s: float, told: tuple[ClippingCall, Reading]) -> None:
+        del at_s
+        row = self._steps.open
+        told[0].num_micro_batches = row.num_micro_batches
+        row.clipping = [*row.clipping, told]
 
     def _around_unscale(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = call(*args, **kwargs)

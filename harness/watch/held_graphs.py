@@ -11,7 +11,7 @@ MAX_MARKS = 256
 FIRST_STEPS = 16
 MARKED_EVERY = 8
 """Steps after the first ones: a mark takes as long as a fifth of all else that is seen of a step."""
-MARK = "harness"
+KEY = "harness"
 
 
 class _Mark:
@@ -20,23 +20,35 @@ class _Mark:
     __slots__ = ("__weakref__",)
 
 
+class Mark:
+    """A mark that was made, with the step of its backward, where that is known and the backward counts."""
+
+    __slots__ = ("reference", "step")
+
+    def __init__(self, mark: _Mark) -> None:
+        self.reference = weakref.ref(mark)
+        self.step: int | None = None
+
+
 class HeldGraphs:
     """Marks the graphs that backwards begin at, in the metadata of their last nodes: of some steps, up to 256."""
 
     def __init__(self) -> None:
-        self._marks: list[tuple[int, weakref.ref[_Mark]]] = []
+        self._marks: list[Mark] = []
 
-    def mark(self, loss: object, step: int) -> None:
-        """Marks the graph of what a backward begins at, if it is the turn of the step."""
-        if step >= FIRST_STEPS and step % MARKED_EVERY:
-            return
+    def mark(self, loss: object, num_calls: int) -> Mark | None:
+        """Marks the graph of what a backward begins at, if it is its turn after so many steps of optimizers."""
+        if num_calls >= FIRST_STEPS and num_calls % MARKED_EVERY:
+            return None
         node = loss.grad_fn if isinstance(loss, torch.Tensor) else None
-        if node is not None and len(self._marks) < MAX_MARKS:
-            metadata: Any = node.metadata  # a dict; typed as a method that gives one
-            metadata[MARK] = mark = _Mark()
-            self._marks.append((step, weakref.ref(mark)))
+        if node is None or len(self._marks) >= MAX_MARKS:
+            return None
+        metadata: Any = node.metadata  # a dict; typed as a method that gives one
+        metadata[KEY] = held = _Mark()
+        self._marks.append(Mark(held))
+        return self._marks[-1]
 
     def count(self, before_step: int) -> tuple[int, int]:
         """How many graphs of steps before this one are still held, and how many were marked."""
-        earlier = [reference for step, reference in self._marks if step < before_step]
-        return sum(reference() is not None for reference in earlier), len(earlier)
+        earlier = [mark for mark in self._marks if mark.step is not None and mark.step < before_step]
+        return sum(mark.reference() is not None for mark in earlier), len(earlier)

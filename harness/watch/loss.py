@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +16,17 @@ from harness.watch.timing import BACKWARD, FORWARD, OTHER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.watch.held_graphs import HeldGraphs
+    from harness.watch.held_graphs import HeldGraphs, Mark
     from harness.watch.readings import Reading
     from harness.watch.session import Session
-    from harness.watch.steps import OpenStep
+
+
+@dataclass(frozen=True, slots=True)
+class _Losses:
+    """What reached a backward, where it is not just one number; the mark on its graph, if one was made."""
+
+    readings: tuple[Reading, ...]
+    mark: Mark | None
 
 
 class LossHooks:
@@ -25,6 +34,9 @@ class LossHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._clock = session.clock
+        self._steps = session.ledger
+        self._num_losses_before = 0
         self._unscaled: dict[int, tuple[weakref.ref[torch.Tensor], Reading]] = {}
         self._scaled_in = 0
         self._scale: Reading = None
@@ -56,83 +68,123 @@ class LossHooks:
             self._session.run.scaler.last_scale = number_of(self._scale)
 
     def _build_backward(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session, ledger = self._session, self._session.ledger
+        session, read_s = self._session, self._clock.read_s
+        begin, end, fail = self._begin_backward, self._end_backward, self._fail_backward
 
         def watch_backward(*args: Any, **kwargs: Any) -> Any:
             # A backward inside a backward is the recomputation of activation checkpointing, not a loss.
             if session.num_nested_backwards:
                 return call(*args, **kwargs)
-            if session.thread is None:
-                session.claim_thread()
-            session.num_nested_backwards += 1
-            num_losses = len(ledger.open.losses)
+            session.num_nested_backwards = 1
             try:
-                self._begin(args, kwargs)
+                if session.thread != get_ident():
+                    session.note_thread()
+                told = self._take_loss(args, kwargs)
+                session.note((begin, read_s(), told))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                 session.note_failure("loss", error)
             try:
                 result = call(*args, **kwargs)
             except BaseException:
-                del ledger.open.losses[num_losses:]
+                session.num_nested_backwards = 0
+                session.note((fail, read_s(), None))
                 raise
-            finally:
-                session.num_nested_backwards -= 1
-                session.clock.switch(OTHER)
-            session.run.num_backwards += 1
-            row = ledger.open
-            if row.num_closure_calls <= 1:
-                row.num_micro_batches += 1
-            if row.deep is not None or session.waiting_optimizers:
-                for listener in self.after_backward:
-                    listener()
+            session.num_nested_backwards = 0
+            session.num_turns += 1
+            session.note((end, read_s(), None))
+            if session.is_direct:
+                self._listen_after()
             return result
 
         return watch_backward
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        session = self._session
-        if session.ledger.last is not None:
-            session.ledger.begin()
-        clock = session.clock
-        if not clock.is_running:
-            session.ledger.open.is_partly_timed = True
-        elif clock.current == OTHER and not session.sees_forward:
-            clock.rename(FORWARD)
-        row = session.ledger.open
-        tensors = args[0] if args else kwargs.get("tensors")
-        if row.deep is not None or row.trace is not None:
-            self._look(row, tensors)
-        if row.num_closure_calls <= 1:
-            if self.held_graphs is not None:
-                self.held_graphs.mark(tensors, row.number)
-            if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
-                is_plain = tensors.is_cpu and not self._unscaled and type(tensors) is torch.Tensor
-                reading = float(tensors.item()) if is_plain else self._read(tensors, None)
-                row.losses.append(reading)
-                # Of a number that is not finite even the difference from itself is none.
-                if type(reading) is float and reading - reading != 0.0:
-                    self._tell_non_finite(tensors)
-                clock.switch(BACKWARD)
-                return
-            tensors = _as_tuple(tensors)
-            given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
-            weights = _as_tuple(given) if given is not None else (None,) * len(tensors)
-            row.losses.extend(
-                self._read(tensor, weight) for tensor, weight in zip(tensors, weights, strict=False)
-            )
-        clock.switch(BACKWARD)
+    def _listen_after(self) -> None:
+        if self._session.waiting_optimizers or self._steps.open.deep is not None:
+            for listener in self.after_backward:
+                listener()
 
-    def _look(self, row: OpenStep, tensors: object) -> None:
+    def _take_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | _Losses:
+        """What is told of the beginning of a backward: mostly one number."""
+        tensors: Any = args[0] if args else kwargs.get("tensors")
+        session = self._session
+        if session.is_direct:
+            self._look(tensors)
+        mark = None
+        if self.held_graphs is not None and self._steps.open.num_closure_calls <= 1:
+            mark = self.held_graphs.mark(tensors, session.num_calls)
+        is_plain = type(tensors) is torch.Tensor
+        if not is_plain or not tensors.is_cpu or self._unscaled or tensors.numel() != 1:
+            readings = self._read_all(args, kwargs, tensors)
+        else:
+            reading: float = tensors.item()
+            if mark is None and reading - reading == 0.0:
+                return reading
+            readings = (reading,)
+        # Of a number that is not finite even the difference from itself is none.
+        if len(readings) == 1 and type(readings[0]) is float and readings[0] - readings[0] != 0.0:
+            self._tell_non_finite(tensors)
+        return _Losses(readings, mark)
+
+    def _read_all(self, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Any) -> tuple[Reading, ...]:
+        if self._steps.open.num_closure_calls > 1:
+            return ()
+        if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
+            return (self._read(tensors, None),)
+        given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+        tensors = _as_tuple(tensors)
+        weights = _as_tuple(given) if given is not None else (None,) * len(tensors)
+        return tuple(self._read(tensor, weight) for tensor, weight in zip(tensors, weights, strict=False))
+
+    def _begin_backward(self, at_s: float, told: Reading | _Losses) -> None:
+        clock, ledger = self._clock, self._steps
+        if ledger.last is not None:
+            ledger.begin()
+        row = ledger.open
+        if not clock.is_running:
+            row.is_partly_timed = True
+        elif clock.current == OTHER and not self._session.sees_forward:
+            clock.rename(FORWARD)
+        self._num_losses_before = len(row.losses)
+        if row.num_closure_calls > 1:
+            pass
+        elif isinstance(told, _Losses):
+            row.losses.extend(told.readings)
+            if told.mark is not None:
+                told.mark.step = row.number
+        else:
+            row.losses.append(told)
+        clock.switch(BACKWARD, at_s)
+
+    def _end_backward(self, at_s: float, told: object) -> None:
+        del told
+        self._clock.switch(OTHER, at_s)
+        self._session.run.num_backwards += 1
+        row = self._steps.open
+        if row.num_closure_calls <= 1:
+            row.num_micro_batches += 1
+
+    def _fail_backward(self, at_s: float, told: object) -> None:
+        """Forgets the losses of a backward that raised."""
+        del told
+        del self._steps.open.losses[self._num_losses_before :]
+        self._clock.switch(OTHER, at_s)
+
+    def _look(self, tensors: object) -> None:
         """What is taken of a step that is watched in depth, or traced, before its backward."""
+        ledger = self._session.ledger
+        ledger.begin()
+        row = ledger.open
         if row.deep is not None:
             for listener in self.before_deep_backward:
                 listener(tensors)
         if row.trace is not None:
             row.trace.note_first_event()
 
-    def _tell_non_finite(self, tensor: torch.Tensor) -> None:
+    def _tell_non_finite(self, tensors: Any) -> None:
+        if not isinstance(tensors, torch.Tensor) or self._steps.open.num_closure_calls > 1:
+            return
         for listener in self.on_non_finite:
-            self._session.attempt("loss that is not finite", listener, tensor)
+            self._session.attempt("loss that is not finite", listener, tensors)
 
     def _read(self, tensor: object, weight: Any) -> Reading:
         if not isinstance(tensor, torch.Tensor):

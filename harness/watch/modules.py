@@ -39,6 +39,8 @@ class ModuleHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._clock = session.clock
+        self._steps = session.ledger
         self._roots: list[weakref.ref[nn.Module]] = []
         self._handles: list[RemovableHandle] = []
         self._outermost: nn.Module | None = None
@@ -48,7 +50,7 @@ class ModuleHooks:
         self.names = ModelNames(self.find_roots)
         self._trained: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._num_evaluations: dict[int, list[int]] = {}
-        self._batch_of: tuple[int, int] | None = None
+        self._batch_of: int | None = None
         self._is_batch_partial = False
         self._latest: tuple[torch.Size, torch.dtype, BatchSize] | None = None
 
@@ -133,59 +135,94 @@ class ModuleHooks:
             taps.wrap_method(type(module), "__call__", self._build_call)
 
     def _build_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session = self._session
+        session, is_grad_enabled = self._session, torch.is_grad_enabled
 
         def watch_call(*args: Any, **kwargs: Any) -> Any:
             if (
                 self._is_inside
                 or session.num_nested_backwards
-                or (session.thread is not None and session.thread != get_ident())
+                or (session.thread != get_ident() and session.thread is not None)
                 or find_tracing() is not None
             ):
                 return call(*args, **kwargs)
+            if self._outermost is not None:
+                return self._call_inside(call, args, kwargs)
+            module = args[0]
             self._is_inside = True
-            is_outermost = self._outermost is None
             try:
-                if is_outermost:
-                    # Its class is known; the module itself may be another one.
-                    if self._handles:
-                        session.attempt("model", self._adopt, args[0])
-                    try:
-                        self._begin(args[0], args[1:], kwargs)
-                    except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-                        session.note_failure("forward", error)
+                # Its class is known; the module itself may be another one.
+                if self._handles:
+                    session.attempt("model", self._adopt, module)
+                try:
+                    if module.training and is_grad_enabled():
+                        self._begin_training(module, args[1:], kwargs)
+                    else:
+                        self._begin_evaluation(module, args[1:], kwargs)
+                except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                    session.note_failure("forward", error)
                 given = call(*args, **kwargs)
-                if is_outermost and session.ledger.open.trace is not None:
-                    self._note_call(args[0], given)
+                if session.is_direct:
+                    self._note_call(module, given)
                 return given
             finally:
                 self._is_inside = False
 
         return watch_call
 
+    def _call_inside(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls a module that is a part of the one being called."""
+        self._is_inside = True
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self._is_inside = False
+
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if module.training and torch.is_grad_enabled():
+            self._begin_training(module, args, kwargs)
+        else:
+            self._begin_evaluation(module, args, kwargs)
+
+    def _begin_evaluation(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._note_evaluation(module)
+        trace = self._session.ledger.open.trace
+        if trace is not None:
+            self._begin_call(trace, module, args, kwargs)
+            if not module.training and torch.is_grad_enabled():
+                trace.note_eval_call()
+
+    def _begin_training(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session = self._session
-        trace = session.ledger.open.trace
-        if not module.training or not torch.is_grad_enabled():
-            self._note_evaluation(module)
-            if trace is not None:
-                self._begin_call(trace, module, args, kwargs)
-                if not module.training and torch.is_grad_enabled():
-                    trace.note_eval_call()
-            return
-        if session.ledger.last is not None:
-            session.ledger.begin()
-        if session.clock.current == OTHER:
-            session.clock.switch(FORWARD)
-        row = session.ledger.open
+        at_s = self._clock.read_s()
+        size = None if session.num_turns == self._batch_of else self._take_batch(args, kwargs)
+        session.note((self._begin_forward, at_s, size))
+        if session.is_direct:
+            self._look_at(module, args, kwargs, has_batch=size is not None)
+
+    def _look_at(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, has_batch: bool
+    ) -> None:
+        """At a call in a step that is watched in depth, or traced."""
+        row = self._steps.open
         if row.deep is not None:
             row.deep.note_first_event()
+            if has_batch:
+                row.deep.note_batch(module, args, kwargs)
         if row.trace is not None:
             row.trace.note_first_event()
-        session.run.num_forwards = (session.run.num_forwards or 0) + 1
-        self._note_batch(module, args, kwargs)
-        if row.trace is not None:
+            if has_batch:
+                row.trace.note_batch(args, kwargs)
             self._begin_call(row.trace, module, args, kwargs)
+
+    def _begin_forward(self, at_s: float, size: BatchSize | None) -> None:
+        clock, ledger, run = self._clock, self._steps, self._session.run
+        if ledger.last is not None:
+            ledger.begin()
+        if clock.current == OTHER:
+            clock.switch(FORWARD, at_s)
+        run.num_forwards = (run.num_forwards or 0) + 1
+        if size is not None:
+            ledger.open.batches.append(size)
 
     def _begin_call(
         self, trace: TracedStep, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -207,24 +244,27 @@ class ModuleHooks:
     def _complete_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch again, with the keyword arguments."""
         row = self._session.ledger.open
-        if not self._is_batch_partial or self._batch_of != (row.number, self._session.run.num_backwards):
-            self._note_batch(module, args, kwargs)
-            return
-        self._is_batch_partial = False
-        row.batches[-1] = row.batches[-1].with_shapes(BatchSize((args, kwargs)).shapes)
+        is_again = self._is_batch_partial and self._batch_of == self._session.num_turns
+        if is_again:
+            self._is_batch_partial = False
+            row.batches[-1] = row.batches[-1].with_shapes(BatchSize((args, kwargs)).shapes)
+            if row.deep is not None:
+                del row.deep.record.batch_fingerprints[-1:]
+        else:
+            size = self._take_batch(args, kwargs)
+            if size is None:
+                return
+            row.batches.append(size)
         if row.deep is not None:
-            del row.deep.record.batch_fingerprints[-1:]
             row.deep.note_batch(module, args, kwargs)
         if row.trace is not None:
-            row.trace.note_batch(args, kwargs, is_again=True)
+            row.trace.note_batch(args, kwargs, is_again=is_again)
 
-    def _note_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Takes the batch from the first call before a backward: later calls get losses or features."""
+    def _take_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BatchSize | None:
+        """The size of the batch, of the first call before a backward: later calls get losses or features."""
         session = self._session
-        row = session.ledger.open
-        key = (row.number, session.run.num_backwards)
-        if key == self._batch_of or row.num_closure_calls > 1:
-            return
+        if session.num_turns == self._batch_of or self._steps.open.num_closure_calls > 1:
+            return None
         if kwargs or len(args) != 1 or type(args[0]) is not torch.Tensor:
             size = BatchSize((args, kwargs) if kwargs else args)
         else:
@@ -234,13 +274,9 @@ class ModuleHooks:
                 self._latest = latest = (shape, dtype, BatchSize(args))
             size = latest[2]
         if not size.shapes:
-            return
-        self._batch_of = key
-        row.batches.append(size)
-        if row.deep is not None:
-            row.deep.note_batch(module, args, kwargs)
-        if row.trace is not None:
-            row.trace.note_batch(args, kwargs)
+            return None
+        self._batch_of = session.num_turns
+        return size
 
     def _note_evaluation(self, module: nn.Module) -> None:
         evaluations = self._session.run.evaluations

@@ -31,7 +31,7 @@ from harness.watch.options import Depth, ObserverOptions
 from harness.watch.origin import note_non_finite_parameters, note_origin
 from harness.watch.provenance import describe_modules, find_sources, list_project_files
 from harness.watch.schedule import ScheduleHooks
-from harness.watch.session import Session
+from harness.watch.session import NEVER, Session
 from harness.watch.structure import StructureWatch
 from harness.watch.trace import TracedStep
 from harness.watch.turns import STOP_REASON
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 # Steps 1, 8, 64, ...: describing the run takes as long as many steps are watched.
 LOOK_FACTOR = 8
 MAX_STAGES = 4
+NAMED_EVERY = 8
+"""Steps between two looks at the optimizers that are new: some programs build one for every step."""
 ENVIRONMENTS = ("gymnasium", "gym", "pettingzoo", "dm_env", "envpool")
 
 
@@ -92,7 +94,8 @@ class Observer:
         self._loss = LossHooks(session)
         self._held_graphs = HeldGraphs()
         self._modules = ModuleHooks(session)
-        self._optimizers = OptimizerHooks(session, gradients)
+        self._resident = ResidentSet()
+        self._optimizers = OptimizerHooks(session, gradients, self._resident)
         self._schedules = ScheduleHooks(session, self._optimizers.find_position)
         self._structure = StructureWatch(session, self._modules) if self.options.depth is Depth.DEEP else None
         self._data = DataHooks(session)
@@ -106,7 +109,6 @@ class Observer:
             CheckpointHooks(session, self._modules, self._optimizers),
             AutocastHooks(session),
         )
-        self._resident = ResidentSet()
         self._deep: DeepStep | None = None
         self._syncs: HostSyncs | None = None
         self._deep_steps = frozenset(self.options.deep_steps if self.options.depth is Depth.DEEP else ())
@@ -118,7 +120,7 @@ class Observer:
         self._start: dict[str, str] = {}
         self._is_open = False
         self._next_look = 1
-        self._num_stages = self._num_described = 0
+        self._num_stages = self._num_described = self._next_naming = 0
 
     @property
     def observation(self) -> RunObservation:
@@ -150,6 +152,7 @@ class Observer:
             self._loss.on_non_finite.append(self._note_non_finite)
         self._optimizers.on_close.append(self._after_close)
         self._optimizers.on_build.append(self._begin_stage)
+        self._optimizers.on_first_step.append(self._plan_stop)
         self._modules.on_give_way.append(self._give_way)
         self._is_open = True
         try:
@@ -238,6 +241,7 @@ class Observer:
         number = session.ledger.open.number
         session.run.non_finite = found = NonFiniteObservation(number)
         self._deep_steps |= {number + 1}
+        self._plan_stop()
         names = self._modules.names.name_parameters()
         note_non_finite_parameters(found, self._modules.list_parameters(), names)
         note_origin(found, loss, names)
@@ -245,14 +249,13 @@ class Observer:
     def _after_close(self, row: OpenStep) -> None:
         session, number = self._session, row.number
         if (
-            number >= self._resident.next_step
-            or self._deep is not None
+            self._deep is not None
             or self._syncs is not None
             or self._counter is not None
             or number + 1 in self._counted_steps
             or number + 1 == self._next_look
             or number + 1 in self._deep_steps
-            or (number < self.options.traced_steps and len(session.run.optimizers) > self._num_described)
+            or self._find_naming(number) == number
         ):
             session.attempt("end of step", self._turn_over, row)
         if number + 1 < self.options.traced_steps:
@@ -265,6 +268,34 @@ class Observer:
             session.clock.skip()
             if self._limit.reason is not None:
                 self._limit.check(session.ledger.num_steps)
+        self._plan_stop()
+
+    def _plan_stop(self) -> None:
+        """Finds the next step at whose end this has anything to do; until then hooks only note what happens."""
+        session, options = self._session, self.options
+        ledger = session.ledger
+        number = ledger.open.number
+        is_direct = (
+            # Other optimizers may still join the step that has ended.
+            any(row is not None and row.is_looked_at for row in (ledger.open, ledger.last))
+            or self._counter is not None
+            or self._syncs is not None
+            or self._turns is not None
+            or options.max_seconds is not None
+            or self._limit.reason is not None
+            or session.clock.device is not None
+        )
+        stops = [self._next_look - 1, self._find_naming(number)]
+        stops += [step - 1 for step in (*self._deep_steps, *self._counted_steps) if step > number]
+        if options.max_steps is not None:
+            stops.append(number + options.max_steps - ledger.num_steps - 1)
+        session.plan_stop(number if is_direct else max(number, min(stops)), is_direct=is_direct)
+
+    def _find_naming(self, number: int) -> int:
+        """The first step from this one on at whose end optimizers are to be named; of many, not each by itself."""
+        if len(self._session.run.optimizers) == self._num_described:
+            return NEVER
+        return number if number < self.options.traced_steps else max(number, self._next_naming)
 
     def _give_way(self) -> None:
         if self._deep is not None:
@@ -272,8 +303,6 @@ class Observer:
 
     def _turn_over(self, row: OpenStep) -> None:
         self._close_counter(row.number)
-        if row.number >= self._resident.next_step:
-            row.rss_bytes = self._resident.read_bytes(row.number)
         if self._syncs is not None:
             self._syncs.close()
             row.num_host_syncs, row.first_host_sync = self._syncs.num, self._syncs.first
@@ -357,9 +386,11 @@ class Observer:
         for family in self._families:
             if isinstance(family, CheckpointHooks):
                 family.install_late()
+        if self._sink is None:
+            self._describe_living()
+            return
         self._describe_run()
-        if self._sink is not None:
-            self._sink.write_run(self._session.run, is_last=False)
+        self._sink.write_run(self._session.run, is_last=False)
 
     def _open_deep(self) -> None:
         session = self._session
@@ -386,6 +417,7 @@ class Observer:
         ):
             self._num_stages += 1
             self._open_deep()
+            self._plan_stop()
 
     def _emit(self, step: StepObservation, row: OpenStep) -> None:
         deep = None
@@ -407,22 +439,28 @@ class Observer:
 
     def _describe_run(self) -> None:
         run = self._session.run
+        self._describe_living()
         self._session.attempt("samples", self._data.describe)
+        run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
+        self._loss.note_scale()
+
+    def _describe_living(self) -> None:
+        """What may be gone when the run is over, such as models and the process group, and what hooks go by."""
+        run = self._session.run
+        note_compilation(run.compilation, self._graphs_before)
         run.rank, run.world_size = find_rank()
         run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
         names = self._describe_optimizers()
         run.trainable_parameters = self._modules.names.count_trainable() or run.trainable_parameters
         if not run.numerics and run.optimizers:
             self._session.attempt("numerics", self._describe_circumstances, names)
-        run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
-        self._loss.note_scale()
-        note_compilation(run.compilation, self._graphs_before)
 
     def _describe_optimizers(self, start: int = 0) -> dict[int, str]:
         """Names what they hold, from one on; returns the names of all parameters, by identity."""
         names = self._modules.names.name_parameters()
         self._optimizers.describe(names, start=start)
         self._num_described = len(self._session.run.optimizers)
+        self._next_naming = self._session.num_steps + NAMED_EVERY
         return names
 
     def _describe_circumstances(self, names: dict[int, str]) -> None:

@@ -42,6 +42,7 @@ class ScheduleHooks:
 
     def __init__(self, session: Session, find_optimizer: Callable[[Optimizer], int | None]) -> None:
         self._session = session
+        self._steps = session.ledger
         self._find_optimizer = find_optimizer
         self._seen: list[_Seen] = []
         self._num_inside = 0
@@ -84,26 +85,9 @@ class ScheduleHooks:
             rates = getattr(scheduler, "_last_lr", None) or []
             found.last_rates = [float(rate) for rate in rates]
 
-    def _count(self, scheduler: LRScheduler) -> None:
-        """Counts a step, and whether optimizers have stepped since the one before."""
-        seen = self._find(scheduler)
-        found = seen.found
-        found.num_steps += 1
-        found.last_epoch = epoch = int(scheduler.last_epoch)
-        if found.optimizer is None:
-            found.optimizer = self._find_optimizer(scheduler.optimizer)
-        num_steps, num_own = self._session.ledger.open.number, 0
-        if not num_steps and epoch > 0:
-            found.num_before_first_optimizer_step += 1
-        if found.optimizer is not None:
-            num_own = self._session.run.optimizers[found.optimizer].num_steps
-        if num_steps == seen.num_steps:
-            found.num_idle += num_steps > 0
-        elif num_own == seen.num_own:
-            found.num_foreign += 1
-        seen.num_steps, seen.num_own = num_steps, num_own
-
     def _build_step(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        session, count = self._session, self._count
+
         def watch_step(*args: Any, **kwargs: Any) -> Any:
             # The first of those inside another scheduler is made by that one's constructor.
             if self._num_inside or getattr(args[0], "_is_initial", False):
@@ -114,12 +98,34 @@ class ScheduleHooks:
             finally:
                 self._num_inside -= 1
             try:
-                self._count(args[0])
+                scheduler = args[0]
+                seen = self._find(scheduler)
+                if seen.found.optimizer is None:
+                    seen.found.optimizer = self._find_optimizer(scheduler.optimizer)
+                session.note((count, 0.0, (seen, scheduler.last_epoch)))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-                self._session.note_failure("scheduler", error)
+                session.note_failure("scheduler", error)
             return result
 
         return watch_step
+
+    def _count(self, at_s: float, told: tuple[_Seen, int]) -> None:
+        """Counts a step, and whether optimizers have stepped since the one before."""
+        del at_s
+        seen, epoch = told[0], int(told[1])
+        found = seen.found
+        found.num_steps += 1
+        found.last_epoch = epoch
+        num_steps, num_own = self._steps.open.number, 0
+        if not num_steps and epoch > 0:
+            found.num_before_first_optimizer_step += 1
+        if found.optimizer is not None:
+            num_own = self._session.run.optimizers[found.optimizer].num_steps
+        if num_steps == seen.num_steps:
+            found.num_idle += num_steps > 0
+        elif num_own == seen.num_own:
+            found.num_foreign += 1
+        seen.num_steps, seen.num_own = num_steps, num_own
 
     def _find(self, scheduler: LRScheduler) -> _Seen:
         """What was seen of a scheduler; a new one is described first."""

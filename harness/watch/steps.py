@@ -53,6 +53,11 @@ class OpenStep:
     deep: DeepStep | None = None
     trace: TracedStep | None = None
 
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether it is watched in depth, or traced."""
+        return self.deep is not None or self.trace is not None
+
     def is_known(self) -> bool:
         """Whether every number of it has been brought over from its device."""
         return (

@@ -32,6 +32,7 @@ class PhaseClock:
         self.current = OTHER
         self._times_s = [0.0] * len(PHASES)
         self._last_s: float | None = None
+        self._left_out_s = self._left_out_until_s = 0.0
         self.device: DeviceClock | None = None
 
     @property
@@ -39,13 +40,17 @@ class PhaseClock:
         """Whether anything has been seen yet."""
         return self._last_s is not None
 
-    def switch(self, phase: int) -> int:
-        """Ends the current phase now and begins another; returns the one that ended."""
-        now_s = self.read_s()
+    def switch(self, phase: int, at_s: float | None = None) -> int:
+        """Ends the current phase, now or at a time that was read, and begins another; returns the one that ended."""
+        if at_s is None:
+            at_s = self.read_s()
         ended = self.current
         if self._last_s is not None:
-            self._times_s[ended] += now_s - self._last_s
-        self._last_s = now_s
+            if self._left_out_s and at_s >= self._left_out_until_s:
+                self._last_s += self._left_out_s
+                self._left_out_s = 0.0
+            self._times_s[ended] += at_s - self._last_s
+        self._last_s = at_s
         self.current = phase
         if self.device is not None:
             self.device.note(phase)
@@ -77,8 +82,15 @@ class PhaseClock:
             if self._last_s is not None:
                 self._last_s += self.read_s() - start_s
 
+    def leave_out_since(self, start_s: float) -> None:
+        """Gives the time since then to no phase; what ends with a time that was read before keeps all of its own."""
+        if self._last_s is not None:
+            self._left_out_until_s = self.read_s()
+            self._left_out_s += self._left_out_until_s - max(start_s, self._last_s)
+
     def skip(self) -> None:
         """Gives the stretch that is running to no phase; the current one begins anew."""
         self._last_s = self.read_s()
+        self._left_out_s = 0.0
         if self.device is not None:
             self.device.skip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 
     from torch.utils.hooks import RemovableHandle
 
+    BeforeStep = Callable[
+        [Optimizer, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]] | None
+    ]
+    AfterStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]
+
     from harness.watch.gradients import GradientHooks
+    from harness.watch.memory import ResidentSet
+    from harness.watch.readings import Reading
     from harness.watch.session import Session
     from harness.watch.steps import OpenStep
 
@@ -36,9 +44,12 @@ MAX_IDLE = 64
 class OptimizerHooks:
     """Listens to every optimizer's step and to `GradScaler.step`; tells the others when a step ended."""
 
-    def __init__(self, session: Session, gradients: GradientHooks) -> None:
+    def __init__(self, session: Session, gradients: GradientHooks, resident: ResidentSet) -> None:
         self._session = session
+        self._clock = session.clock
+        self._steps = session.ledger
         self._gradients = gradients
+        self._resident = resident
         self._measures_norms = session.options.depth is Depth.NORMS
         self._seen: list[tuple[weakref.ref[Optimizer], list[list[int]]]] = []
         self._first_parameters: list[weakref.ref[torch.Tensor] | None] = []
@@ -47,14 +58,15 @@ class OptimizerHooks:
         self._latest = 0
         self.on_close: list[Callable[[OpenStep], None]] = []
         self.on_build: list[Callable[[], None]] = []
+        self.on_first_step: list[Callable[[], None]] = []
 
     def install(self) -> None:
         """Starts to listen."""
         self._session.list_held = self.list_held
         self._session.taps.on_method(Optimizer, "__init__", self._around_init)
         self._handles = [
-            register_optimizer_step_pre_hook(self._before_step),
-            register_optimizer_step_post_hook(self._after_step),
+            register_optimizer_step_pre_hook(self._build_before()),
+            register_optimizer_step_post_hook(self._build_after()),
         ]
         for scaler in find_classes(torch.amp.GradScaler):
             if "step" in scaler.__dict__:
@@ -112,6 +124,8 @@ class OptimizerHooks:
         self._seen.append((weakref.ref(optimizer), ids))
         self._session.run.optimizers[-1].same_parameters_as = self._find_predecessor(optimizer, ids)
         self._use_device_clock(optimizer)
+        for listener in self.on_first_step:
+            listener()
         return len(self._seen) - 1
 
     def _use_device_clock(self, optimizer: Optimizer) -> None:
@@ -165,48 +179,79 @@ class OptimizerHooks:
         session.ledger.open.optimizers.extend(others)
         self._close(first)
 
-    def _before_step(
-        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        session = self._session
-        if session.thread is None:
-            session.claim_thread()
-        session.clock.switch(OPTIMIZER)
-        try:
-            self._latest = index = self.find_index(optimizer)
-            ledger = session.ledger
-            closure = args[1] if len(args) > 1 else kwargs.get("closure")
-            if callable(closure):
-                # Its backward passes are still to come: it joins no step that is over.
-                self._note_rates(optimizer, ledger.open)
-                wrapped = self._wrap_closure(optimizer, closure, ledger.open)
-                if len(args) > 1:
-                    return (args[0], wrapped, *args[2:]), kwargs
-                return args, {**kwargs, "closure": wrapped}
-            row = ledger.open if ledger.last is None else ledger.find_row(index)
-            self._note_rates(optimizer, row)
-            self._note_gradients(optimizer, row)
-        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-            session.note_failure("optimizer step", error)
-        return None
+    def _build_before(self) -> BeforeStep:
+        session, read_s, seen = self._session, self._clock.read_s, self._seen
+        begin, read = self._begin_step, self._steps.readings.read
 
-    def _note_rates(self, optimizer: Optimizer, row: OpenStep) -> None:
-        read = self._session.ledger.readings.read
-        rates = [
+        def before_step(
+            optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            at_s = read_s()
+            try:
+                if session.thread != get_ident():
+                    session.note_thread()
+                index, groups = self._latest, optimizer.param_groups
+                if not seen or seen[index][0]() is not optimizer or len(seen[index][1]) != len(groups):
+                    self._latest = index = self.find_index(optimizer)
+                if len(args) > 1 or kwargs:
+                    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+                    if callable(closure):
+                        return self._begin_with_closure(optimizer, closure, args, kwargs, at_s)
+                norm = None
+                if self._measures_norms and not self._gradients.is_covered(optimizer):
+                    norm = self._gradients.measure(optimizer)
+                found_inf = vars(optimizer).get("found_inf")
+                if found_inf is not None:
+                    found_inf = read(found_inf)
+                rates = [rate if type(rate := group.get("lr")) is float else read(rate) for group in groups]
+                session.note((begin, at_s, (index, rates, norm, found_inf)))
+                if session.is_direct:
+                    self._look_at_gradients(optimizer, self._steps.find_row(index))
+            except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                session.note_failure("optimizer step", error)
+            return None
+
+        return before_step
+
+    def _begin_with_closure(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        at_s: float,
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The step's arguments with the closure watched; its backward is still to come, so it joins no other step."""
+        self._session.clock.switch(OPTIMIZER, at_s)
+        row = self._steps.open
+        row.learning_rates.append(self._read_rates(optimizer))
+        watched = self._wrap_closure(optimizer, closure, row)
+        if len(args) > 1:
+            return (args[0], watched, *args[2:]), kwargs
+        return args, {**kwargs, "closure": watched}
+
+    def _begin_step(self, at_s: float, told: tuple[int, list[Reading], Reading, Reading]) -> None:
+        index, rates, norm, found_inf = told
+        self._clock.switch(OPTIMIZER, at_s)
+        row = self._steps.find_row(index)
+        row.learning_rates.append(rates)
+        if norm is not None:
+            row.measured_norms = [*row.measured_norms, norm]
+        if found_inf is not None:
+            row.found_inf = found_inf
+
+    def _read_rates(self, optimizer: Optimizer) -> list[Reading]:
+        read = self._steps.readings.read
+        return [
             rate if type(rate := group.get("lr")) is float else read(rate) for group in optimizer.param_groups
         ]
-        row.learning_rates.append(rates)
 
-    def _note_gradients(self, optimizer: Optimizer, row: OpenStep) -> None:
-        """Looks at what the optimizer is about to use."""
-        if self._measures_norms and not self._gradients.is_covered(optimizer):
-            row.measured_norms = [*row.measured_norms, self._gradients.measure(optimizer)]
+    def _look_at_gradients(self, optimizer: Optimizer, row: OpenStep) -> None:
+        """Of a step that is watched in depth, or traced, at what the optimizer is about to use."""
         if row.deep is not None:
             row.deep.read_gradients(optimizer)
         if row.trace is not None:
             row.trace.read_gradients(optimizer)
-        if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
-            row.found_inf = self._session.ledger.readings.read(found_inf)
 
     def _wrap_closure(
         self, optimizer: Optimizer, closure: Callable[[], Any], row: OpenStep
@@ -226,33 +271,70 @@ class OptimizerHooks:
 
         return watched_closure
 
-    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG002
-        session = self._session
-        session.clock.switch(OTHER)
-        try:
-            index = self._latest
-            if self._seen[index][0]() is not optimizer:
-                index = self.find_index(optimizer)
-            session.run.optimizers[index].num_steps += 1
-            ledger = session.ledger
-            row = ledger.open if ledger.last is None else ledger.find_row(index)
-            if row.deep is not None:
-                row.deep.read_updates(optimizer)
-            if row.trace is not None:
-                row.trace.read_updates(optimizer)
-        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-            session.note_failure("optimizer step", error)
-            return
-        if session.num_nested_backwards:
-            session.waiting_optimizers.append(index)
-        else:
-            self._close(index)
+    def _note_gradients(self, optimizer: Optimizer, row: OpenStep) -> None:
+        """Takes what the first call of a closure computed."""
+        if self._measures_norms and not self._gradients.is_covered(optimizer):
+            row.measured_norms = [*row.measured_norms, self._gradients.measure(optimizer)]
+        self._look_at_gradients(optimizer, row)
+        if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
+            row.found_inf = self._steps.readings.read(found_inf)
+
+    def _build_after(self) -> AfterStep:
+        session, read_s, seen = self._session, self._clock.read_s, self._seen
+        end, end_inside, resident = self._end_step, self._end_inside_backward, self._resident
+
+        def after_step(optimizer: Optimizer, args: object, kwargs: object) -> None:
+            del args, kwargs
+            at_s = read_s()
+            try:
+                index = self._latest
+                if seen[index][0]() is not optimizer:
+                    index = self.find_index(optimizer)
+                if session.num_calls >= resident.next_call:
+                    session.note((self._note_memory, at_s, (index, resident.read_bytes(session.num_calls))))
+                if session.is_direct or session.num_nested_backwards:
+                    self._look_at_updates(optimizer, index)
+                    at_s = read_s()
+                session.has_scaled_gradients = False
+            except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                session.note_failure("optimizer step", error)
+                return
+            session.end_call((end_inside if session.num_nested_backwards else end, at_s, index))
+
+        return after_step
+
+    def _note_memory(self, at_s: float, told: tuple[int, int | None]) -> None:
+        self._clock.switch(OTHER, at_s)
+        index, num_bytes = told
+        self._steps.find_row(index).rss_bytes = num_bytes
+
+    def _look_at_updates(self, optimizer: Optimizer, index: int) -> None:
+        """Of a step that is watched in depth, or traced, at what the optimizer has done."""
+        if self._session.num_nested_backwards:
+            self._session.stay_direct()
+        row = self._session.ledger.find_row(index)
+        if row.is_looked_at:
+            self._clock.switch(OTHER)
+        if row.deep is not None:
+            row.deep.read_updates(optimizer)
+        if row.trace is not None:
+            row.trace.read_updates(optimizer)
+
+    def _end_step(self, at_s: float, index: int) -> None:
+        self._clock.switch(OTHER, at_s)
+        self._session.run.optimizers[index].num_steps += 1
+        self._close(index)
+
+    def _end_inside_backward(self, at_s: float, index: int) -> None:
+        """Has the step wait for the end of the backward."""
+        self._clock.switch(OTHER, at_s)
+        self._session.run.optimizers[index].num_steps += 1
+        self._session.waiting_optimizers.append(index)
 
     def _close(self, index: int) -> None:
         session = self._session
-        row = session.ledger.close(index, session.clock.take(), session.clock.device)
-        session.has_scaled_gradients = False
-        if row is not None:
+        row = self._steps.close(index, self._clock.take(), self._clock.device)
+        if row is not None and row.number >= session.next_stop:
             for listener in self.on_close:
                 listener(row)
 
@@ -278,8 +360,9 @@ class OptimizerHooks:
             index = self.find_index(optimizer)
             row = session.ledger.find_row(index)
             row.was_skipped = True
-            self._note_rates(optimizer, row)
+            row.learning_rates.append(self._read_rates(optimizer))
             session.clock.switch(session.clock.current)
+            session.has_scaled_gradients = False
             self._close(index)
 
 

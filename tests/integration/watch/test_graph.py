@@ -48,7 +48,9 @@ def test_only_graphs_that_are_held_are_counted() -> None:
     kept = []
     for step in range(3):
         loss = MODEL(INPUTS).exp().sum()
-        graphs.mark(loss, step)
+        mark = graphs.mark(loss, step)
+        assert mark is not None
+        mark.step = step
         loss.backward()
         kept.append(loss)
         total = total + loss
@@ -59,8 +61,8 @@ def test_only_graphs_that_are_held_are_counted() -> None:
     assert graphs.count(3) == (3, 3)
     total = total.detach()
     assert graphs.count(3) == (0, 3)
-    graphs.mark(torch.zeros(()), 3)
-    graphs.mark((kept, None), 3)
+    assert graphs.mark(torch.zeros(()), 3) is None
+    assert graphs.mark((kept, None), 3) is None
     assert graphs.count(4) == (0, 3)
 
 

@@ -12,7 +12,7 @@ def test_the_resident_set_is_read_every_eighth_step_and_then_ever_more_rarely() 
     resident = ResidentSet()
     read = []
     for step in range(1025):
-        if step >= resident.next_step:
+        if step >= resident.next_call:
             assert (resident.read_bytes(step) or 0) > 2**20
             read.append(step)
     resident.close()

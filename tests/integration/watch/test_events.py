@@ -1,0 +1,187 @@
+"""What hooks only note, and handlers go through later, comes to the same as what is handled at once."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from harness.watch.observer import Observer
+from harness.watch.options import Depth, ObserverOptions
+from tests.integration.watch.programs import STYLES, build_batches, build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.record.deep import DeepObservation
+    from harness.record.observation import RunObservation, StepObservation
+
+NUM_RUNS = 4
+OF_THE_MACHINE = frozenset(
+    (
+        *("time_s", "phase_times_s", "rss_bytes", "wall_clock_s", "peak_memory_bytes", "first_step_at_s"),
+        *("started_at", "process_id", "numerics", "steps", "deep_steps"),
+    )
+)
+
+
+class Prompt:
+    """A sink: as soon as one listens, nothing waits."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepObservation] = []
+        self.deep_steps: list[DeepObservation] = []
+
+    def write_step(self, step: StepObservation, deep: DeepObservation | None) -> None:
+        self.steps.append(step)
+        self.deep_steps += [deep] if deep is not None else []
+
+    def write_run(self, run: RunObservation, *, is_last: bool) -> None:
+        """Is not kept: the observer has it."""
+
+
+def keep_what_repeats(plain: Any) -> Any:
+    """Without times, memory, and what names a process."""
+    if isinstance(plain, dict):
+        return {key: keep_what_repeats(value) for key, value in plain.items() if key not in OF_THE_MACHINE}
+    return [keep_what_repeats(part) for part in plain] if isinstance(plain, list) else plain
+
+
+def watch(train: Callable[[], object], options: ObserverOptions, sink: Prompt | None) -> Any:
+    with Observer(options, sink=sink) as observer:
+        train()
+    run = observer.observation
+    steps = run.steps if sink is None else sink.steps
+    deep_steps = run.deep_steps if sink is None else sink.deep_steps
+    assert all((step.time_s is None) == (not step.phase_times_s) for step in steps)
+    assert all(time_s >= 0 for step in steps for time_s in step.phase_times_s.values())
+    return keep_what_repeats(
+        {
+            "run": run.to_json(),
+            "rows": [step.to_json() for step in steps],
+            "deep": [deep.to_json() for deep in deep_steps],
+            "timed": [step.step for step in steps if step.time_s is not None],
+            "memory": [step.step for step in steps if step.rss_bytes is not None],
+        }
+    )
+
+
+def train_often(style: str) -> None:
+    for _ in range(NUM_RUNS):
+        STYLES[style]()
+
+
+def train_with_all_that_interrupts() -> None:
+    """Evaluations, a backward that fails, clipping, a rate set by hand, a call without a backward."""
+    model = build_model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    for step, (inputs, targets) in enumerate(build_batches(30)):
+        optimizer.param_groups[0]["lr"] = 0.05 / (step + 1)
+        loss = cross_entropy(model(inputs), targets)
+        if step % 7 == 3:
+            with pytest.raises(RuntimeError):
+                torch.autograd.backward(loss, torch.ones(3))
+        loss.backward()
+        if step % 4 == 1:
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 5 == 4:
+            model(inputs)
+            with torch.no_grad():
+                model(inputs)
+
+
+@pytest.mark.parametrize("depth", list(Depth))
+@pytest.mark.parametrize("style", [*STYLES, "all that interrupts"])
+def test_events_that_wait_tell_what_handling_at_once_tells(style: str, depth: Depth) -> None:
+    def train() -> None:
+        train_often(style) if style in STYLES else train_with_all_that_interrupts()
+
+    options = ObserverOptions(depth=depth, deep_steps=(0, 1, 10, 21), counted_steps=(5, 15))
+    assert watch(train, options, None) == watch(train, options, Prompt())
+
+
+def train_plainly(num_steps: int, after_step: Callable[[int], None]) -> nn.Module:
+    model = build_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for step, (inputs, targets) in enumerate(build_batches(num_steps)):
+        cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        after_step(step)
+    return model
+
+
+def test_ordinary_steps_only_note_what_happens_and_whoever_asks_sees_all_of_it() -> None:
+    waiting, seen = [], []
+    observer = Observer(ObserverOptions(depth=Depth.LIGHT))
+    session = observer._session
+
+    def look(step: int) -> None:
+        waiting.append(len(session.events))
+        if step == 40:
+            seen.extend([observer.observation.num_backwards, observer.observation.optimizers[0].num_steps])
+            waiting.append(len(session.events))
+
+    with observer:
+        train_plainly(50, look)
+    # Five events a step, from the ninth on: at the end of the eighth the run is described. Every eighth reads memory.
+    assert waiting[8:41] == [5 * num + 1 + (num - 1) // 8 for num in range(1, 34)]
+    assert seen == [41, 41]
+    assert waiting[41] == 0
+    assert not session.events
+    assert [step.num_samples for step in observer.observation.steps] == [8] * 50
+
+
+@pytest.mark.parametrize("limit", [1, 9, 40])
+def test_a_limit_ends_the_program_at_its_step_although_events_wait(limit: int) -> None:
+    ended: list[int] = []
+    with Observer(ObserverOptions(depth=Depth.LIGHT, max_steps=limit)) as observer:
+        train_plainly(50, ended.append)
+    assert len(ended) == limit - 1
+    assert len(observer.observation.steps) == limit
+
+
+def test_a_loader_in_a_thread_of_its_own_is_seen_at_its_step() -> None:
+    inputs, targets = zip(*build_batches(4), strict=True)
+    loader = DataLoader(TensorDataset(torch.cat(inputs), torch.cat(targets)), batch_size=8)
+
+    def read_in_a_thread(step: int) -> None:
+        if step in {20, 40}:
+            thread = threading.Thread(target=lambda: list(loader))
+            thread.start()
+            thread.join()
+
+    with Observer(ObserverOptions(depth=Depth.LIGHT)) as observer:
+        train_plainly(50, read_in_a_thread)
+    (found,) = observer.observation.loaders
+    assert [epoch.num_batches for epoch in found.epochs] == [4, 4]
+    # What another thread reads may lag behind once; from then on nothing waits.
+    assert found.epochs[1].after_step == 41
+    assert len(observer.observation.steps) == 50
+
+
+def test_steps_of_changing_threads_are_all_seen() -> None:
+    model = build_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    def step_once(inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with Observer(ObserverOptions(depth=Depth.LIGHT)) as observer:
+        for index, batch in enumerate(build_batches(30)):
+            if index < 12:
+                step_once(*batch)
+                continue
+            thread = threading.Thread(target=step_once, args=batch)
+            thread.start()
+            thread.join()
+    assert [len(step.losses) for step in observer.observation.steps] == [1] * 30
