@@ -2,13 +2,14 @@
 
     python -m benchmarks.ab --trials 300 --tolerance 0 0.02
     python -m benchmarks.ab --trials 40 --slower 0.02 0.03 0.05 0.1 0.2 --tolerance 0 0.02
-    python -m benchmarks.ab --trials 20 --out harness-report/mine.jsonl -- train.py --steps 500
+    python -m benchmarks.ab --trials 100 --of owner/name@1234567 --folder ../name -- train.py --steps 500
     python -m benchmarks.ab --table
 
 A trial is one comparison as a user gets it, from the first process to the verdict, of a program with itself. With
 `--slower` one of them spins in a phase of every step, for a share of the step that is measured beforehand; the
 phases take turns. The pairs of equal programs count at another tolerance too, where there are enough of them
-(`benchmarks/rejudging.py`). The program is the reference model, or the words after `--`, as they follow `python`.
+(`benchmarks/rejudging.py`). The program is the reference model, or the words after `--`, as they follow `python` in
+`--folder`; `{out}` among them becomes a folder of its own for each process. The records know it by `--of`.
 
 Every trial is appended to the records as it ends, and what they hold of each kind counts towards `--trials`: a run
 that was cut off goes on by the same command, on another day or machine too. Trials of other code, another program or
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,16 +71,29 @@ SPIN_TURNS = 200_000
 NUM_SPINS = 25
 
 
-def build_program(name: str, words: list[str], phase: str, num_turns: int) -> Program:
+@dataclass(frozen=True)
+class Subject:
+    """The program that is compared with itself.
+
+    Attributes:
+        words: As they follow `python`.
+        folder: Where it runs.
+    """
+
+    words: list[str]
+    folder: Path = ROOT
+
+
+def build_program(name: str, subject: Subject, phase: str, num_turns: int) -> Program:
     """The program, with a busy loop of so many turns in a phase."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, str(SLOW_PHASE), phase, str(num_turns), *words]
-    return Program(name, command, ROOT, env)
+    command = [sys.executable, str(SLOW_PHASE), phase, str(num_turns), *subject.words]
+    return Program(name, command, subject.folder, env)
 
 
-def measure_turns(words: list[str]) -> float:
+def measure_turns(subject: Subject) -> float:
     """Turns of the busy loop that take as long as a step does, both at the pace of an idle machine."""
-    programs = [build_program(name, words, "forward", 0) for name in ("base", "head")]
+    programs = [build_program(name, subject, "forward", 0) for name in ("base", "head")]
     with tempfile.TemporaryDirectory() as folder:
         programs = [
             Program(
@@ -107,12 +122,12 @@ def measure_turns(words: list[str]) -> float:
 
 
 def run_trial(
-    words: list[str], options: ComparisonOptions, *, slower: float, phase: str, turns: float
+    subject: Subject, options: ComparisonOptions, *, slower: float, phase: str, turns: float
 ) -> dict[str, Any]:
     """One comparison, as a row."""
     start_s = time.perf_counter()
-    base = build_program("base", words, phase, 0)
-    head = build_program("head", words, phase, round(slower * turns))
+    base = build_program("base", subject, phase, 0)
+    head = build_program("head", subject, phase, round(slower * turns))
     row: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": find_revision(),
@@ -144,13 +159,17 @@ def run_trial(
 
 
 def plan_trials(
-    num_trials: int, slower: list[float], tolerance: list[float], done: Iterable[tuple[float, float]]
+    num_trials: int,
+    slower: list[float],
+    tolerance: list[float],
+    done: Iterable[tuple[float, float]],
+    phases: Sequence[str] = PHASES,
 ) -> list[tuple[float, float, str]]:
     """Slowdown, tolerance and phase of the trials that are still to be made, all kinds in turn."""
     kinds = [(share, allowed) for share in slower for allowed in tolerance]
     num_done = Counter(done)
     return [
-        (*kind, PHASES[trial % len(PHASES)])
+        (*kind, phases[trial % len(phases)])
         for trial in range(num_trials)
         for kind in kinds
         if trial >= num_done[kind]
@@ -217,11 +236,18 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--slower", type=float, nargs="*", default=[0.0], help="shares of a step; 0 is A/A")
     parser.add_argument("--tolerance", type=float, nargs="*", default=[0.02])
     parser.add_argument("--allowance", type=float, default=ComparisonOptions().allowance_s)
+    parser.add_argument("--of", metavar="NAME", help="what the program is, such as owner/name@commit")
+    parser.add_argument("--folder", type=Path, default=ROOT, help="where the program runs")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="those made slower")
     parser.add_argument("--out", type=Path, default=RECORDS, help="the records that are added to")
     parser.add_argument("--table", action="store_true", help="make no trial")
     options = parser.parse_args(own)
-    options.program = program
-    options.setup = describe_setup(program, ComparisonOptions(allowance_s=options.allowance))
+    if options.folder != ROOT and not options.of:
+        parser.error(
+            "--folder: a path means nothing in the records.\nNext: say what is there, --of owner/name@commit"
+        )
+    options.subject = Subject(program, options.folder.resolve())
+    options.setup = describe_setup(program, ComparisonOptions(allowance_s=options.allowance), options.of)
     return options
 
 
@@ -231,7 +257,7 @@ def plan_missing(
     """The trials that the records do not hold yet, and that are not of those to be made ahead of them."""
     rows = list_judged(read_trials(options.out, options.setup))
     done = [(row["slower"], row["tolerance"]) for row in rows]
-    return plan_trials(options.trials, options.slower, options.tolerance, [*done, *ahead])
+    return plan_trials(options.trials, options.slower, options.tolerance, [*done, *ahead], options.phases)
 
 
 def tell_missing(options: argparse.Namespace, missing: Sequence[object]) -> str:
@@ -275,9 +301,9 @@ def make_trials(options: argparse.Namespace) -> None:
     while missing := plan_missing(options):
         slower, tolerance, phase = missing[0]
         if slower and not turns:
-            turns = measure_turns(options.program)
+            turns = measure_turns(options.subject)
         how = ComparisonOptions(tolerance=tolerance, allowance_s=options.allowance)
-        row = run_trial(options.program, how, slower=slower, phase=phase, turns=turns)
+        row = run_trial(options.subject, how, slower=slower, phase=phase, turns=turns)
         append_trial(options.out, options.setup, row)
         told = f"{slower:.0%} slower in {phase}" if slower else "equal"
         print(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from harness.baselines.files import read_json
 from harness.baselines.pools import SCHEMA_VERSION
 from harness.budgets.gate import ALPHA, Verdict, compare_with_pool
+from harness.budgets.judge import MAX_WAITING_SHARE
 from harness.budgets.launches import LaunchPlan
 
 if TYPE_CHECKING:
@@ -68,9 +69,17 @@ def split_drawn(pools: Sequence[Sequence[float]], num: int, draws: int) -> Itera
 
 
 def spend(
-    launches: Sequence[float], pool: Sequence[float], *, tolerance: float, plan: LaunchPlan
+    launches: Sequence[float],
+    pool: Sequence[float],
+    *,
+    tolerance: float,
+    plan: LaunchPlan,
+    waiting_shares: Sequence[float] = (),
 ) -> tuple[Verdict, int]:
-    """The verdict over launches that are looked at as the plan says, and how many of them it took."""
+    """The verdict over launches that are looked at as the plan says, and how many of them it took.
+
+    Where `waiting_shares` tells that they waited for a processor, a regressed one is inconclusive, as in the gate.
+    """
     verdict, num = Verdict.INCONCLUSIVE, 0
     for num in plan.looks:
         verdict = compare_with_pool(
@@ -81,6 +90,9 @@ def spend(
             alpha=ALPHA / len(plan.looks),
             is_last=num == plan.most,
         ).verdict
+        is_busy = bool(waiting_shares) and statistics.median(waiting_shares[:num]) > MAX_WAITING_SHARE
+        if verdict is Verdict.REGRESSED and is_busy:
+            verdict = Verdict.INCONCLUSIVE
         if verdict is not Verdict.INCONCLUSIVE:
             break
     return verdict, num

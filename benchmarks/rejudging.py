@@ -1,9 +1,10 @@
-"""The pairs of equal programs, judged at another tolerance than the one at which they were made.
+"""The pairs of trials, judged at another tolerance than the one at which they were made.
 
 A trial goes on for as long as its own tolerance is undecided. The looks of another are made over the same pairs, where
 it does not depend on what these show whether there are enough of them: the time was over at the first look, or the
-other tolerance is larger, and is as good as always decided by then. A trial that leaves it open all the same counts as
-one that is undecided.
+other tolerance is larger, and is as good as always decided by then. Of a program that was made slower a smaller
+tolerance is decided no later than the one it was made at, where that found it. A trial that leaves the other tolerance
+open all the same counts as one that is undecided: as not found.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ UNDECIDED = "undecided"
 
 
 def list_judged(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The trials, and those of equal programs once more for each other tolerance that their pairs are judged at."""
+    """The trials, and once more for each other tolerance that their pairs are judged at."""
     return [*trials, *judge_again(trials)]
 
 
 def judge_again(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Trials of equal programs at each other tolerance; without seconds, since they would have taken others."""
+    """Trials at each other tolerance that they tell about; without seconds, since they would have taken others."""
     return [
         {key: value for key, value in trial.items() if key != "seconds"} | judge_trial(trial, tolerance)
         for trial in trials
@@ -38,9 +39,11 @@ def judge_again(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def may_be_judged(trial: dict[str, Any], tolerance: float) -> bool:
-    """Whether a trial is of equal programs, and its pairs are enough for this tolerance, whatever they show."""
-    if trial["slower"] or trial["tolerance"] == tolerance or "drifts" not in trial:
+    """Whether a trial's pairs are enough for this tolerance, whatever they show."""
+    if trial["tolerance"] == tolerance or "drifts" not in trial:
         return False
+    if trial["slower"]:
+        return bool(trial["tolerance"] > tolerance)
     was_over_at_first = trial["is_time_over"] and len(trial["logs"]) == LOOKS[0]
     return bool(was_over_at_first or trial["tolerance"] < tolerance)
 

@@ -38,10 +38,10 @@ DECIDING = (
 """The code that the proof is of: it lets a pair of processes run, takes the middle of its steps, and decides."""
 
 
-def describe_setup(program: list[str], options: ComparisonOptions) -> dict[str, Any]:
-    """What must be the same for trials to be counted together."""
+def describe_setup(program: list[str], options: ComparisonOptions, of: str | None = None) -> dict[str, Any]:
+    """What must be the same for trials to be counted together; `of` is what the program is, unless it is ours."""
     plan = options.plan
-    return {
+    return ({"of": of} if of else {}) | {
         "program": program,
         "looks": list(LOOKS),
         "alpha": ALPHA,

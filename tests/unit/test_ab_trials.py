@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.ab import main, parse_arguments, plan_missing, print_other_pools, print_table, tell_missing
+from benchmarks.ab import (
+    build_program,
+    main,
+    parse_arguments,
+    plan_missing,
+    print_other_pools,
+    print_table,
+    tell_missing,
+)
 from benchmarks.trial_records import (
     DECIDING,
     ROOT,
@@ -173,3 +181,20 @@ def test_the_table_counts_verdicts_phases_and_seconds(capsys: pytest.CaptureFixt
     print_table([TRIAL, TRIAL, silent])
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("| 5% | 2% | 3 | 2 | 9.4% to 99.2% | 0 | 0 | 1 | 2 of 2 | +5.1% | 3 | 61 | 2 |")
+
+
+def test_a_program_of_others_is_known_by_its_name_and_runs_in_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--out", str(tmp_path / "ab.jsonl"), "--folder", str(tmp_path), "--of", "owner/name@1234567"]
+    options = parse_arguments([*words, "--trials", "3", "--phases", "forward", "optimizer", "--", "train.py"])
+    program = build_program("head", options.subject, "forward", 7)
+    assert program.cwd == tmp_path
+    assert program.words[-3:] == ["forward", "7", "train.py"]
+    assert options.setup["of"] == "owner/name@1234567"
+    assert str(tmp_path) not in json.dumps(options.setup)
+    assert [phase for _, _, phase in plan_missing(options)] == ["forward", "optimizer", "forward"]
+    assert "of" not in ask(tmp_path / "ab.jsonl").setup
+    with pytest.raises(SystemExit):
+        parse_arguments(["--folder", str(tmp_path), "--", "train.py"])
+    assert "Next: say what is there, --of owner/name@commit" in capsys.readouterr().err

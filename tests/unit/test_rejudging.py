@@ -64,8 +64,16 @@ def test_a_ratio_that_moves_is_not_steady_at_another_tolerance_either() -> None:
     assert judge(moving) == [(0.02, "not steady", 3)]
 
 
-def test_programs_that_differ_and_what_was_not_observed_are_left_alone() -> None:
-    assert judge(make_trial(0.0, EQUAL, is_time_over=True, slower=0.05)) == []
+def test_what_is_slower_counts_at_a_smaller_tolerance_and_as_not_found_where_that_is_open() -> None:
+    assert judge(make_trial(0.02, [0.05, 0.0502, 0.0498], is_time_over=False, slower=0.05)) == [
+        (0.0, "regressed", 3)
+    ]
+    assert judge(make_trial(0.02, EQUAL, is_time_over=False, slower=0.02)) == [(0.0, "undecided", 5)]
+    # It ended with the finding at 0, however many pairs 2 % would have taken.
+    assert judge(make_trial(0.0, CLEARLY_SLOWER, is_time_over=True, slower=0.05)) == []
+
+
+def test_what_was_not_observed_is_left_alone() -> None:
     assert list_judged([{"slower": 0.0, "tolerance": 0.0, "verdict": "not observed"}])[1:] == []
 
 

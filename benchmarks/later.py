@@ -1,0 +1,205 @@
+"""How the stored-baseline gate judges unchanged launches that were made later in the day than its pool.
+
+    python -m benchmarks.later --record pool --launches 20
+    python -m benchmarks.later --record quiet --launches 150
+    python -m benchmarks.later --record busy --launches 150
+    python -m benchmarks.later
+
+A launch is one of `harness budget`: the reference model in a fresh process, on one core, watched lightly. It is
+appended to the records as it ends, so that those of several hours pool. `busy` has a program on every other core that
+multiplies matrices meanwhile; `others` is for launches beside work that is there anyway. Without `--record`, the tables
+of all that is recorded: each launch against the pool of its machine alone, and up to eight that followed one another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
+from benchmarks.trial_records import ROOT, find_revision
+from harness.budgets.gate import Verdict
+from harness.budgets.metrics import measure
+from harness.record.environment import derive_runner_class
+from harness.watch.child import run_command
+from harness.watch.cores import choose_cores, pinned
+from harness.watch.launch import RunOptions
+from harness.watch.options import Depth, ObserverOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.budgets.launches import LaunchPlan
+
+RECORDS = ROOT / "benchmarks" / "records" / "launches.jsonl"
+POOL, QUIET, BUSY, OTHERS = "pool", "quiet", "busy", "others"
+"""What a launch is for, and what else ran meanwhile: nothing, a busy program on each other core, other work."""
+TOLD = {QUIET: "nothing", BUSY: "a busy program on each other core", OTHERS: "other work on the other core"}
+COMMAND = (*("-m", "reference_model", "--mode", "ci", "--device", "cpu"), "--out")
+MULTIPLY = (
+    "import torch; torch.set_num_threads(1); a = torch.randn(1024, 1024)\nwhile True: a = (a @ a).tanh()\n"
+)
+MIN_POOL = 8
+
+
+def launch_once(kind: str) -> dict[str, Any]:
+    """One launch, as a row of the records."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        # What the program says is passed on to these.
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        run = run_command(
+            [sys.executable, *COMMAND, f"{folder}/out"],
+            options=RunOptions(
+                name="launch", run_dir=Path(folder), threads=1, watch=ObserverOptions(depth=Depth.LIGHT)
+            ),
+            cores=choose_cores(1),
+        )
+    values = measure(run)
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": find_revision(),
+        "machine": derive_runner_class(run.environment, device="cpu", threads=1),
+        "load": round(os.getloadavg()[0], 2),
+        "kind": kind,
+        "values": {name: values[name] for name in TIMES},
+        "waiting_share": round(run.waiting_share, 4),
+    }
+
+
+@contextlib.contextmanager
+def busy_elsewhere() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Keeps a program busy on every core we may use but the one of launches; gives these programs."""
+    others = os.sched_getaffinity(0) - choose_cores(1)
+    programs = []
+    for core in others:
+        with pinned({core}):
+            programs.append(subprocess.Popen([sys.executable, "-c", MULTIPLY]))
+    try:
+        yield programs
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
+def record(kind: str, num: int, path: Path) -> None:
+    """Makes launches, and appends each as it ends."""
+    with busy_elsewhere() if kind == BUSY else contextlib.nullcontext():
+        for index in range(num):
+            row = launch_once(kind)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, separators=(",", ":")) + "\n")
+            told = ", ".join(f"{name} {row['values'][name]:.4g}" for name in TIMES)
+            print(f"{kind} {index + 1} of {num}: {told}", file=sys.stderr, flush=True)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """What is recorded, in order."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def judge(
+    rows: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], tolerance: float, plan: LaunchPlan
+) -> tuple[Counter[Verdict], float]:
+    """The verdicts on both times of launches, from each on as many as the plan has; and the launches one took."""
+    verdicts: Counter[Verdict] = Counter()
+    spent = []
+    for name in TIMES:
+        earlier = [row["values"][name] for row in pool]
+        for first in range(len(rows) - plan.most + 1):
+            launches = rows[first : first + plan.most]
+            verdict, num = spend(
+                [row["values"][name] for row in launches],
+                earlier,
+                tolerance=tolerance,
+                plan=plan,
+                waiting_shares=[row["waiting_share"] for row in launches],
+            )
+            verdicts[verdict] += 1
+            spent.append(num)
+    return verdicts, statistics.fmean(spent)
+
+
+def print_tables(rows: Sequence[dict[str, Any]]) -> None:
+    """A table for each machine that has a pool, with a row for each kind of launches and plan."""
+    machines: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        machines[row["machine"]][row["kind"]].append(row)
+    for machine, kinds in machines.items():
+        pool = kinds.pop(POOL, [])
+        if len(pool) < MIN_POOL:
+            print(f"\n{machine}: a pool of {len(pool)} is too small.\nNext: --record pool --launches 20")
+            continue
+        print(f"\n{machine}, against a pool of {len(pool)}: regressed / inconclusive / launches spent\n")
+        print(
+            f"| meanwhile | verdict over | comparisons | {' | '.join(f'tolerance {one:.0%}' for one in TOLERANCES)} |"
+        )
+        print(f"|{' --- |' * (len(TOLERANCES) + 3)}")
+        for kind, launches in kinds.items():
+            for plan, told in ((ONE, "one launch"), (SEVERAL, f"up to {SEVERAL.most}")):
+                if len(launches) >= plan.most:
+                    print(f"| {TOLD[kind]} | {told} | {' | '.join(describe(launches, pool, plan))} |")
+        for kind, launches in (*kinds.items(), (POOL, pool)):
+            print(f"\n{tell_launches(kind, launches)}")
+
+
+def describe(
+    launches: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], plan: LaunchPlan
+) -> list[str]:
+    """The cells of a row: how many comparisons, and what came of them at each tolerance."""
+    cells = [str(len(TIMES) * (len(launches) - plan.most + 1))]
+    for tolerance in TOLERANCES:
+        verdicts, num = judge(launches, pool, tolerance, plan)
+        cells.append(f"{verdicts[Verdict.REGRESSED]} / {verdicts[Verdict.INCONCLUSIVE]} / {num:.1f}")
+    return cells
+
+
+def tell_launches(kind: str, launches: Sequence[dict[str, Any]]) -> str:
+    """How many launches of a kind there are, when they were made, and how far they spread."""
+    spreads = [
+        f"{name} {statistics.stdev(values) / statistics.fmean(values):.1%}"
+        for name in TIMES
+        if len(values := [row["values"][name] for row in launches]) > 1
+    ]
+    loads = statistics.median(row["load"] for row in launches)
+    waiting = statistics.median(row["waiting_share"] for row in launches)
+    return (
+        f"{kind}: {len(launches)} launches, {launches[0]['at']} to {launches[-1]['at']}; coefficients of variation "
+        f"{', '.join(spreads)}; load {loads:.1f}, waited {waiting:.1%} of the time (medians)."
+    )
+
+
+def main() -> None:
+    """Records launches, or prints the tables of those that are."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--record", choices=(POOL, *TOLD), help="make launches of this kind")
+    parser.add_argument("--launches", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=RECORDS, help="the records that are added to, and read")
+    options = parser.parse_args()
+    if options.record is not None:
+        record(options.record, options.launches, options.out)
+    rows = read_rows(options.out)
+    if not rows:
+        sys.exit("no launches are recorded.\nNext: python -m benchmarks.later --record pool --launches 20")
+    print_tables(rows)
+
+
+if __name__ == "__main__":
+    main()

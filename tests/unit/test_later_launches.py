@@ -1,0 +1,80 @@
+"""The tables of `benchmarks/later.py`: launches against a pool that was recorded before them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.gate import ONE, SEVERAL, TIMES, spend
+from benchmarks.later import judge, print_tables, read_rows
+from harness.budgets.gate import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pytest
+
+SPREAD = (1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0)
+
+
+def build_rows(
+    kind: str, values: Sequence[float], *, waiting_share: float = 0.0, machine: str = "ours"
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": f"2026-11-30T10:{minute:02}:00+00:00",
+            "revision": "abc",
+            "machine": machine,
+            "load": 1.0,
+            "kind": kind,
+            "values": dict.fromkeys(TIMES, value),
+            "waiting_share": waiting_share,
+        }
+        for minute, value in enumerate(values)
+    ]
+
+
+def test_every_launch_is_judged_by_both_times() -> None:
+    pool, later = build_rows("pool", SPREAD), build_rows("quiet", [*SPREAD[:9], 1.5])
+    verdicts, spent = judge(later, pool, 0.05, ONE)
+    assert verdicts == {Verdict.PASS: 18, Verdict.REGRESSED: 2}
+    assert spent == 1
+    slow, spent = judge(build_rows("quiet", [1.04] * 10), pool, 0.0, SEVERAL)
+    assert slow == {Verdict.REGRESSED: 2 * 3}
+    assert spent > 1
+
+
+def test_launches_that_waited_for_a_processor_are_not_called_regressed() -> None:
+    pool = build_rows("pool", SPREAD)
+    verdicts, _ = judge(build_rows("busy", [1.5] * 4, waiting_share=0.2), pool, 0.05, ONE)
+    assert verdicts == {Verdict.INCONCLUSIVE: 8}
+    # The middle of the launches that are looked at counts, as in the gate.
+    shares = [0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    assert spend([1.5] * 8, SPREAD, tolerance=0.05, plan=SEVERAL, waiting_shares=shares) == (
+        Verdict.REGRESSED,
+        3,
+    )
+
+
+def test_machines_have_tables_of_their_own_and_a_pool_that_is_too_small_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "launches.jsonl"
+    rows = [
+        *build_rows("pool", SPREAD),
+        *build_rows("quiet", SPREAD),
+        *build_rows("busy", SPREAD[:7]),
+        *build_rows("pool", SPREAD[:3], machine="theirs"),
+        *build_rows("quiet", SPREAD, machine="theirs"),
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    print_tables(read_rows(path))
+    told = capsys.readouterr().out
+    assert "ours, against a pool of 10" in told
+    assert "| nothing | one launch | 20 | " in told
+    assert "| nothing | up to 8 | 6 | " in told
+    # Seven launches are too few for a plan of eight.
+    assert told.count("a busy program on each other core") == 1
+    assert "pool: 10 launches, 2026-11-30T10:00:00+00:00 to 2026-11-30T10:09:00+00:00" in told
+    assert "theirs: a pool of 3 is too small.\nNext: --record pool --launches 20" in told
