@@ -186,23 +186,23 @@ class DataHooks:
                     samples.add_indices(plain)
 
     def _build_next(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session, read_s = self._session, self._clock.read_s
+        session, events, read_s = self._session, self._session.events, self._clock.read_s
         begin, end = self._begin_wait, self._end_wait
 
         def watch_next(*args: Any, **kwargs: Any) -> Any:
             if session.thread is not None and session.thread != get_ident():
-                session.stay_direct()
+                events.stay_direct()
                 batch = call(*args, **kwargs)
                 session.attempt("batch", self._note_batch, args[0], batch)
                 return batch
-            session.note((begin, read_s(), None))
+            events.note((begin, read_s(), None))
             try:
                 batch = call(*args, **kwargs)
             except StopIteration:
                 session.attempt("samples", self._note_end, args[0])
                 raise
             finally:
-                session.note((end, read_s(), None))
+                events.note((end, read_s(), None))
             latest = self._latest
             try:
                 if latest is None or self._is_deep or latest[0]() is not args[0]:
@@ -239,12 +239,12 @@ class DataHooks:
         if not self._is_deep:
             return
         if found.samples is not None:
-            self._session.note((self._note_read, 0.0, found.samples))
+            self._session.events.note((self._note_read, 0.0, found.samples))
         if not self._waiting.add(found, batch):
             self._look_at_waiting()
             self._look_at(found, batch)
         elif self._waiting.is_full or (
-            self._session.is_direct and self._session.ledger.open.trace is not None
+            self._session.events.is_direct and self._session.ledger.open.trace is not None
         ):
             # A step that is traced begins with the batch it was given.
             self._look_at_waiting()

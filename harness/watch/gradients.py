@@ -113,7 +113,7 @@ class GradientHooks:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a clipping function is called with; of a step that is looked at closely, parameters as a list."""
-        if not self._session.is_direct:
+        if not self._session.events.is_direct:
             return args, kwargs
         ledger = self._session.ledger
         row = ledger.open
@@ -142,7 +142,7 @@ class GradientHooks:
         num_gradients = None
         if isinstance(covered, torch.Tensor):
             num_gradients = int(covered.grad is not None)
-        elif isinstance(covered, Iterator) and session.is_direct and session.ledger.open.is_looked_at:
+        elif isinstance(covered, Iterator) and session.events.is_direct and session.ledger.open.is_looked_at:
             num_gradients = 0
         elif isinstance(covered, (list, tuple)):
             num_gradients = sum(parameter.grad is not None for parameter in covered)
@@ -158,7 +158,7 @@ class GradientHooks:
                 "gradient norm: gradients are sharded; the norm is that of this rank's shard"
             )
         self._num_calls += 1
-        session.note((self._add_call, 0.0, (call, self._steps.readings.read(norm))))
+        session.events.note((self._add_call, 0.0, (call, self._steps.readings.read(norm))))
 
     def _add_call(self, at_s: float, told: tuple[ClippingCall, Reading]) -> None:
         del at_s

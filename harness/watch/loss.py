@@ -68,7 +68,7 @@ class LossHooks:
             self._session.run.scaler.last_scale = number_of(self._scale)
 
     def _build_backward(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session, read_s = self._session, self._clock.read_s
+        session, events, read_s = self._session, self._session.events, self._clock.read_s
         begin, end, fail = self._begin_backward, self._end_backward, self._fail_backward
 
         def watch_backward(*args: Any, **kwargs: Any) -> Any:
@@ -80,19 +80,19 @@ class LossHooks:
                 if session.thread != get_ident():
                     session.note_thread()
                 told = self._take_loss(args, kwargs)
-                session.note((begin, read_s(), told))
+                events.note((begin, read_s(), told))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                 session.note_failure("loss", error)
             try:
                 result = call(*args, **kwargs)
             except BaseException:
                 session.num_nested_backwards = 0
-                session.note((fail, read_s(), None))
+                events.note((fail, read_s(), None))
                 raise
             session.num_nested_backwards = 0
-            session.num_turns += 1
-            session.note((end, read_s(), None))
-            if session.is_direct:
+            events.num_turns += 1
+            events.note((end, read_s(), None))
+            if events.is_direct:
                 self._listen_after()
             return result
 
@@ -107,11 +107,11 @@ class LossHooks:
         """What is told of the beginning of a backward: mostly one number."""
         tensors: Any = args[0] if args else kwargs.get("tensors")
         session = self._session
-        if session.is_direct:
+        if session.events.is_direct:
             self._look(tensors)
         mark = None
         if self.held_graphs is not None and self._steps.open.num_closure_calls <= 1:
-            mark = self.held_graphs.mark(tensors, session.num_calls)
+            mark = self.held_graphs.mark(tensors, session.events.num_calls)
         is_plain = type(tensors) is torch.Tensor
         if not is_plain or not tensors.is_cpu or self._unscaled or tensors.numel() != 1:
             readings = self._read_all(args, kwargs, tensors)

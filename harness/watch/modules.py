@@ -135,7 +135,8 @@ class ModuleHooks:
             taps.wrap_method(type(module), "__call__", self._build_call)
 
     def _build_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session, is_grad_enabled = self._session, torch.is_grad_enabled
+        session, events = self._session, self._session.events
+        is_grad_enabled = torch.is_grad_enabled
 
         def watch_call(*args: Any, **kwargs: Any) -> Any:
             if (
@@ -161,7 +162,7 @@ class ModuleHooks:
                 except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                     session.note_failure("forward", error)
                 given = call(*args, **kwargs)
-                if session.is_direct:
+                if events.is_direct:
                     self._note_call(module, given)
                 return given
             finally:
@@ -192,11 +193,11 @@ class ModuleHooks:
                 trace.note_eval_call()
 
     def _begin_training(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        session = self._session
+        events = self._session.events
         at_s = self._clock.read_s()
-        size = None if session.num_turns == self._batch_of else self._take_batch(args, kwargs)
-        session.note((self._begin_forward, at_s, size))
-        if session.is_direct:
+        size = None if events.num_turns == self._batch_of else self._take_batch(args, kwargs)
+        events.note((self._begin_forward, at_s, size))
+        if events.is_direct:
             self._look_at(module, args, kwargs, has_batch=size is not None)
 
     def _look_at(
@@ -244,7 +245,7 @@ class ModuleHooks:
     def _complete_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the batch again, with the keyword arguments."""
         row = self._session.ledger.open
-        is_again = self._is_batch_partial and self._batch_of == self._session.num_turns
+        is_again = self._is_batch_partial and self._batch_of == self._session.events.num_turns
         if is_again:
             self._is_batch_partial = False
             row.batches[-1] = row.batches[-1].with_shapes(BatchSize((args, kwargs)).shapes)
@@ -263,7 +264,7 @@ class ModuleHooks:
     def _take_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BatchSize | None:
         """The size of the batch, of the first call before a backward: later calls get losses or features."""
         session = self._session
-        if session.num_turns == self._batch_of or self._steps.open.num_closure_calls > 1:
+        if session.events.num_turns == self._batch_of or self._steps.open.num_closure_calls > 1:
             return None
         if kwargs or len(args) != 1 or type(args[0]) is not torch.Tensor:
             size = BatchSize((args, kwargs) if kwargs else args)
@@ -275,7 +276,7 @@ class ModuleHooks:
             size = latest[2]
         if not size.shapes:
             return None
-        self._batch_of = session.num_turns
+        self._batch_of = session.events.num_turns
         return size
 
     def _note_evaluation(self, module: nn.Module) -> None:

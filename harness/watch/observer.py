@@ -19,6 +19,7 @@ from harness.watch.compilation import count_graphs, note_compilation
 from harness.watch.contention import OwnClock
 from harness.watch.data import DataHooks
 from harness.watch.deep import DeepStep
+from harness.watch.events import NEVER
 from harness.watch.gradients import GradientHooks
 from harness.watch.held_graphs import HeldGraphs
 from harness.watch.host_syncs import HostSyncs
@@ -31,7 +32,7 @@ from harness.watch.options import Depth, ObserverOptions
 from harness.watch.origin import note_non_finite_parameters, note_origin
 from harness.watch.provenance import describe_modules, find_sources, list_project_files
 from harness.watch.schedule import ScheduleHooks
-from harness.watch.session import NEVER, Session
+from harness.watch.session import Session
 from harness.watch.structure import StructureWatch
 from harness.watch.trace import TracedStep
 from harness.watch.turns import STOP_REASON
@@ -289,7 +290,7 @@ class Observer:
         stops += [step - 1 for step in (*self._deep_steps, *self._counted_steps) if step > number]
         if options.max_steps is not None:
             stops.append(number + options.max_steps - ledger.num_steps - 1)
-        session.plan_stop(number if is_direct else max(number, min(stops)), is_direct=is_direct)
+        session.events.plan_stop(number if is_direct else max(number, min(stops)), is_direct=is_direct)
 
     def _find_naming(self, number: int) -> int:
         """The first step from this one on at whose end optimizers are to be named; of many, not each by itself."""

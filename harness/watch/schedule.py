@@ -86,7 +86,7 @@ class ScheduleHooks:
             found.last_rates = [float(rate) for rate in rates]
 
     def _build_step(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session, count = self._session, self._count
+        session, events, count = self._session, self._session.events, self._count
 
         def watch_step(*args: Any, **kwargs: Any) -> Any:
             # The first of those inside another scheduler is made by that one's constructor.
@@ -102,7 +102,7 @@ class ScheduleHooks:
                 seen = self._find(scheduler)
                 if seen.found.optimizer is None:
                     seen.found.optimizer = self._find_optimizer(scheduler.optimizer)
-                session.note((count, 0.0, (seen, scheduler.last_epoch)))
+                events.note((count, 0.0, (seen, scheduler.last_epoch)))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                 session.note_failure("scheduler", error)
             return result

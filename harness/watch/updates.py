@@ -181,7 +181,7 @@ class OptimizerHooks:
 
     def _build_before(self) -> BeforeStep:
         session, read_s, seen = self._session, self._clock.read_s, self._seen
-        begin, read = self._begin_step, self._steps.readings.read
+        events, begin, read = session.events, self._begin_step, self._steps.readings.read
 
         def before_step(
             optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -204,8 +204,8 @@ class OptimizerHooks:
                 if found_inf is not None:
                     found_inf = read(found_inf)
                 rates = [rate if type(rate := group.get("lr")) is float else read(rate) for group in groups]
-                session.note((begin, at_s, (index, rates, norm, found_inf)))
-                if session.is_direct:
+                events.note((begin, at_s, (index, rates, norm, found_inf)))
+                if events.is_direct:
                     self._look_at_gradients(optimizer, self._steps.find_row(index))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                 session.note_failure("optimizer step", error)
@@ -281,7 +281,8 @@ class OptimizerHooks:
 
     def _build_after(self) -> AfterStep:
         session, read_s, seen = self._session, self._clock.read_s, self._seen
-        end, end_inside, resident = self._end_step, self._end_inside_backward, self._resident
+        events, resident = session.events, self._resident
+        end, end_inside = self._end_step, self._end_inside_backward
 
         def after_step(optimizer: Optimizer, args: object, kwargs: object) -> None:
             del args, kwargs
@@ -290,16 +291,16 @@ class OptimizerHooks:
                 index = self._latest
                 if seen[index][0]() is not optimizer:
                     index = self.find_index(optimizer)
-                if session.num_calls >= resident.next_call:
-                    session.note((self._note_memory, at_s, (index, resident.read_bytes(session.num_calls))))
-                if session.is_direct or session.num_nested_backwards:
+                if events.num_calls >= resident.next_call:
+                    events.note((self._note_memory, at_s, (index, resident.read_bytes(events.num_calls))))
+                if events.is_direct or session.num_nested_backwards:
                     self._look_at_updates(optimizer, index)
                     at_s = read_s()
                 session.has_scaled_gradients = False
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                 session.note_failure("optimizer step", error)
                 return
-            session.end_call((end_inside if session.num_nested_backwards else end, at_s, index))
+            events.end_call((end_inside if session.num_nested_backwards else end, at_s, index))
 
         return after_step
 
@@ -311,7 +312,7 @@ class OptimizerHooks:
     def _look_at_updates(self, optimizer: Optimizer, index: int) -> None:
         """Of a step that is watched in depth, or traced, at what the optimizer has done."""
         if self._session.num_nested_backwards:
-            self._session.stay_direct()
+            self._session.events.stay_direct()
         row = self._session.ledger.find_row(index)
         if row.is_looked_at:
             self._clock.switch(OTHER)
@@ -334,7 +335,7 @@ class OptimizerHooks:
     def _close(self, index: int) -> None:
         session = self._session
         row = self._steps.close(index, self._clock.take(), self._clock.device)
-        if row is not None and row.number >= session.next_stop:
+        if row is not None and row.number >= session.events.next_stop:
             for listener in self.on_close:
                 listener(row)
 

@@ -124,10 +124,10 @@ def test_ordinary_steps_only_note_what_happens_and_whoever_asks_sees_all_of_it()
     session = observer._session
 
     def look(step: int) -> None:
-        waiting.append(len(session.events))
+        waiting.append(len(session.events.waiting))
         if step == 40:
             seen.extend([observer.observation.num_backwards, observer.observation.optimizers[0].num_steps])
-            waiting.append(len(session.events))
+            waiting.append(len(session.events.waiting))
 
     with observer:
         train_plainly(50, look)
@@ -135,7 +135,7 @@ def test_ordinary_steps_only_note_what_happens_and_whoever_asks_sees_all_of_it()
     assert waiting[8:41] == [5 * num + 1 + (num - 1) // 8 for num in range(1, 34)]
     assert seen == [41, 41]
     assert waiting[41] == 0
-    assert not session.events
+    assert not session.events.waiting
     assert [step.num_samples for step in observer.observation.steps] == [8] * 50
 
 

@@ -1,0 +1,122 @@
+"""What hooks of every step have noted, and when it is gone through.
+
+Hooks only note what happened: an event, with its time and the handler that knows what it means. Among a step's own work
+the processor's caches are cold, and code that runs there takes two to three times as long; so handlers go through the
+events of many steps together, or as soon as someone wants to know. Whoever asks the session for its ledger, its clock
+or its record has them do so. Handlers themselves, which run later, keep what they need of these.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.watch.steps import StepLedger
+    from harness.watch.timing import PhaseClock
+
+    Event = tuple[Callable[[float, Any], None], float, Any]
+    """A handler, the time in seconds on the clock of phases, and what the handler is told."""
+
+CALLS_TOGETHER = 64
+EVERY_STEP = 0
+NEVER = 2**62
+
+
+class EventLog:
+    """Events that wait, or that are handled at once.
+
+    At once, while a step is looked at closely, or its record has to survive a crash; and to the end where another
+    thread takes part, or optimizers step inside a backward.
+
+    Args:
+        ledger: The steps, which tell how far the training is.
+        clock: The clock of phases.
+        note_failure: Takes what a handler raised.
+        is_prompt: Whether nothing is ever to wait.
+
+    Attributes:
+        note: Takes an event.
+        waiting: Those that wait, in order.
+        is_direct: Whether events are handled at once.
+        next_stop: Number of the first step at whose end more is to be done than to count it.
+        num_calls: Optimizer calls that have ended.
+        num_turns: Optimizer calls and backwards that have ended: what is called between two of them belongs together.
+    """
+
+    def __init__(
+        self,
+        ledger: StepLedger,
+        clock: PhaseClock,
+        note_failure: Callable[[Exception], None],
+        *,
+        is_prompt: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._note_failure = note_failure
+        self.waiting: collections.deque[Event] = collections.deque()
+        self.note: Callable[[Event], None] = self._handle_at_once
+        self.is_direct = True
+        self._stays_direct = is_prompt
+        self.next_stop = EVERY_STEP
+        self.num_calls = self.num_turns = 0
+        self._settle_at = 0
+        self._is_settling = False
+        self._lock = threading.RLock()
+
+    def end_call(self, event: Event) -> None:
+        """Takes the end of an optimizer's call, and goes through what waits where that is due."""
+        self.num_calls += 1
+        self.num_turns += 1
+        self.note(event)
+        if self.num_calls >= self._settle_at and self.waiting:
+            self.settle()
+
+    def settle(self) -> None:
+        """Goes through all that waits. It may find that the program is to be ended, and raise so."""
+        with self._lock:
+            if self._is_settling:
+                return
+            self._is_settling = True
+            start_s = self._clock.read_s()
+            try:
+                while self.waiting:
+                    self._handle(self.waiting.popleft())
+            finally:
+                self._is_settling = False
+                # What the watcher does here is no one's time.
+                self._clock.leave_out_since(start_s)
+                self._plan_settling()
+
+    def stay_direct(self) -> None:
+        """Has events handled at once from here on."""
+        self._stays_direct = self.is_direct = True
+        self.note = self._handle_at_once
+
+    def plan_stop(self, step: int, *, is_direct: bool) -> None:
+        """Says at the end of which step more is to be done, and whether events are handled at once till then."""
+        self.next_stop = step
+        self.is_direct = is_direct or self._stays_direct
+        self.note = self._handle_at_once if self.is_direct else self.waiting.append
+        self._plan_settling()
+
+    def _plan_settling(self) -> None:
+        """Has events wait, at most, for the call that may end the next step at whose end there is more to do."""
+        num_left = self.next_stop - self._ledger.open.number + 1
+        self._settle_at = self.num_calls + max(1, min(CALLS_TOGETHER, num_left))
+
+    def _handle_at_once(self, event: Event) -> None:
+        if self.waiting:
+            self.settle()
+        self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        handler, at_s, told = event
+        try:
+            handler(at_s, told)
+        except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+            self._note_failure(error)
