@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import math
 import os
 import sys
@@ -15,22 +14,20 @@ from harness.record.observation import NonFiniteObservation, Outcome, RunObserva
 from harness.watch.autocast import AutocastHooks
 from harness.watch.by_hand import UpdatesByHand
 from harness.watch.checkpoints import CheckpointHooks
-from harness.watch.compilation import count_graphs, note_compilation
 from harness.watch.contention import OwnClock
 from harness.watch.data import DataHooks
 from harness.watch.deep import DeepStep
-from harness.watch.events import NEVER
+from harness.watch.describing import RunDescription
 from harness.watch.gradients import GradientHooks
 from harness.watch.held_graphs import HeldGraphs
 from harness.watch.host_syncs import HostSyncs
+from harness.watch.kept_steps import KeptSteps
 from harness.watch.limits import StepLimit, TrainingStopped
 from harness.watch.loss import LossHooks
 from harness.watch.memory import ResidentSet, read_peak_memory_bytes
 from harness.watch.modules import ModuleHooks
-from harness.watch.numerics import START, capture_numerics, capture_start
 from harness.watch.options import Depth, ObserverOptions
 from harness.watch.origin import note_non_finite_parameters, note_origin
-from harness.watch.provenance import describe_modules, find_sources, list_project_files
 from harness.watch.schedule import ScheduleHooks
 from harness.watch.session import Session
 from harness.watch.structure import StructureWatch
@@ -52,9 +49,6 @@ if TYPE_CHECKING:
 # Steps 1, 8, 64, ...: describing the run takes as long as many steps are watched.
 LOOK_FACTOR = 8
 MAX_STAGES = 4
-NAMED_EVERY = 8
-"""Steps between two looks at the optimizers that are new: some programs build one for every step."""
-ENVIRONMENTS = ("gymnasium", "gym", "pettingzoo", "dm_env", "envpool")
 
 
 class Sink(Protocol):
@@ -90,7 +84,7 @@ class Observer:
         has_limit = self.options.max_steps is not None or self.options.max_seconds is not None
         looks_by_hand = has_limit or self.options.depth is Depth.DEEP
         self._by_hand = UpdatesByHand(session, self._limit) if looks_by_hand else None
-        self._kept = _KeptSteps(self.options.max_kept_steps)
+        self._kept = KeptSteps(self.options.max_kept_steps)
         gradients = GradientHooks(session)
         self._loss = LossHooks(session)
         self._held_graphs = HeldGraphs()
@@ -100,6 +94,7 @@ class Observer:
         self._schedules = ScheduleHooks(session, self._optimizers.find_position)
         self._structure = StructureWatch(session, self._modules) if self.options.depth is Depth.DEEP else None
         self._data = DataHooks(session)
+        self._description = RunDescription(session, self._modules, self._optimizers, self._data, self._loss)
         self._families = (
             self._loss,
             gradients,
@@ -116,12 +111,10 @@ class Observer:
         self._counted_steps = frozenset(self.options.counted_steps)
         self._deep_steps -= self._counted_steps
         self._counter: StepCounter | None = None
-        self._graphs_before = (0, 0)
         self._started_s = 0.0
-        self._start: dict[str, str] = {}
         self._is_open = False
         self._next_look = 1
-        self._num_stages = self._num_described = self._next_naming = 0
+        self._num_stages = 0
 
     @property
     def observation(self) -> RunObservation:
@@ -144,8 +137,7 @@ class Observer:
         run.started_at = clock.now_utc()
         run.torch = str(torch.__version__)
         self._started_s = clock.monotonic_s()
-        self._start = capture_start()
-        self._graphs_before = count_graphs()
+        self._description.begin()
         self._loss.before_deep_backward.append(self._before_backward)
         self._loss.after_backward.append(self._optimizers.finish_waiting)
         if self.options.depth is Depth.DEEP:
@@ -192,7 +184,7 @@ class Observer:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             run.cuda_peak_bytes = int(torch.cuda.max_memory_allocated())
             run.cuda_reserved_bytes = int(torch.cuda.max_memory_reserved())
-        self._describe_run()
+        self._description.take_all()
         for family in self._families:
             if isinstance(family, CheckpointHooks):
                 session.attempt("checkpoints", family.check_files)
@@ -256,7 +248,7 @@ class Observer:
             or number + 1 in self._counted_steps
             or number + 1 == self._next_look
             or number + 1 in self._deep_steps
-            or self._find_naming(number) == number
+            or self._description.find_naming(number) == number
         ):
             session.attempt("end of step", self._turn_over, row)
         if number + 1 < self.options.traced_steps:
@@ -286,17 +278,11 @@ class Observer:
             or self._limit.reason is not None
             or session.clock.device is not None
         )
-        stops = [self._next_look - 1, self._find_naming(number)]
+        stops = [self._next_look - 1, self._description.find_naming(number)]
         stops += [step - 1 for step in (*self._deep_steps, *self._counted_steps) if step > number]
         if options.max_steps is not None:
             stops.append(number + options.max_steps - ledger.num_steps - 1)
         session.events.plan_stop(number if is_direct else max(number, min(stops)), is_direct=is_direct)
-
-    def _find_naming(self, number: int) -> int:
-        """The first step from this one on at whose end optimizers are to be named; of many, not each by itself."""
-        if len(self._session.run.optimizers) == self._num_described:
-            return NEVER
-        return number if number < self.options.traced_steps else max(number, self._next_naming)
 
     def _give_way(self) -> None:
         if self._deep is not None:
@@ -316,9 +302,8 @@ class Observer:
         if row.number + 1 == self._next_look:
             self._next_look *= LOOK_FACTOR
             self._look_around()
-        elif len(self._session.run.optimizers) > self._num_described:
-            # While its parameters live.
-            self._describe_optimizers(self._num_described)
+        else:
+            self._description.name_new_optimizers()
         if row.number + 1 in self._deep_steps:
             self._open_deep()
         elif was_deep and self._session.clock.device is not None:
@@ -334,7 +319,7 @@ class Observer:
         session.attempt("schedulers", self._schedules.look, row.number)
         if self._structure is not None:
             session.attempt("structure", self._structure.look, deep, self._optimizers.find_optimizers())
-        deep.note_resources(self._graphs_before[0], self._held_graphs)
+        deep.note_resources(self._description.num_graphs_before, self._held_graphs)
         self._deep = None
         self._modules.note_closed(row)
         # Optimizers that take turns are looked at one after the other.
@@ -388,9 +373,9 @@ class Observer:
             if isinstance(family, CheckpointHooks):
                 family.install_late()
         if self._sink is None:
-            self._describe_living()
+            self._description.take_living()
             return
-        self._describe_run()
+        self._description.take_all()
         self._sink.write_run(self._session.run, is_last=False)
 
     def _open_deep(self) -> None:
@@ -438,65 +423,6 @@ class Observer:
         if deep is not None:
             self._session.run.deep_steps.append(deep)
 
-    def _describe_run(self) -> None:
-        run = self._session.run
-        self._describe_living()
-        self._session.attempt("samples", self._data.describe)
-        run.environments = [name for name in ENVIRONMENTS if name in sys.modules]
-        self._loss.note_scale()
-
-    def _describe_living(self) -> None:
-        """What may be gone when the run is over, such as models and the process group, and what hooks go by."""
-        run = self._session.run
-        note_compilation(run.compilation, self._graphs_before)
-        run.rank, run.world_size = find_rank()
-        run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
-        names = self._describe_optimizers()
-        run.trainable_parameters = self._modules.names.count_trainable() or run.trainable_parameters
-        if not run.numerics and run.optimizers:
-            self._session.attempt("numerics", self._describe_circumstances, names)
-
-    def _describe_optimizers(self, start: int = 0) -> dict[int, str]:
-        """Names what they hold, from one on; returns the names of all parameters, by identity."""
-        names = self._modules.names.name_parameters()
-        self._optimizers.describe(names, start=start)
-        self._num_described = len(self._session.run.optimizers)
-        self._next_naming = self._session.num_steps + NAMED_EVERY
-        return names
-
-    def _describe_circumstances(self, names: dict[int, str]) -> None:
-        """What a run is compared with another by, once it trains."""
-        run = self._session.run
-        run.seed = torch.initial_seed()
-        run.numerics = capture_numerics() | {START: self._start}
-        if not self.options.traced_steps:
-            return
-        roots = self._modules.find_roots()
-        run.modules = describe_modules(roots, names, self._modules.names.name_models())
-        kinds = {type(module) for root in roots for module in root.modules()}
-        run.sources = find_sources([*kinds, *self._data.list_dataset_kinds()], self._session.folder)
-        run.project_files = list_project_files(self._session.folder)
-
-
-class _KeptSteps:
-    """The first and the last steps of a run, up to a number."""
-
-    def __init__(self, limit: int) -> None:
-        self._first: list[StepObservation] = []
-        self._last: collections.deque[StepObservation] = collections.deque(maxlen=max(1, limit // 2))
-        self.num_dropped = 0
-
-    def add(self, step: StepObservation) -> None:
-        maxlen = self._last.maxlen or 1
-        if len(self._first) < maxlen:
-            self._first.append(step)
-            return
-        self.num_dropped += len(self._last) == maxlen
-        self._last.append(step)
-
-    def list_steps(self) -> list[StepObservation]:
-        return [*self._first, *self._last]
-
 
 def observe_call(
     function: Callable[..., Any],
@@ -513,14 +439,6 @@ def observe_call(
     with observer:
         result = function(*args, **(kwargs or {}))
     return result, observer.observation
-
-
-def find_rank() -> tuple[int, int]:
-    """Rank and world size: of the process group where there is one, else of the launcher's environment."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _judge_end(error: BaseException | None, limit: str | None) -> tuple[Outcome, str | None]:
