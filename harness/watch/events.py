@@ -9,6 +9,7 @@ or its record has them do so. Handlers themselves, which run later, keep what th
 from __future__ import annotations
 
 import collections
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     """A handler, the time in seconds on the clock of phases, and what the handler is told."""
 
 CALLS_TOGETHER = 64
+PROMPT_CALLS = 64
+LONGEST_WAIT_S = 0.2
+"""Where a crash is to leave what came before it: so many calls are handled at once, and later ones after this time."""
 EVERY_STEP = 0
 NEVER = 2**62
 
@@ -29,14 +33,14 @@ NEVER = 2**62
 class EventLog:
     """Events that wait, or that are handled at once.
 
-    At once, while a step is looked at closely, or its record has to survive a crash; and to the end where another
-    thread takes part, or optimizers step inside a backward.
+    At once, while a step is looked at closely; and to the end where another thread takes part, or optimizers step
+    inside a backward.
 
     Args:
         ledger: The steps, which tell how far the training is.
         clock: The clock of phases.
         note_failure: Takes what a handler raised.
-        is_prompt: Whether nothing is ever to wait.
+        is_prompt: Whether the record has to survive a crash: then nothing waits at first, and later nothing long.
 
     Attributes:
         note: Takes an event.
@@ -61,7 +65,10 @@ class EventLog:
         self.waiting: collections.deque[Event] = collections.deque()
         self.note: Callable[[Event], None] = self._handle_at_once
         self.is_direct = True
-        self._stays_direct = is_prompt
+        self._stays_direct = False
+        self._num_prompt = PROMPT_CALLS if is_prompt else 0
+        self._longest_wait_s = LONGEST_WAIT_S if is_prompt else math.inf
+        self._settle_before_s = math.inf
         self.next_stop = EVERY_STEP
         self.num_calls = self.num_turns = 0
         self._settle_at = 0
@@ -73,7 +80,7 @@ class EventLog:
         self.num_calls += 1
         self.num_turns += 1
         self.note(event)
-        if self.num_calls >= self._settle_at and self.waiting:
+        if self.waiting and (self.num_calls >= self._settle_at or event[1] >= self._settle_before_s):
             self.settle()
 
     def settle(self) -> None:
@@ -99,13 +106,15 @@ class EventLog:
 
     def plan_stop(self, step: int, *, is_direct: bool) -> None:
         """Says at the end of which step more is to be done, and whether events are handled at once till then."""
-        self.next_stop = step
-        self.is_direct = is_direct or self._stays_direct
+        is_early = self.num_calls < self._num_prompt
+        self.next_stop = EVERY_STEP if is_early else step
+        self.is_direct = is_direct or is_early or self._stays_direct
         self.note = self._handle_at_once if self.is_direct else self.waiting.append
         self._plan_settling()
 
     def _plan_settling(self) -> None:
         """Has events wait, at most, for the call that may end the next step at whose end there is more to do."""
+        self._settle_before_s = self._clock.read_s() + self._longest_wait_s
         num_left = self.next_stop - self._ledger.open.number + 1
         self._settle_at = self.num_calls + max(1, min(CALLS_TOGETHER, num_left))
 

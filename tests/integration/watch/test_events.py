@@ -139,6 +139,25 @@ def test_ordinary_steps_only_note_what_happens_and_whoever_asks_sees_all_of_it()
     assert [step.num_samples for step in observer.observation.steps] == [8] * 50
 
 
+def test_what_a_crash_has_to_leave_waits_after_the_first_steps_only_and_never_long() -> None:
+    sink, now, written = Prompt(), [0.0], []
+    observer = Observer(ObserverOptions(depth=Depth.LIGHT), sink=sink)
+    observer._session.clock.read_s = lambda: now[0]
+
+    def look(step: int) -> None:
+        written.append(len(sink.steps))
+        # The hundredth step is a slow one.
+        now[0] += 1.0 if step == 100 else 0.001
+
+    with observer:
+        train_plainly(120, look)
+    assert written[:64] == list(range(64))
+    assert written[99] < 99 - 16
+    # At its own end all before it is written: whether another optimizer joins it, the next step tells.
+    assert written[101] == 101
+    assert len(sink.steps) == 120
+
+
 @pytest.mark.parametrize("limit", [1, 9, 40])
 def test_a_limit_ends_the_program_at_its_step_although_events_wait(limit: int) -> None:
     ended: list[int] = []
