@@ -27,7 +27,7 @@ model = torch.nn.Linear(4, 2)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 losses = []
 try:
-    for step in range(6):
+    for step in range({num_steps}):
         try:
             loss = model(torch.randn(3, 4)).pow(2).mean()
             optimizer.zero_grad()
@@ -42,7 +42,7 @@ finally:
     print(json.dumps({{"losses": losses, "argv": sys.argv, "path": sys.path}}))
 {after}
 """
-PLAIN = {"before": "", "inside": "", "after": ""}
+PLAIN = {"before": "", "inside": "", "after": "", "num_steps": "6"}
 
 
 def run_script(
@@ -116,6 +116,18 @@ def test_killed_process_leaves_the_steps_before(tmp_path: Path, inside: str, cod
     assert observation.outcome is Outcome.CRASHED
     assert 3 <= len(observation.steps) <= 4
     assert observation.optimizers
+
+
+@pytest.mark.parametrize(
+    ("ending", "least"), [("os._exit(7)", 101), ("os.kill(os.getpid(), signal.SIGKILL)", 75)]
+)
+def test_a_longer_run_loses_no_more_than_the_last_moment(tmp_path: Path, ending: str, least: int) -> None:
+    slow = f"import time; time.sleep(0.01)\n        if step == 100: {ending}"
+    run_script(tmp_path, num_steps="200", inside=slow)
+    (observation,) = read_record(tmp_path / "record")
+    # Twenty steps or fewer take the 0.2 s that they may wait.
+    assert least <= len(observation.steps) <= 101
+    assert [step.step for step in observation.steps] == list(range(len(observation.steps)))
 
 
 def test_hard_exit_keeps_its_code_and_every_step(tmp_path: Path) -> None:
