@@ -33,8 +33,9 @@ from harness.record.watched import train_together
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from harness.record.observation import RunObservation, StepObservation
+    from harness.record.observation import RunObservation
     from harness.record.run import Step, TrainingRun
+    from harness.record.step_observation import StepObservation
     from harness.record.trace import StepTrace
 
 TRACED_STEPS = 64

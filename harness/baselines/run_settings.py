@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
     from harness.baselines.trajectory import Settings
     from harness.record.deep import DeepObservation, LossFunctionObservation
-    from harness.record.observation import (
-        ClippingCall,
-        LoaderObservation,
-        RunObservation,
-        StepObservation,
-    )
+    from harness.record.loader_observation import LoaderObservation
+    from harness.record.observation import RunObservation
+    from harness.record.step_observation import ClippingCall, StepObservation
 
 IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 """Settings of an optimizer that choose how it computes and not what."""

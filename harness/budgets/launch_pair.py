@@ -7,13 +7,13 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.record.observation import PHASES
+from harness.record.step_observation import PHASES
 from harness.record.warm_up import find_warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.record.observation import StepObservation
+    from harness.record.step_observation import StepObservation
 
 MIN_STEPS = 6
 """Fewer steps that both made are no base for a median of their ratios, let alone for a look at its drift."""

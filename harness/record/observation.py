@@ -1,4 +1,4 @@
-"""What a watched run showed, as plain data: one record per step and one for the whole run."""
+"""What a watched run showed as a whole, as plain data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any, Self
 from harness.record.counters import CountedStep
 from harness.record.deep import DeepObservation
 from harness.record.limit import Limit
+from harness.record.loader_observation import EpochObservation, LoaderObservation, OverlapObservation
+from harness.record.optimizer_observation import (
+    OptimizerGroup,
+    OptimizerObservation,
+    ScalerObservation,
+    SchedulerObservation,
+)
 from harness.record.saved import SavedModelObservation
+from harness.record.step_observation import StepObservation
 from harness.record.structure import CopyObservation, LoadObservation, ProbeObservation
-from harness.record.trace import StepTrace
-
-PHASES = ("data", "forward", "backward", "optimizer", "other")
 
 
 class Outcome(StrEnum):
@@ -32,276 +37,6 @@ class Outcome(StrEnum):
     def is_complete(self) -> bool:
         """Whether the run may be judged as a whole."""
         return self in {Outcome.COMPLETED, Outcome.STOPPED}
-
-
-@dataclass(slots=True)
-class ClippingCall:
-    """One call that clipped gradients.
-
-    Attributes:
-        kind: "norm" or "value".
-        max_norm: The bound, a norm or a value; None where it was not one number.
-        norm: The norm before clipping; None for clipping by value.
-        norm_type: Order of the norm.
-        num_gradients: How many gradients it covered; None where it got a generator, but for deep steps.
-        is_before_unscale: Whether gradients still carried the loss scale of a GradScaler.
-        num_micro_batches: Backward passes of the step before it.
-    """
-
-    kind: str
-    max_norm: float | None
-    norm: float | None = None
-    norm_type: float = 2.0
-    num_gradients: int | None = None
-    is_before_unscale: bool = False
-    num_micro_batches: int | None = None
-
-
-@dataclass(slots=True)
-class StepObservation:
-    """One optimizer step.
-
-    Attributes:
-        step: Position among the steps seen, from 0.
-        loss: Sum of what reached backward in the step, each with the value the program gave it; None where
-            nothing did. With a closure that is called more than once: of its first call.
-        losses: The values that were summed, in order.
-        num_micro_batches: Backward passes of the step; of a closure's first call only.
-        num_closure_calls: How often the optimizer called its closure; 0 without one.
-        optimizers: Indices of the optimizers that stepped, into `RunObservation.optimizers`.
-        learning_rates: Learning rate per group, of each optimizer that stepped, in that order; None where a
-            group has none that is a number.
-        grad_norm: Norm of the gradients before clipping; None where neither the program clipped nor norms
-            were asked for.
-        clipped_grad_norm: Norm the optimizer was given.
-        update_norm: Norm of the change of the parameters (deep steps).
-        update_to_weight: `update_norm` over the norm of the parameters before (deep steps).
-        batch_shapes: Shapes of the tensors the model was called with, one list per micro-batch.
-        num_samples: Samples of the step; None where no batch was seen.
-        num_tokens: Tokens of the step; None where batches are not token ids.
-        sequence_length: The longest sequence of the step; None where batches are not token ids.
-        time_s: Seconds from the end of the previous step to the end of this one; None for deep steps and
-            for a first step whose start was not seen.
-        phase_times_s: Seconds by phase: data, forward, backward, optimizer, other.
-        has_device_times: Whether these are times of a GPU, between events in its stream; otherwise the host's.
-        rss_bytes: Resident set at the end of every eighth step, later of ever fewer; None for the others and outside
-            Linux.
-        is_deep: Whether it was watched in depth, so that its time says nothing.
-        was_skipped: Whether a GradScaler skipped it because of infinite gradients.
-        clipping: The clipping calls of the step.
-        num_host_syncs: How often the program waited for its GPU; None where not counted, as on most steps.
-        first_host_sync: Where it first did, as `file:line`.
-        trace: What tells it from the same step of another run; of the first steps, where runs are compared.
-    """
-
-    step: int
-    loss: float | None = None
-    losses: list[float] = field(default_factory=list)
-    num_micro_batches: int = 0
-    num_closure_calls: int = 0
-    optimizers: list[int] = field(default_factory=list)
-    learning_rates: list[list[float | None]] = field(default_factory=list)
-    grad_norm: float | None = None
-    clipped_grad_norm: float | None = None
-    update_norm: float | None = None
-    update_to_weight: float | None = None
-    batch_shapes: list[list[tuple[int, ...]]] = field(default_factory=list)
-    num_samples: int | None = None
-    num_tokens: int | None = None
-    sequence_length: int | None = None
-    time_s: float | None = None
-    phase_times_s: dict[str, float] = field(default_factory=dict)
-    has_device_times: bool = False
-    rss_bytes: int | None = None
-    is_deep: bool = False
-    was_skipped: bool = False
-    clipping: list[ClippingCall] = field(default_factory=list)
-    num_host_syncs: int | None = None
-    first_host_sync: str | None = None
-    trace: StepTrace | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The step as a JSON object; what was not seen is left out."""
-        found = {name: value for name in STEP_FIELDS if _was_seen(value := getattr(self, name))}
-        if self.clipping:
-            found["clipping"] = [asdict(call) for call in self.clipping]
-        if self.trace is not None:
-            found["trace"] = self.trace.to_json()
-        return found
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """The step that `to_json` wrote."""
-        step = cls(**value)
-        step.clipping = [ClippingCall(**call) for call in value.get("clipping", [])]
-        step.batch_shapes = [[tuple(shape) for shape in shapes] for shapes in step.batch_shapes]
-        if value.get("trace") is not None:
-            step.trace = StepTrace.from_json(value["trace"])
-        return step
-
-
-def _was_seen(value: object) -> bool:
-    is_empty = isinstance(value, (list, dict)) and not value
-    return value is not None and value is not False and not is_empty
-
-
-STEP_FIELDS = tuple(entry.name for entry in fields(StepObservation))
-
-
-@dataclass(slots=True)
-class OptimizerGroup:
-    """One parameter group.
-
-    Attributes:
-        hyperparameters: Numbers, flags and names of the group when it first stepped, `lr` among them.
-        parameters: Names of the parameters in it, as the model has them; `?` and a position where no model
-            that was seen owns it.
-        num_elements: Numbers in those parameters.
-    """
-
-    hyperparameters: dict[str, Any]
-    parameters: list[str]
-    num_elements: int
-
-
-@dataclass(slots=True)
-class OptimizerObservation:
-    """One optimizer that stepped.
-
-    Attributes:
-        name: Its class.
-        groups: Its parameter groups.
-        num_steps: How often it stepped.
-        same_parameters_as: Position of the optimizer before it that held the very same parameters; None without
-            one.
-    """
-
-    name: str
-    groups: list[OptimizerGroup]
-    num_steps: int = 0
-    same_parameters_as: int | None = None
-
-
-@dataclass(slots=True)
-class SchedulerObservation:
-    """One learning rate scheduler.
-
-    Attributes:
-        name: Its class.
-        num_steps: Calls of `step`, the one of its constructor left out.
-        num_before_first_optimizer_step: How many of them came before any optimizer had stepped.
-        last_epoch: Its own counter at the end.
-        num_idle: Calls since which no optimizer at all had stepped, those before the first step left out.
-        num_foreign: Calls since which optimizers had stepped, but not its own.
-        optimizer: Position of its optimizer among those that stepped; None where that one never did.
-        hyperparameters: What it was built with, as far as it is plain: `T_max`, `base_lrs`, `total_steps` ...
-        last_rates: The rates it had set, when last looked at.
-        last_seen_step: The last deep step at whose end it was still there; None where none looked at it.
-        is_part: Whether another scheduler steps it.
-    """
-
-    name: str
-    num_steps: int = 0
-    num_before_first_optimizer_step: int = 0
-    last_epoch: int | None = None
-    num_idle: int = 0
-    num_foreign: int = 0
-    optimizer: int | None = None
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    last_rates: list[float] = field(default_factory=list)
-    last_seen_step: int | None = None
-    is_part: bool = False
-
-
-@dataclass(slots=True)
-class EpochObservation:
-    """One pass of a DataLoader: how many batches and samples it gave, and in which order.
-
-    `num_distinct` and `order` come from the sampler: distinct indices drawn, and a fingerprint of their
-    sequence; None for iterable data sets and when watched less than deep. With workers the sampler runs ahead
-    of the batches given.
-    """
-
-    after_step: int
-    num_batches: int = 0
-    num_indices: int = 0
-    num_distinct: int | None = None
-    order: str | None = None
-    is_complete: bool = False
-    """Whether the program read on until there was nothing left."""
-
-
-@dataclass(slots=True)
-class LoaderObservation:
-    """One DataLoader that was iterated.
-
-    Attributes:
-        dataset: Class of the data set.
-        num_samples: Its length; None where it has none.
-        batch_size: As configured; None with a batch sampler of its own.
-        num_workers: Worker processes.
-        sampler: Class of the sampler, which tells shuffling from reading in order.
-        drop_last: Whether an incomplete last batch is left out.
-        epochs: Its passes, in order.
-        fingerprints: One per batch given, over shapes, types and a sample of the contents; when watched deep.
-        is_shuffled: Whether its sampler draws at random; None for samplers that are not of torch.
-        num_training_batches: Batches after which a model was called that trains, before the next one was read.
-        num_evaluation_batches: Batches after which a model was called in eval mode or without gradients.
-        num_checked_batches: Batches of the first pass that were looked at sample by sample.
-        non_finite_batches: Positions of the first of those with an input that is not finite, from 0.
-        label_range: Smallest and largest of their labels, where a batch ends in one whole number per sample.
-        num_label_batches: Those of them with four labels or more.
-        num_one_label_batches: Those of these in which all labels are the same.
-        num_looked_at: Samples of the first pass whose contents were compared; when watched deep.
-        num_different: How many different ones were among them.
-        copied_generator: Attribute of the data set that holds a random generator which its `__getitem__` uses,
-            and of which every worker gets the same copy; None without workers, with a `worker_init_fn`, and where
-            it is seeded for each sample.
-    """
-
-    dataset: str
-    num_samples: int | None
-    batch_size: int | None
-    num_workers: int
-    sampler: str
-    drop_last: bool
-    epochs: list[EpochObservation] = field(default_factory=list)
-    fingerprints: list[str] = field(default_factory=list)
-    is_shuffled: bool | None = None
-    num_training_batches: int = 0
-    num_evaluation_batches: int = 0
-    num_checked_batches: int = 0
-    non_finite_batches: list[int] = field(default_factory=list)
-    label_range: tuple[int, int] | None = None
-    num_label_batches: int = 0
-    num_one_label_batches: int = 0
-    copied_generator: str | None = None
-    num_looked_at: int = 0
-    num_different: int = 0
-
-
-@dataclass(slots=True)
-class OverlapObservation:
-    """How much of what a DataLoader gave to evaluation had been given to training as well.
-
-    Attributes:
-        evaluation: Position of the loader among `RunObservation.loaders`.
-        is_same_dataset: Whether a loader for training reads the very same data set object, or a subset of it.
-        num_samples: Samples of the evaluation that were compared, of its first pass.
-        share: Of them, how many are in what was kept of the training: by index where the data set is the same,
-            else by their contents.
-        coverage: Share of the training data that was kept to compare with.
-        twin_share: Share of the training samples that equal another one, as small or artificial ones may.
-        last_step: Steps done before the loader's last pass.
-    """
-
-    evaluation: int
-    is_same_dataset: bool
-    num_samples: int
-    share: float
-    coverage: float = 1.0
-    twin_share: float = 0.0
-    last_step: int = 0
 
 
 @dataclass(slots=True)
@@ -363,25 +98,6 @@ class CheckpointObservation:
     is_kept: bool | None = None
     defect: str | None = None
     unsafe: str | None = None
-
-
-@dataclass(slots=True)
-class ScalerObservation:
-    """The GradScalers of the run.
-
-    Attributes:
-        num_scaled: How often a loss was scaled.
-        num_skipped: Steps skipped.
-        last_scale: The scale at the end; None where `update` was never called.
-        num_steps: Calls of its `step`.
-        num_backwards: Backwards that began at a loss as `scale` gave it.
-    """
-
-    num_scaled: int = 0
-    num_steps: int = 0
-    num_backwards: int = 0
-    num_skipped: int = 0
-    last_scale: float | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness.record.deep import DeepObservation
-from harness.record.observation import Outcome, RunObservation, StepObservation
+from harness.record.observation import Outcome, RunObservation
+from harness.record.step_observation import StepObservation
 
 if TYPE_CHECKING:
     from pathlib import Path

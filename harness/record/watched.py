@@ -10,7 +10,8 @@ from harness.record.run import Step
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.record.observation import RunObservation, StepObservation
+    from harness.record.observation import RunObservation
+    from harness.record.step_observation import StepObservation
 
 LOSS = "loss"
 

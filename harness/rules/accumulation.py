@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.record.deep import DeepObservation, LossFunctionObservation
-    from harness.record.observation import StepObservation
     from harness.record.run import TrainingRun
+    from harness.record.step_observation import StepObservation
 
 
 CLASSIFICATION = ("cross_entropy", "nll_loss")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.record.deep import LossFunctionObservation
-    from harness.record.observation import EpochObservation
+    from harness.record.loader_observation import EpochObservation
     from harness.record.run import TrainingRun
     from harness.rules.loss_calls import Call
 

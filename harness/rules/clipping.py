@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.record.deep import DeepObservation
-    from harness.record.observation import ClippingCall, StepObservation
     from harness.record.run import TrainingRun
+    from harness.record.step_observation import ClippingCall, StepObservation
 
 EUCLIDEAN = 2.0
 

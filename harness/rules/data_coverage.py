@@ -11,7 +11,7 @@ from harness.rules.loaders import count_batches, find_obstacle_to_loaders, list_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.observation import LoaderObservation
+    from harness.record.loader_observation import LoaderObservation
     from harness.record.run import TrainingRun
 
 MIN_PASSES = 3

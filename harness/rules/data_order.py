@@ -17,7 +17,7 @@ from harness.rules.loaders import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.observation import LoaderObservation
+    from harness.record.loader_observation import LoaderObservation
     from harness.record.run import TrainingRun
 
 MIN_DEEP_STEPS = 3

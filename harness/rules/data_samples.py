@@ -19,7 +19,7 @@ from harness.rules.loaders import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.observation import LoaderObservation, OverlapObservation
+    from harness.record.loader_observation import LoaderObservation, OverlapObservation
     from harness.record.run import TrainingRun
 
 MIN_STEPS = 2

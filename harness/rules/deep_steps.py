@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.record.deep import DeepObservation, ParameterObservation
-    from harness.record.observation import RunObservation, StepObservation
+    from harness.record.observation import RunObservation
     from harness.record.run import TrainingRun
+    from harness.record.step_observation import StepObservation
 
 MAX_NAMES = 4
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.record.deep import ParameterObservation
-    from harness.record.observation import StepObservation
     from harness.record.run import TrainingRun
+    from harness.record.step_observation import StepObservation
 
 
 MIN_ZERO_STEPS = 2

@@ -11,7 +11,7 @@ from harness.rules.deep_steps import observed_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.record.observation import EpochObservation, LoaderObservation
+    from harness.record.loader_observation import EpochObservation, LoaderObservation
     from harness.record.run import TrainingRun
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.record.deep import DeepObservation
-    from harness.record.observation import StepObservation
     from harness.record.run import TrainingRun
+    from harness.record.step_observation import StepObservation
 
 
 MIN_MICRO_BATCHES = 2

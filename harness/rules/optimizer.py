@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.record.deep import DeepObservation, ParameterObservation, UnheldParameter
-    from harness.record.observation import StepObservation
     from harness.record.run import TrainingRun
+    from harness.record.step_observation import StepObservation
 
 
 MIN_NEVER_USED = 3

@@ -20,7 +20,7 @@ from harness.rules.finding import Bound, Evidence, Rule, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.observation import OptimizerObservation
+    from harness.record.optimizer_observation import OptimizerObservation
     from harness.record.run import TrainingRun
 
 

@@ -14,7 +14,7 @@ from harness.rules.finding import Bound, Evidence, Rule, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.observation import SchedulerObservation
+    from harness.record.optimizer_observation import SchedulerObservation
     from harness.record.run import TrainingRun
 
 ADAPTIVE = ("adam", "lion", "lamb", "adan", "sophia", "muon")

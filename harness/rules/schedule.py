@@ -12,7 +12,8 @@ from harness.rules.rates import is_completed, list_rates, list_schedulers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.record.observation import EpochObservation, LoaderObservation, SchedulerObservation
+    from harness.record.loader_observation import EpochObservation, LoaderObservation
+    from harness.record.optimizer_observation import SchedulerObservation
     from harness.record.run import TrainingRun
 
 MIN_STEPS = 6

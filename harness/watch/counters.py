@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from harness.record.counters import CountedStep
-from harness.record.observation import PHASES
+from harness.record.step_observation import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from harness.record.observation import EpochObservation, LoaderObservation
+from harness.record.loader_observation import EpochObservation, LoaderObservation
 from harness.watch.fingerprints import fingerprint_batch, fingerprint_indices
 from harness.watch.options import Depth
 from harness.watch.samples import LoaderSamples, SampleLedger

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
-from harness.record.observation import PHASES
+from harness.record.step_observation import PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

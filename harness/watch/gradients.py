@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from harness.record.observation import ClippingCall
+from harness.record.step_observation import ClippingCall
 from harness.watch.loss import find_classes
 
 if TYPE_CHECKING:

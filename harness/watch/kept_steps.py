@@ -6,7 +6,7 @@ import collections
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.record.observation import StepObservation
+    from harness.record.step_observation import StepObservation
 
 
 class KeptSteps:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.record.observation import ScalerObservation
+from harness.record.optimizer_observation import ScalerObservation
 from harness.watch.readings import number_of
 from harness.watch.timing import BACKWARD, FORWARD, OTHER
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 
 from harness import clock
-from harness.record.observation import NonFiniteObservation, Outcome, RunObservation, StepObservation
+from harness.record.observation import NonFiniteObservation, Outcome, RunObservation
 from harness.watch.autocast import AutocastHooks
 from harness.watch.by_hand import UpdatesByHand
 from harness.watch.checkpoints import CheckpointHooks
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from harness.record.deep import DeepObservation
+    from harness.record.step_observation import StepObservation
     from harness.watch.counters import StepCounter
     from harness.watch.steps import OpenStep
     from harness.watch.turns import TurnTaker

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.record.deep import DeepObservation
-    from harness.record.observation import RunObservation, StepObservation
+    from harness.record.observation import RunObservation
+    from harness.record.step_observation import StepObservation
 
 
 ROOM_BYTES = 256

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Subset
 
-from harness.record.observation import OverlapObservation
+from harness.record.loader_observation import OverlapObservation
 from harness.watch.fingerprints import read_rows
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from torch.utils.data import DataLoader
 
-    from harness.record.observation import LoaderObservation, RunObservation
+    from harness.record.loader_observation import LoaderObservation
+    from harness.record.observation import RunObservation
 
 MAX_SAMPLES = 4096
 MAX_BYTES = 64 * 2**20

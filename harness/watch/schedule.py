@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from harness.record.observation import SchedulerObservation
+from harness.record.optimizer_observation import SchedulerObservation
 from harness.watch.loss import find_classes
 
 if TYPE_CHECKING:

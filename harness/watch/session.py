@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from harness.record.observation import StepObservation
+    from harness.record.step_observation import StepObservation
     from harness.watch.options import ObserverOptions
     from harness.watch.steps import OpenStep
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.record.observation import PHASES, ClippingCall, StepObservation
+from harness.record.step_observation import PHASES, ClippingCall, StepObservation
 from harness.watch.readings import ReadingQueue, is_known, number_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from harness import clock
-from harness.record.observation import PHASES
+from harness.record.step_observation import PHASES
 from harness.watch.device_clock import NO_PHASE
 
 if TYPE_CHECKING:

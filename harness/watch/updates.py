@@ -13,7 +13,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from harness.record.observation import OptimizerGroup, OptimizerObservation, ScalerObservation
+from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation, ScalerObservation
 from harness.watch.device_clock import build_cuda_clock
 from harness.watch.gradients import list_parameters
 from harness.watch.loss import find_classes

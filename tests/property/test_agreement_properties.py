@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.record.agreement import Kind, compare_logged
-from harness.record.observation import Outcome, RunObservation, StepObservation
+from harness.record.observation import Outcome, RunObservation
 from harness.record.run import Step
+from harness.record.step_observation import StepObservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

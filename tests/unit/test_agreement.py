@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.record.agreement import Kind, compare_logged
-from harness.record.observation import (
-    EpochObservation,
-    LoaderObservation,
-    Outcome,
-    RunObservation,
-    StepObservation,
-)
+from harness.record.loader_observation import EpochObservation, LoaderObservation
+from harness.record.observation import Outcome, RunObservation
 from harness.record.run import Step
+from harness.record.step_observation import StepObservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

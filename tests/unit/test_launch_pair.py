@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.budgets.launch_pair import build_launch_pair, find_middle_mean
-from harness.record.observation import StepObservation
+from harness.record.step_observation import StepObservation
 from harness.record.warm_up import find_warm_up
 
 TURNS = [range(number, number + 1) for number in range(1, 41)]

@@ -22,9 +22,10 @@ from harness.baselines.trajectory_judge import (
 from harness.errors import BaselineError, ObservationError, UsageError
 from harness.record.deep import DeepObservation, ModuleObservation
 from harness.record.limit import MAX_SECONDS, MAX_STEPS, Limit
-from harness.record.observation import RunObservation, StepObservation
+from harness.record.observation import RunObservation
 from harness.record.request import BaselineRequest
 from harness.record.run import Step
+from harness.record.step_observation import StepObservation
 from harness.record.trace import StepTrace
 from harness.report.trajectory import tell_outcome
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import ObservationError
-from harness.record.observation import Outcome, RunObservation, StepObservation
+from harness.record.observation import Outcome, RunObservation
 from harness.record.run import Step
+from harness.record.step_observation import StepObservation
 from harness.record.watched import build_watched_steps, find_phase_shares, has_several_optimizers
 from harness.rules.diagnosis import diagnose
 from harness.watch.launch import Cost, Logged, RunOptions, build_run

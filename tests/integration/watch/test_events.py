@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.record.deep import DeepObservation
-    from harness.record.observation import RunObservation, StepObservation
+    from harness.record.observation import RunObservation
+    from harness.record.step_observation import StepObservation
 
 NUM_RUNS = 4
 OF_THE_MACHINE = frozenset(

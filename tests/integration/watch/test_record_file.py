@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.record.observation import Outcome, RunObservation, StepObservation
+from harness.record.observation import Outcome, RunObservation
 from harness.record.recording import read_record
+from harness.record.step_observation import StepObservation
 from harness.watch.bootstrap import watch_environment
 from harness.watch.options import ObserverOptions
 from harness.watch.record_file import RecordFile

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from harness.record.observation import StepObservation
+from harness.record.step_observation import StepObservation
 from harness.watch import trace
 from harness.watch.fingerprints import fingerprint_generators
 from harness.watch.observer import Observer

@@ -19,16 +19,12 @@ from harness.baselines.trajectory_store import parse_trajectory, render_trajecto
 from harness.errors import ObservationError
 from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
 from harness.record.limit import MAX_SECONDS, Limit
+from harness.record.loader_observation import LoaderObservation
 from harness.record.numerics import derive_numerics_class, describe_machine
-from harness.record.observation import (
-    ClippingCall,
-    LoaderObservation,
-    OptimizerGroup,
-    OptimizerObservation,
-    RunObservation,
-    StepObservation,
-)
+from harness.record.observation import RunObservation
+from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation
 from harness.record.run import Step
+from harness.record.step_observation import ClippingCall, StepObservation
 from harness.record.trace import StepTrace
 
 if TYPE_CHECKING:

@@ -14,16 +14,10 @@ from harness.record.deep import (
     ParameterObservation,
     UnheldParameter,
 )
-from harness.record.observation import (
-    ClippingCall,
-    EpochObservation,
-    LoaderObservation,
-    OptimizerGroup,
-    OptimizerObservation,
-    RunObservation,
-    SchedulerObservation,
-    StepObservation,
-)
+from harness.record.loader_observation import EpochObservation, LoaderObservation
+from harness.record.observation import RunObservation
+from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation, SchedulerObservation
+from harness.record.step_observation import ClippingCall, StepObservation
 from harness.record.trace import StepTrace
 
 

@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.record.observation import (
-    CheckpointObservation,
+from harness.record.observation import CheckpointObservation, Outcome, RunObservation
+from harness.record.optimizer_observation import (
     OptimizerGroup,
     OptimizerObservation,
-    Outcome,
-    RunObservation,
     ScalerObservation,
     SchedulerObservation,
-    StepObservation,
 )
 from harness.record.saved import SavedModelObservation
+from harness.record.step_observation import StepObservation
 from harness.rules import checkpoint_state, checkpoint_writing, checkpoints
 from harness.rules.finding import Severity
 

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.record.deep import DeepObservation, InputObservation, LossFunctionObservation, ModuleObservation
-from harness.record.observation import (
-    EpochObservation,
-    LoaderObservation,
-    OptimizerObservation,
-    OverlapObservation,
-    RunObservation,
-    StepObservation,
-)
+from harness.record.loader_observation import EpochObservation, LoaderObservation, OverlapObservation
+from harness.record.observation import RunObservation
+from harness.record.optimizer_observation import OptimizerObservation
 from harness.record.run import Step
+from harness.record.step_observation import StepObservation
 from harness.rules import data_coverage, data_inputs, data_order, data_samples
 from harness.rules.finding import Severity
 

@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.record.deep import DeepObservation, LossFunctionObservation, ParameterObservation
-from harness.record.observation import (
-    ClippingCall,
-    OptimizerGroup,
-    OptimizerObservation,
-    RunObservation,
-    ScalerObservation,
-    StepObservation,
-)
+from harness.record.observation import RunObservation
+from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation, ScalerObservation
+from harness.record.step_observation import ClippingCall, StepObservation
 from harness.rules import (
     accumulation,
     clipping,

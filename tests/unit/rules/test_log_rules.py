@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.record.log_files import LogFile, read_log_file, read_log_files
-from harness.record.observation import OptimizerObservation, Outcome, RunObservation, StepObservation
+from harness.record.observation import Outcome, RunObservation
+from harness.record.optimizer_observation import OptimizerObservation
 from harness.record.run import Step
+from harness.record.step_observation import StepObservation
 from harness.record.watched import build_watched_steps
 from harness.rules import log_files, log_values, logs
 

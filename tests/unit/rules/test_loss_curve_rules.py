@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.record.deep import DeepObservation, LossFunctionObservation
-from harness.record.observation import (
-    EpochObservation,
-    LoaderObservation,
-    RunObservation,
-    StepObservation,
-)
+from harness.record.loader_observation import EpochObservation, LoaderObservation
+from harness.record.observation import RunObservation
+from harness.record.step_observation import StepObservation
 from harness.rules import anomalies, chance
 from harness.rules.finding import Finding, Severity
 from harness.rules.loss import LOSS_NOT_DECREASING

@@ -14,7 +14,9 @@ from harness.record.deep import (
     LossFunctionObservation,
     ModuleObservation,
 )
-from harness.record.observation import OptimizerObservation, RunObservation, StepObservation
+from harness.record.observation import RunObservation
+from harness.record.optimizer_observation import OptimizerObservation
+from harness.record.step_observation import StepObservation
 from harness.rules import backwards, scores, target_values, targets
 from harness.rules.finding import Finding, Severity
 

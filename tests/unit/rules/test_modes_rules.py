@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.record.deep import DeepObservation
-from harness.record.observation import (
-    EvaluationObservation,
-    OptimizerGroup,
-    OptimizerObservation,
-    Outcome,
-    RunObservation,
-    StepObservation,
-)
+from harness.record.observation import EvaluationObservation, Outcome, RunObservation
+from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation
+from harness.record.step_observation import StepObservation
 from harness.record.structure import CopyObservation, PassObservation, ProbeObservation
 from harness.rules import evaluation, modes
 from harness.rules.diagnosis import diagnose

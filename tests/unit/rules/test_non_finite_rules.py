@@ -13,12 +13,9 @@ from harness.record.deep import (
     LossFunctionObservation,
     ParameterObservation,
 )
-from harness.record.observation import (
-    NonFiniteObservation,
-    RunObservation,
-    ScalerObservation,
-    StepObservation,
-)
+from harness.record.observation import NonFiniteObservation, RunObservation
+from harness.record.optimizer_observation import ScalerObservation
+from harness.record.step_observation import StepObservation
 from harness.rules import first_non_finite, loss_scaling
 from harness.rules.diagnosis import diagnose
 from harness.rules.finding import Finding, Severity

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.record.deep import DeepObservation, ModuleObservation
-from harness.record.observation import CompilationObservation, RunObservation, StepObservation
+from harness.record.observation import CompilationObservation, RunObservation
+from harness.record.step_observation import StepObservation
 from harness.rules import activations, resources
 from harness.rules.finding import Finding, Severity
 

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.record.deep import DeepObservation
-from harness.record.observation import (
-    EpochObservation,
-    LoaderObservation,
-    OptimizerGroup,
-    OptimizerObservation,
-    Outcome,
-    RunObservation,
-    SchedulerObservation,
-    StepObservation,
-)
+from harness.record.loader_observation import EpochObservation, LoaderObservation
+from harness.record.observation import Outcome, RunObservation
+from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation, SchedulerObservation
+from harness.record.step_observation import StepObservation
 from harness.rules import rate_course, rates, schedule
 from harness.rules.diagnosis import diagnose
 from harness.rules.finding import Finding, Severity

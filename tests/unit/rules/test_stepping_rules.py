@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.record.observation import EpochObservation, LoaderObservation, RunObservation, StepObservation
+from harness.record.loader_observation import EpochObservation, LoaderObservation
+from harness.record.observation import RunObservation
+from harness.record.step_observation import StepObservation
 from harness.rules.data_coverage import SAMPLES_REPEATED
 from harness.rules.stepping import NEVER_STEPS
 

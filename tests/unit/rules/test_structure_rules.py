@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.record.observation import Outcome, RunObservation, StepObservation
+from harness.record.observation import Outcome, RunObservation
+from harness.record.step_observation import StepObservation
 from harness.record.structure import CopyObservation, LoadObservation, ProbeObservation
 from harness.rules import copies, structure
 from harness.rules.diagnosis import Diagnosis, diagnose

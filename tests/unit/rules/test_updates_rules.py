@@ -13,12 +13,9 @@ from harness.record.deep import (
     ParameterObservation,
     UnheldParameter,
 )
-from harness.record.observation import (
-    OptimizerGroup,
-    OptimizerObservation,
-    RunObservation,
-    StepObservation,
-)
+from harness.record.observation import RunObservation
+from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation
+from harness.record.step_observation import StepObservation
 from harness.rules import catalogue, freezing, optimizer, optimizer_settings, optimizers, updates
 
 if TYPE_CHECKING:

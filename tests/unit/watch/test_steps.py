@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.record.observation import ClippingCall, StepObservation
+from harness.record.step_observation import ClippingCall, StepObservation
 from harness.watch.steps import OpenStep, StepLedger, build_step
 from harness.watch.timing import BACKWARD, DATA, PhaseClock
 

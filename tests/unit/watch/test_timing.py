@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.record.observation import PHASES
+from harness.record.step_observation import PHASES
 from harness.watch.timing import BACKWARD, DATA, FORWARD, OTHER, PhaseClock
 
 
