@@ -100,6 +100,7 @@ TABLES = [
     Table("gate", takes="1 min", reads=(BUDGETS,)),
     PEERS,
     *make_ab(10, 2),
+    Table("hooks", takes="1 min"),
     Table("overhead", ("--sizes", "5"), takes="5 min"),
     Table("overhead", ("--sizes", "1"), takes="3 min"),
     Table("overhead", ("--sizes", "20"), takes="16 min"),

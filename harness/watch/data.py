@@ -60,8 +60,8 @@ class DataHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._clock = session.clock
-        self._steps = session.ledger
+        # For handlers, and where events are handled at once: what waits is not in them yet.
+        self._clock, self._steps = session.clock, session.ledger
         self._is_deep = session.options.depth is Depth.DEEP
         self._loaders: list[tuple[weakref.ref[DataLoader[Any]], LoaderObservation]] = []
         self._passes: weakref.WeakKeyDictionary[_BaseDataLoaderIter, _Pass] = weakref.WeakKeyDictionary()
@@ -191,7 +191,6 @@ class DataHooks:
 
         def watch_next(*args: Any, **kwargs: Any) -> Any:
             if session.thread is not None and session.thread != get_ident():
-                events.stay_direct()
                 batch = call(*args, **kwargs)
                 session.attempt("batch", self._note_batch, args[0], batch)
                 return batch

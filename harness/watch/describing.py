@@ -74,13 +74,14 @@ class RunDescription:
     def take_living(self) -> None:
         """What may be gone when the run is over, such as models and the process group, and what hooks go by."""
         run = self._session.run
-        note_compilation(run.compilation, self._graphs_before)
         run.rank, run.world_size = find_rank()
         run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
         names = self._name_optimizers()
         run.trainable_parameters = self._modules.names.count_trainable() or run.trainable_parameters
         if not run.numerics and run.optimizers:
             self._session.attempt("numerics", self._take_circumstances, names)
+        # Last: where an optimizer's step is compiled, the compiler follows this, and changes what it counts.
+        note_compilation(run.compilation, self._graphs_before)
 
     def name_new_optimizers(self) -> None:
         """Names what those hold that have stepped since the last time, while their parameters live."""

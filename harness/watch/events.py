@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 CALLS_TOGETHER = 64
 PROMPT_CALLS = 64
-LONGEST_WAIT_S = 0.2
-"""Where a crash is to leave what came before it: so many calls are handled at once, and later ones after this time."""
+LONGEST_WAIT_S = 0.1
+"""Where a crash is to leave what came before it: so many calls are handled at once, and later ones
+together with the first that ends after this time."""
 EVERY_STEP = 0
 NEVER = 2**62
 
@@ -33,19 +34,22 @@ NEVER = 2**62
 class EventLog:
     """Events that wait, or that are handled at once.
 
-    At once, while a step is looked at closely; and to the end where another thread takes part, or optimizers step
-    inside a backward.
+    At once, while a step is looked at closely; and to the end where optimizers step inside a backward. Any thread may
+    note events and have them gone through; the end of a step, which may end the program or open the next step, is
+    always gone through by the thread that stepped.
 
     Args:
         ledger: The steps, which tell how far the training is.
         clock: The clock of phases.
-        note_failure: Takes what a handler raised.
-        is_prompt: Whether the record has to survive a crash: then nothing waits at first, and later nothing long.
+        note_failure: Takes the name of a handler, and what it raised.
+        is_prompt: Whether the record has to survive a crash: then nothing waits at first, and while steps go on,
+            later nothing long.
 
     Attributes:
         note: Takes an event.
         waiting: Those that wait, in order.
         is_direct: Whether events are handled at once.
+        is_settling: Whether events are being gone through.
         next_stop: Number of the first step at whose end more is to be done than to count it.
         num_calls: Optimizer calls that have ended.
         num_turns: Optimizer calls and backwards that have ended: what is called between two of them belongs together.
@@ -55,7 +59,7 @@ class EventLog:
         self,
         ledger: StepLedger,
         clock: PhaseClock,
-        note_failure: Callable[[Exception], None],
+        note_failure: Callable[[str, Exception], None],
         *,
         is_prompt: bool,
     ) -> None:
@@ -72,31 +76,41 @@ class EventLog:
         self.next_stop = EVERY_STEP
         self.num_calls = self.num_turns = 0
         self._settle_at = 0
-        self._is_settling = False
+        self.is_settling = False
         self._lock = threading.RLock()
 
     def end_call(self, event: Event) -> None:
-        """Takes the end of an optimizer's call, and goes through what waits where that is due."""
-        self.num_calls += 1
-        self.num_turns += 1
-        self.note(event)
-        if self.waiting and (self.num_calls >= self._settle_at or event[1] >= self._settle_before_s):
-            self.settle()
+        """Takes the end of an optimizer's call, and goes through what waits where that is due.
 
-    def settle(self) -> None:
-        """Goes through all that waits. It may find that the program is to be ended, and raise so."""
+        Raises:
+            TrainingStopped: The program is to be ended.
+        """
+        # Another thread that asks meanwhile must not be the one that goes through the end of a step that is due.
         with self._lock:
-            if self._is_settling:
+            self.num_calls += 1
+            self.num_turns += 1
+            self.note(event)
+            if self.waiting and (self.num_calls >= self._settle_at or event[1] >= self._settle_before_s):
+                self.settle()
+
+    def settle(self, *, is_own_time: bool = True) -> None:
+        """Goes through all that waits.
+
+        Args:
+            is_own_time: Whether the training waits for it: then it is no time of a step.
+        """
+        with self._lock:
+            if self.is_settling:
                 return
-            self._is_settling = True
+            self.is_settling = True
             start_s = self._clock.read_s()
             try:
                 while self.waiting:
                     self._handle(self.waiting.popleft())
             finally:
-                self._is_settling = False
-                # What the watcher does here is no one's time.
-                self._clock.leave_out_since(start_s)
+                self.is_settling = False
+                if is_own_time:
+                    self._clock.leave_out_since(start_s)
                 self._plan_settling()
 
     def stay_direct(self) -> None:
@@ -128,4 +142,4 @@ class EventLog:
         try:
             handler(at_s, told)
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-            self._note_failure(error)
+            self._note_failure(getattr(handler, "__name__", "event").strip("_").replace("_", " "), error)

@@ -28,6 +28,7 @@ class GradientHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        # For handlers: what waits is not in it yet.
         self._steps = session.ledger
         self._is_clipping = False
         self._num_calls = 0

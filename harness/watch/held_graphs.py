@@ -14,7 +14,7 @@ MARKED_EVERY = 8
 KEY = "harness"
 
 
-class _Mark:
+class _Tag:
     """Lives as long as the node whose metadata hold it."""
 
     __slots__ = ("__weakref__",)
@@ -25,7 +25,7 @@ class Mark:
 
     __slots__ = ("reference", "step")
 
-    def __init__(self, mark: _Mark) -> None:
+    def __init__(self, mark: _Tag) -> None:
         self.reference = weakref.ref(mark)
         self.step: int | None = None
 
@@ -35,16 +35,23 @@ class HeldGraphs:
 
     def __init__(self) -> None:
         self._marks: list[Mark] = []
+        self._num_rounds = 0
+        self._latest_calls = 0
 
     def mark(self, loss: object, num_calls: int) -> Mark | None:
-        """Marks the graph of what a backward begins at, if it is its turn after so many steps of optimizers."""
-        if num_calls >= FIRST_STEPS and num_calls % MARKED_EVERY:
+        """Marks the graph of what a backward begins at, if that is the turn of its step.
+
+        Steps are counted by the backwards that come behind an optimizer's call, however many optimizers there are.
+        """
+        self._num_rounds += num_calls != self._latest_calls
+        self._latest_calls = num_calls
+        if self._num_rounds >= FIRST_STEPS and self._num_rounds % MARKED_EVERY:
             return None
         node = loss.grad_fn if isinstance(loss, torch.Tensor) else None
         if node is None or len(self._marks) >= MAX_MARKS:
             return None
         metadata: Any = node.metadata  # a dict; typed as a method that gives one
-        metadata[KEY] = held = _Mark()
+        metadata[KEY] = held = _Tag()
         self._marks.append(Mark(held))
         return self._marks[-1]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,13 +28,16 @@ class _Losses:
     mark: Mark | None
 
 
+NOTHING = _Losses((), None)
+
+
 class LossHooks:
     """Listens to backward, to `GradScaler.scale`, and to the calls that hide a loss from backward."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._clock = session.clock
-        self._steps = session.ledger
+        # For handlers, and where events are handled at once: what waits is not in them yet.
+        self._clock, self._steps, self._run = session.clock, session.ledger, session.run
         self._num_losses_before = 0
         self._unscaled: dict[int, tuple[weakref.ref[torch.Tensor], Reading]] = {}
         self._scaled_in = 0
@@ -76,13 +78,16 @@ class LossHooks:
             if session.num_nested_backwards:
                 return call(*args, **kwargs)
             session.num_nested_backwards = 1
+            if session.thread is None:
+                session.claim_thread()
             try:
-                if session.thread != get_ident():
-                    session.note_thread()
                 told = self._take_loss(args, kwargs)
-                events.note((begin, read_s(), told))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                told = NOTHING
                 session.note_failure("loss", error)
+            events.note((begin, read_s(), told))
+            if events.is_direct:
+                session.attempt("loss", self._look, args, kwargs)
             try:
                 result = call(*args, **kwargs)
             except BaseException:
@@ -107,8 +112,6 @@ class LossHooks:
         """What is told of the beginning of a backward: mostly one number."""
         tensors: Any = args[0] if args else kwargs.get("tensors")
         session = self._session
-        if session.events.is_direct:
-            self._look(tensors)
         mark = None
         if self.held_graphs is not None and self._steps.open.num_closure_calls <= 1:
             mark = self.held_graphs.mark(tensors, session.events.num_calls)
@@ -116,7 +119,7 @@ class LossHooks:
         if not is_plain or not tensors.is_cpu or self._unscaled or tensors.numel() != 1:
             readings = self._read_all(args, kwargs, tensors)
         else:
-            reading: float = tensors.item()
+            reading = float(tensors.item())
             if mark is None and reading - reading == 0.0:
                 return reading
             readings = (reading,)
@@ -158,7 +161,7 @@ class LossHooks:
     def _end_backward(self, at_s: float, told: object) -> None:
         del told
         self._clock.switch(OTHER, at_s)
-        self._session.run.num_backwards += 1
+        self._run.num_backwards += 1
         row = self._steps.open
         if row.num_closure_calls <= 1:
             row.num_micro_batches += 1
@@ -169,19 +172,18 @@ class LossHooks:
         del self._steps.open.losses[self._num_losses_before :]
         self._clock.switch(OTHER, at_s)
 
-    def _look(self, tensors: object) -> None:
+    def _look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """What is taken of a step that is watched in depth, or traced, before its backward."""
-        ledger = self._session.ledger
-        ledger.begin()
-        row = ledger.open
+        row = self._steps.open
         if row.deep is not None:
             for listener in self.before_deep_backward:
-                listener(tensors)
+                listener(args[0] if args else kwargs.get("tensors"))
         if row.trace is not None:
             row.trace.note_first_event()
 
     def _tell_non_finite(self, tensors: Any) -> None:
-        if not isinstance(tensors, torch.Tensor) or self._steps.open.num_closure_calls > 1:
+        is_number = isinstance(tensors, torch.Tensor) and tensors.numel() == 1
+        if not is_number or self._steps.open.num_closure_calls > 1:
             return
         for listener in self.on_non_finite:
             self._session.attempt("loss that is not finite", listener, tensors)

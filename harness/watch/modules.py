@@ -39,8 +39,8 @@ class ModuleHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._clock = session.clock
-        self._steps = session.ledger
+        # For handlers, and where events are handled at once: what waits is not in them yet.
+        self._clock, self._steps, self._run = session.clock, session.ledger, session.run
         self._roots: list[weakref.ref[nn.Module]] = []
         self._handles: list[RemovableHandle] = []
         self._outermost: nn.Module | None = None
@@ -216,7 +216,7 @@ class ModuleHooks:
             self._begin_call(row.trace, module, args, kwargs)
 
     def _begin_forward(self, at_s: float, size: BatchSize | None) -> None:
-        clock, ledger, run = self._clock, self._steps, self._session.run
+        clock, ledger, run = self._clock, self._steps, self._run
         if ledger.last is not None:
             ledger.begin()
         if clock.current == OTHER:

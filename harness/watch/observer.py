@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -170,8 +171,14 @@ class Observer:
     ) -> bool:
         if not self._is_open:
             return False
-        self._remove()
         session = self._session
+        try:
+            # Before the hooks go, as it may open more of them; whatever thread trained.
+            while session.events.waiting:
+                with contextlib.suppress(TrainingStopped):
+                    session.events.settle()
+        finally:
+            self._remove()
         run = session.run
         run.outcome, run.error = _judge_end(error, self._limit.reason)
         if self._limit.reason is not None:

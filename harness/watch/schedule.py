@@ -42,7 +42,8 @@ class ScheduleHooks:
 
     def __init__(self, session: Session, find_optimizer: Callable[[Optimizer], int | None]) -> None:
         self._session = session
-        self._steps = session.ledger
+        # For handlers: what waits is not in them yet.
+        self._steps, self._run = session.ledger, session.run
         self._find_optimizer = find_optimizer
         self._seen: list[_Seen] = []
         self._num_inside = 0
@@ -120,7 +121,7 @@ class ScheduleHooks:
         if not num_steps and epoch > 0:
             found.num_before_first_optimizer_step += 1
         if found.optimizer is not None:
-            num_own = self._session.run.optimizers[found.optimizer].num_steps
+            num_own = self._run.optimizers[found.optimizer].num_steps
         if num_steps == seen.num_steps:
             found.num_idle += num_steps > 0
         elif num_own == seen.num_own:

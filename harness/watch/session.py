@@ -48,7 +48,7 @@ class Session:
         self.events = EventLog(
             self._ledger,
             self._clock,
-            lambda error: self.note_failure("step", error),
+            self.note_failure,
             is_prompt=is_prompt,
         )
         self._emit = emit
@@ -67,28 +67,27 @@ class Session:
     @property
     def run(self) -> RunObservation:
         """The record."""
-        if self.events.waiting:
+        if self.events.waiting or self.events.is_settling:
             self.settle()
         return self._run
 
     @property
     def clock(self) -> PhaseClock:
         """The clock of phases."""
-        if self.events.waiting:
+        if self.events.waiting or self.events.is_settling:
             self.settle()
         return self._clock
 
     @property
     def ledger(self) -> StepLedger:
         """The steps."""
-        if self.events.waiting:
+        if self.events.waiting or self.events.is_settling:
             self.settle()
         return self._ledger
 
     def settle(self) -> None:
-        """Goes through what hooks have noted; in another thread, which must not be the one that is ended, it waits."""
-        if self.events.waiting and self.is_training_thread():
-            self.events.settle()
+        """Goes through what hooks have noted; handlers that ask have it as far as they are."""
+        self.events.settle(is_own_time=self.is_training_thread())
 
     @property
     def num_steps(self) -> int:
@@ -99,13 +98,10 @@ class Session:
         """Whether this is the thread that trains: the first that ran a backward or a step."""
         return self.thread is None or self.thread == threading.get_ident()
 
-    def note_thread(self) -> None:
+    def claim_thread(self) -> None:
         """Makes this thread the one that trains, if there is none yet."""
         if self.thread is None:
             self.thread = threading.get_ident()
-        elif self.thread != threading.get_ident():
-            self.events.stay_direct()
-            self.events.settle()
 
     def add_blind_spot(self, text: str) -> None:
         """Notes, once, what could not be seen and why."""

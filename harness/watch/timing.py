@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ class PhaseClock:
         self.current = OTHER
         self._times_s = [0.0] * len(PHASES)
         self._last_s: float | None = None
-        self._left_out_s = self._left_out_until_s = 0.0
+        self._left_out: collections.deque[tuple[float, float]] = collections.deque()
         self.device: DeviceClock | None = None
 
     @property
@@ -46,9 +47,8 @@ class PhaseClock:
             at_s = self.read_s()
         ended = self.current
         if self._last_s is not None:
-            if self._left_out_s and at_s >= self._left_out_until_s:
-                self._last_s += self._left_out_s
-                self._left_out_s = 0.0
+            while self._left_out and at_s >= self._left_out[0][0]:
+                self._last_s += self._left_out.popleft()[1]
             self._times_s[ended] += at_s - self._last_s
         self._last_s = at_s
         self.current = phase
@@ -85,12 +85,12 @@ class PhaseClock:
     def leave_out_since(self, start_s: float) -> None:
         """Gives the time since then to no phase; what ends with a time that was read before keeps all of its own."""
         if self._last_s is not None:
-            self._left_out_until_s = self.read_s()
-            self._left_out_s += self._left_out_until_s - max(start_s, self._last_s)
+            now_s = self.read_s()
+            self._left_out.append((now_s, now_s - max(start_s, self._last_s)))
 
     def skip(self) -> None:
         """Gives the stretch that is running to no phase; the current one begins anew."""
         self._last_s = self.read_s()
-        self._left_out_s = 0.0
+        self._left_out.clear()
         if self.device is not None:
             self.device.skip()

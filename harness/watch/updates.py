@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,8 +45,8 @@ class OptimizerHooks:
 
     def __init__(self, session: Session, gradients: GradientHooks, resident: ResidentSet) -> None:
         self._session = session
-        self._clock = session.clock
-        self._steps = session.ledger
+        # For handlers, and where events are handled at once: what waits is not in them yet.
+        self._clock, self._steps, self._run = session.clock, session.ledger, session.run
         self._gradients = gradients
         self._resident = resident
         self._measures_norms = session.options.depth is Depth.NORMS
@@ -177,6 +176,7 @@ class OptimizerHooks:
         waiting, session.waiting_optimizers = session.waiting_optimizers, []
         first, *others = dict.fromkeys(waiting)
         session.ledger.open.optimizers.extend(others)
+        session.has_scaled_gradients = False
         self._close(first)
 
     def _build_before(self) -> BeforeStep:
@@ -188,23 +188,20 @@ class OptimizerHooks:
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             at_s = read_s()
             try:
-                if session.thread != get_ident():
-                    session.note_thread()
+                if session.thread is None:
+                    session.claim_thread()
                 index, groups = self._latest, optimizer.param_groups
                 if not seen or seen[index][0]() is not optimizer or len(seen[index][1]) != len(groups):
                     self._latest = index = self.find_index(optimizer)
+                rates = [rate if type(rate := group.get("lr")) is float else read(rate) for group in groups]
                 if len(args) > 1 or kwargs:
                     closure = args[1] if len(args) > 1 else kwargs.get("closure")
                     if callable(closure):
-                        return self._begin_with_closure(optimizer, closure, args, kwargs, at_s)
-                norm = None
-                if self._measures_norms and not self._gradients.is_covered(optimizer):
-                    norm = self._gradients.measure(optimizer)
-                found_inf = vars(optimizer).get("found_inf")
-                if found_inf is not None:
-                    found_inf = read(found_inf)
-                rates = [rate if type(rate := group.get("lr")) is float else read(rate) for group in groups]
-                events.note((begin, at_s, (index, rates, norm, found_inf)))
+                        session.clock.switch(OPTIMIZER, at_s)
+                        self._steps.open.learning_rates.append(rates)
+                        return self._replace_closure(optimizer, closure, args, kwargs)
+                norm = self._measure_norm(optimizer) if self._measures_norms else None
+                events.note((begin, at_s, (index, rates, norm, self._read_found_inf(optimizer))))
                 if events.is_direct:
                     self._look_at_gradients(optimizer, self._steps.find_row(index))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
@@ -213,19 +210,22 @@ class OptimizerHooks:
 
         return before_step
 
-    def _begin_with_closure(
+    def _measure_norm(self, optimizer: Optimizer) -> Reading:
+        return None if self._gradients.is_covered(optimizer) else self._gradients.measure(optimizer)
+
+    def _read_found_inf(self, optimizer: Optimizer) -> Reading:
+        found_inf = vars(optimizer).get("found_inf")
+        return None if found_inf is None else self._steps.readings.read(found_inf)
+
+    def _replace_closure(
         self,
         optimizer: Optimizer,
         closure: Callable[[], Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        at_s: float,
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The step's arguments with the closure watched; its backward is still to come, so it joins no other step."""
-        self._session.clock.switch(OPTIMIZER, at_s)
-        row = self._steps.open
-        row.learning_rates.append(self._read_rates(optimizer))
-        watched = self._wrap_closure(optimizer, closure, row)
+        watched = self._wrap_closure(optimizer, closure, self._steps.open)
         if len(args) > 1:
             return (args[0], watched, *args[2:]), kwargs
         return args, {**kwargs, "closure": watched}
@@ -235,16 +235,7 @@ class OptimizerHooks:
         self._clock.switch(OPTIMIZER, at_s)
         row = self._steps.find_row(index)
         row.learning_rates.append(rates)
-        if norm is not None:
-            row.measured_norms = [*row.measured_norms, norm]
-        if found_inf is not None:
-            row.found_inf = found_inf
-
-    def _read_rates(self, optimizer: Optimizer) -> list[Reading]:
-        read = self._steps.readings.read
-        return [
-            rate if type(rate := group.get("lr")) is float else read(rate) for group in optimizer.param_groups
-        ]
+        _add_readings(row, norm, found_inf)
 
     def _look_at_gradients(self, optimizer: Optimizer, row: OpenStep) -> None:
         """Of a step that is watched in depth, or traced, at what the optimizer is about to use."""
@@ -273,11 +264,9 @@ class OptimizerHooks:
 
     def _note_gradients(self, optimizer: Optimizer, row: OpenStep) -> None:
         """Takes what the first call of a closure computed."""
-        if self._measures_norms and not self._gradients.is_covered(optimizer):
-            row.measured_norms = [*row.measured_norms, self._gradients.measure(optimizer)]
+        norm = self._measure_norm(optimizer) if self._measures_norms else None
+        _add_readings(row, norm, self._read_found_inf(optimizer))
         self._look_at_gradients(optimizer, row)
-        if (found_inf := getattr(optimizer, "found_inf", None)) is not None:
-            row.found_inf = self._steps.readings.read(found_inf)
 
     def _build_after(self) -> AfterStep:
         session, read_s, seen = self._session, self._clock.read_s, self._seen
@@ -287,20 +276,28 @@ class OptimizerHooks:
         def after_step(optimizer: Optimizer, args: object, kwargs: object) -> None:
             del args, kwargs
             at_s = read_s()
+            is_inside = session.num_nested_backwards > 0
             try:
                 index = self._latest
                 if seen[index][0]() is not optimizer:
                     index = self.find_index(optimizer)
                 if events.num_calls >= resident.next_call:
                     events.note((self._note_memory, at_s, (index, resident.read_bytes(events.num_calls))))
-                if events.is_direct or session.num_nested_backwards:
+                    self._clock.leave_out_since(at_s)
+                if is_inside:
+                    events.stay_direct()
+                else:
+                    session.has_scaled_gradients = False
+                if events.is_direct:
                     self._look_at_updates(optimizer, index)
                     at_s = read_s()
-                session.has_scaled_gradients = False
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                 session.note_failure("optimizer step", error)
                 return
-            events.end_call((end_inside if session.num_nested_backwards else end, at_s, index))
+            events.end_call((end_inside if is_inside else end, at_s, index))
+            if self._steps.open.num_closure_calls:
+                # What comes behind it is not to be taken for another call of the closure.
+                events.settle()
 
         return after_step
 
@@ -311,8 +308,6 @@ class OptimizerHooks:
 
     def _look_at_updates(self, optimizer: Optimizer, index: int) -> None:
         """Of a step that is watched in depth, or traced, at what the optimizer has done."""
-        if self._session.num_nested_backwards:
-            self._session.events.stay_direct()
         row = self._session.ledger.find_row(index)
         if row.is_looked_at:
             self._clock.switch(OTHER)
@@ -323,13 +318,13 @@ class OptimizerHooks:
 
     def _end_step(self, at_s: float, index: int) -> None:
         self._clock.switch(OTHER, at_s)
-        self._session.run.optimizers[index].num_steps += 1
+        self._run.optimizers[index].num_steps += 1
         self._close(index)
 
     def _end_inside_backward(self, at_s: float, index: int) -> None:
         """Has the step wait for the end of the backward."""
         self._clock.switch(OTHER, at_s)
-        self._session.run.optimizers[index].num_steps += 1
+        self._run.optimizers[index].num_steps += 1
         self._session.waiting_optimizers.append(index)
 
     def _close(self, index: int) -> None:
@@ -361,10 +356,18 @@ class OptimizerHooks:
             index = self.find_index(optimizer)
             row = session.ledger.find_row(index)
             row.was_skipped = True
-            row.learning_rates.append(self._read_rates(optimizer))
+            read = self._steps.readings.read
+            row.learning_rates.append([read(group.get("lr")) for group in optimizer.param_groups])
             session.clock.switch(session.clock.current)
             session.has_scaled_gradients = False
             self._close(index)
+
+
+def _add_readings(row: OpenStep, norm: Reading, found_inf: Reading) -> None:
+    if norm is not None:
+        row.measured_norms = [*row.measured_norms, norm]
+    if found_inf is not None:
+        row.found_inf = found_inf
 
 
 def _describe_idle(optimizer: Optimizer, names: dict[int, str]) -> OptimizerObservation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from tests.integration.watch.programs import STYLES, build_batches, build_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from harness.record.deep import DeepObservation
     from harness.record.observation import RunObservation
@@ -31,43 +33,45 @@ OF_THE_MACHINE = frozenset(
 )
 
 
-class Prompt:
-    """A sink: as soon as one listens, nothing waits."""
+class Sink:
+    """Keeps the steps as they are handed on."""
 
     def __init__(self) -> None:
         self.steps: list[StepObservation] = []
-        self.deep_steps: list[DeepObservation] = []
 
     def write_step(self, step: StepObservation, deep: DeepObservation | None) -> None:
+        del deep
         self.steps.append(step)
-        self.deep_steps += [deep] if deep is not None else []
 
     def write_run(self, run: RunObservation, *, is_last: bool) -> None:
         """Is not kept: the observer has it."""
 
 
 def keep_what_repeats(plain: Any) -> Any:
-    """Without times, memory, and what names a process."""
+    """Without times, memory, and what names a process; a NaN as a text, which equals itself."""
+    if isinstance(plain, float) and math.isnan(plain):
+        return "nan"
     if isinstance(plain, dict):
         return {key: keep_what_repeats(value) for key, value in plain.items() if key not in OF_THE_MACHINE}
-    return [keep_what_repeats(part) for part in plain] if isinstance(plain, list) else plain
+    return [keep_what_repeats(part) for part in plain] if isinstance(plain, (list, tuple)) else plain
 
 
-def watch(train: Callable[[], object], options: ObserverOptions, sink: Prompt | None) -> Any:
-    with Observer(options, sink=sink) as observer:
+def watch(train: Callable[[], object], options: ObserverOptions, *, is_direct: bool) -> Any:
+    observer = Observer(options)
+    if is_direct:
+        observer._session.events.stay_direct()
+    with observer:
         train()
     run = observer.observation
-    steps = run.steps if sink is None else sink.steps
-    deep_steps = run.deep_steps if sink is None else sink.deep_steps
-    assert all((step.time_s is None) == (not step.phase_times_s) for step in steps)
-    assert all(time_s >= 0 for step in steps for time_s in step.phase_times_s.values())
+    assert all((step.time_s is None) == (not step.phase_times_s) for step in run.steps)
+    assert all(time_s >= 0 for step in run.steps for time_s in step.phase_times_s.values())
     return keep_what_repeats(
         {
             "run": run.to_json(),
-            "rows": [step.to_json() for step in steps],
-            "deep": [deep.to_json() for deep in deep_steps],
-            "timed": [step.step for step in steps if step.time_s is not None],
-            "memory": [step.step for step in steps if step.rss_bytes is not None],
+            "rows": [step.to_json() for step in run.steps],
+            "deep": [deep.to_json() for deep in run.deep_steps],
+            "timed": [step.step for step in run.steps if step.time_s is not None],
+            "memory": [step.step for step in run.steps if step.rss_bytes is not None],
         }
     )
 
@@ -98,14 +102,61 @@ def train_with_all_that_interrupts() -> None:
                 model(inputs)
 
 
+def train_with_optimizers_in_turns() -> None:
+    """LBFGS with its forward before the step, behind and before SGD with a loss that is a vector."""
+    model = build_model()
+    quick = torch.optim.SGD(model.parameters(), lr=0.05)
+    slow = torch.optim.LBFGS(model.parameters(), lr=0.05, max_iter=3)
+    for index, (inputs, targets) in enumerate(build_batches(40)):
+        losses = cross_entropy(model(inputs), targets, reduction="none")
+        if index % 3 == 2:
+
+            def compute(inputs: torch.Tensor = inputs, targets: torch.Tensor = targets) -> torch.Tensor:
+                slow.zero_grad()
+                loss = cross_entropy(model(inputs), targets)
+                loss.backward()
+                return loss
+
+            slow.step(compute)
+            continue
+        losses.backward(torch.full((8,), 0.125))
+        quick.step()
+        quick.zero_grad()
+
+
+def train_with_losses_of_all_kinds() -> None:
+    """A complex loss, one that is not finite, accumulation, and backwards that can't even be read."""
+    model = build_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for index, (inputs, targets) in enumerate(build_batches(30)):
+        loss = cross_entropy(model(inputs), targets)
+        loss.backward()
+        if index % 5 == 1:
+            torch.complex(model(inputs).sum(), torch.zeros(())).backward(torch.ones((), dtype=torch.cfloat))
+        if index % 5 == 2:
+            with pytest.raises(TypeError):
+                torch.autograd.backward(model(inputs).sum(), grad_tensors=3)  # type: ignore[arg-type]
+        if index == 20:
+            (model(inputs).sum() * math.inf).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+INTERRUPTED = {
+    "all that interrupts": train_with_all_that_interrupts,
+    "optimizers in turns": train_with_optimizers_in_turns,
+    "losses of all kinds": train_with_losses_of_all_kinds,
+}
+
+
 @pytest.mark.parametrize("depth", list(Depth))
-@pytest.mark.parametrize("style", [*STYLES, "all that interrupts"])
+@pytest.mark.parametrize("style", [*STYLES, *INTERRUPTED])
 def test_events_that_wait_tell_what_handling_at_once_tells(style: str, depth: Depth) -> None:
     def train() -> None:
-        train_often(style) if style in STYLES else train_with_all_that_interrupts()
+        INTERRUPTED[style]() if style in INTERRUPTED else train_often(style)
 
     options = ObserverOptions(depth=depth, deep_steps=(0, 1, 10, 21), counted_steps=(5, 15))
-    assert watch(train, options, None) == watch(train, options, Prompt())
+    assert watch(train, options, is_direct=False) == watch(train, options, is_direct=True)
 
 
 def train_plainly(num_steps: int, after_step: Callable[[int], None]) -> nn.Module:
@@ -141,7 +192,7 @@ def test_ordinary_steps_only_note_what_happens_and_whoever_asks_sees_all_of_it()
 
 
 def test_what_a_crash_has_to_leave_waits_after_the_first_steps_only_and_never_long() -> None:
-    sink, now, written = Prompt(), [0.0], []
+    sink, now, written = Sink(), [0.0], []
     observer = Observer(ObserverOptions(depth=Depth.LIGHT), sink=sink)
     observer._session.clock.read_s = lambda: now[0]
 
@@ -182,9 +233,74 @@ def test_a_loader_in_a_thread_of_its_own_is_seen_at_its_step() -> None:
         train_plainly(50, read_in_a_thread)
     (found,) = observer.observation.loaders
     assert [epoch.num_batches for epoch in found.epochs] == [4, 4]
-    # What another thread reads may lag behind once; from then on nothing waits.
-    assert found.epochs[1].after_step == 41
+    assert [epoch.after_step for epoch in found.epochs] == [21, 41]
     assert len(observer.observation.steps) == 50
+
+
+def run_in_a_thread(function: Callable[..., object], *args: object) -> None:
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    thread.join()
+
+
+def test_a_training_in_a_thread_of_its_own_is_seen_to_its_end() -> None:
+    with Observer(ObserverOptions(depth=Depth.LIGHT)) as observer:
+        run_in_a_thread(train_plainly, 50, lambda _: None)
+    assert len(observer.observation.steps) == 50
+
+
+def test_another_thread_sees_the_record_as_it_is(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(step: int) -> None:
+        if step % 10 == 9:
+            run_in_a_thread(torch.save, {"step": step}, tmp_path / f"{step}.pt")
+            run_in_a_thread(lambda: seen.append(observer.observation.num_backwards))
+
+    with Observer(ObserverOptions(depth=Depth.LIGHT)) as observer:
+        train_plainly(50, look)
+    assert seen == [10, 20, 30, 40, 50]
+    assert [found.after_step for found in observer.observation.checkpoints] == seen
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ObserverOptions(deep_steps=(0, 10)),
+        ObserverOptions(depth=Depth.LIGHT, counted_steps=(10,)),
+        ObserverOptions(depth=Depth.LIGHT, max_steps=10),
+    ],
+)
+def test_an_interrupt_while_events_are_gone_through_leaves_nothing_behind(
+    options: ObserverOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observer = Observer(options)
+    events = observer._session.events
+
+    def interrupt(event: Any) -> None:
+        del event
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    def look(step: int) -> None:
+        if step == 8:
+            monkeypatch.setattr(events, "_handle", interrupt)
+
+    with pytest.raises(KeyboardInterrupt), observer:
+        train_plainly(50, look)
+    run = observer.observation
+    assert run.outcome == "raised"
+    assert 9 <= len(run.steps) <= 10
+    assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
+
+
+def test_a_failure_of_a_handler_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.watch.loss.LossHooks._end_backward", lambda *_: 1 / 0)
+    with Observer(ObserverOptions(depth=Depth.LIGHT)) as observer:
+        train_plainly(20, lambda _: None)
+    assert len(observer.observation.steps) == 20
+    (told,) = observer.observation.not_seen
+    assert told.endswith("the watcher itself failed with ZeroDivisionError: division by zero")
 
 
 def test_steps_of_changing_threads_are_all_seen() -> None:

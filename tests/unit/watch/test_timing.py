@@ -55,6 +55,16 @@ def test_time_before_the_last_switch_is_not_left_out_again() -> None:
     assert take(clock) == {"other": 1.0, "forward": 4.0}
 
 
+def test_several_times_are_left_out_where_each_of_them_was() -> None:
+    clock = start_clock([3.0, 13.0])
+    clock.leave_out_since(2.0)
+    clock.leave_out_since(11.0)
+    clock.switch(DATA, 4.0)
+    clock.switch(FORWARD, 10.0)
+    clock.switch(OTHER, 14.0)
+    assert take(clock) == {"other": 3.0, "data": 6.0, "forward": 2.0}
+
+
 def test_a_clock_that_stands_still_has_nothing_to_leave_out() -> None:
     clock = PhaseClock()
     clock.leave_out_since(0.0)
