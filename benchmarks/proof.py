@@ -98,6 +98,11 @@ PEERS = Table(
 )
 TABLES = [
     Table("gate", takes="1 min", reads=(BUDGETS,)),
+    Table(
+        "later",
+        takes="1 min",
+        reads=("benchmarks/records", "benchmarks/gate.py", "benchmarks/trial_records.py"),
+    ),
     PEERS,
     *make_ab(10, 2),
     Table("hooks", takes="1 min"),

@@ -55,15 +55,25 @@ def describe_setup(program: list[str], options: ComparisonOptions, of: str | Non
 
 
 def digest_code(root: Path) -> str:
-    """A short name that only this code has under `DECIDING`; comments, docstrings and the format don't count."""
+    """A short name that only this code has under `DECIDING`; comments, docstrings, imports and format don't count."""
     digest = hashlib.sha256()
     for name in DECIDING:
-        tree = ast.parse((root / name).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                node.value.value = ""
+        tree = _LeaveOut().visit(ast.parse((root / name).read_text(encoding="utf-8")))
         digest.update(f"{name}\n{ast.unparse(tree)}\n".encode())
     return digest.hexdigest()[:10]
+
+
+class _LeaveOut(ast.NodeTransformer):
+    """Without docstrings, and without imports: where a name comes from decides nothing."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else node
+
+    def visit_Import(self, node: ast.Import) -> None:
+        del node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        del node
 
 
 def name_setup(setup: dict[str, Any]) -> str:

@@ -88,6 +88,12 @@ def test_a_setup_is_described_once_and_its_trials_pool_over_revisions_and_machin
         ("harness/budgets/ab.py", "ALPHA = 0.01", "ALPHA = 0.02", False),
         ("harness/budgets/launch_pair.py", "TRIM = 4", "TRIM = 5", False),
         ("harness/side_by_side.py", '"""Compares', '"""Runs', True),
+        (
+            "harness/budgets/launch_pair.py",
+            "from harness.record.warm_up import",
+            "from elsewhere import",
+            True,
+        ),
         ("harness/watch/turns.py", "import os\n", "import os  # of this process\n", True),
     ],
 )
