@@ -16,7 +16,6 @@ going in and out, the first two steps, and deep steps.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -31,6 +30,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from benchmarks.overhead import SIZES, Model, train
+from harness.watch.cores import choose_cores, pinned
 from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
 from harness.watch.record_file import RecordFile
@@ -38,6 +38,8 @@ from harness.watch.taps import TapSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Builder = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 now_ns = time.perf_counter_ns
 PLACES: dict[str, tuple[type, str] | Callable[..., Any]] = {
@@ -62,37 +64,22 @@ class Marks:
         self._inside_ns: dict[str, tuple[int, int]] = {}
         self._latest_ns = 0
 
-    def put_inside(self, place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def put_inside(self, place: str) -> Builder:
         """Builds the mark that the hook calls."""
 
-        def build(call: Callable[..., Any]) -> Callable[..., Any]:
-            def layer(*args: Any, **kwargs: Any) -> Any:
-                start_ns = now_ns()
-                try:
-                    return call(*args, **kwargs)
-                finally:
-                    self._inside_ns[place] = (start_ns, now_ns())
+        def keep(start_ns: int, end_ns: int) -> None:
+            self._inside_ns[place] = (start_ns, end_ns)
 
-            return layer
+        return _build_mark(keep)
 
-        return build
-
-    def put_outside(self, place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def put_outside(self, place: str) -> Builder:
         """Builds the mark that calls the hook."""
 
-        def build(call: Callable[..., Any]) -> Callable[..., Any]:
-            def layer(*args: Any, **kwargs: Any) -> Any:
-                start_ns = now_ns()
-                try:
-                    return call(*args, **kwargs)
-                finally:
-                    end_ns = now_ns()
-                    inner = self._inside_ns.pop(place, (start_ns, start_ns))
-                    self.taken_ns[place].append(inner[0] - start_ns + end_ns - inner[1])
+        def keep(start_ns: int, end_ns: int) -> None:
+            inner = self._inside_ns.pop(place, (start_ns, start_ns))
+            self.taken_ns[place].append(inner[0] - start_ns + end_ns - inner[1])
 
-            return layer
-
-        return build
+        return _build_mark(keep)
 
     def begin(self, *_: object) -> None:
         """As a hook of an optimizer, in front of the watcher's."""
@@ -101,6 +88,22 @@ class Marks:
     def end(self, place: str) -> Callable[..., None]:
         """Builds a hook of an optimizer that stands behind the watcher's."""
         return lambda *_: self.taken_ns[place].append(now_ns() - self._latest_ns)
+
+
+def _build_mark(keep: Callable[[int, int], None]) -> Builder:
+    """A layer around a call, whose two ends are kept."""
+
+    def build(call: Callable[..., Any]) -> Callable[..., Any]:
+        def layer(*args: Any, **kwargs: Any) -> Any:
+            start_ns = now_ns()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                keep(start_ns, now_ns())
+
+        return layer
+
+    return build
 
 
 def measure(depth: Depth | None, num_steps: int, size: tuple[int, int], *, as_child: bool) -> Marks:
@@ -131,7 +134,7 @@ def measure(depth: Depth | None, num_steps: int, size: tuple[int, int], *, as_ch
     return marks
 
 
-def _put(taps: TapSet, build: Callable[[str], Callable[[Callable[..., Any]], Callable[..., Any]]]) -> None:
+def _put(taps: TapSet, build: Callable[[str], Builder]) -> None:
     for name, place in PLACES.items():
         if isinstance(place, tuple):
             taps.wrap_method(*place, build(name))
@@ -155,16 +158,15 @@ def main() -> None:
     parser.add_argument("--as-child", action="store_true", help="keep the record as a child process does")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     depths = [None, *Depth]
     taken: dict[Depth | None, dict[str, list[int]]] = {depth: defaultdict(list) for depth in depths}
-    for index in range(options.rounds + 1):
-        for depth in depths:
-            marks = measure(depth, options.steps, SIZES[options.size], as_child=options.as_child)
-            # The first round imports, and keeps what later ones find.
-            for hook in HOOKS if index else ():
-                taken[depth][hook] += marks.taken_ns[hook]
+    with pinned(choose_cores(1)):
+        for index in range(options.rounds + 1):
+            for depth in depths:
+                marks = measure(depth, options.steps, SIZES[options.size], as_child=options.as_child)
+                # The first round imports, and keeps what later ones find.
+                for hook in HOOKS if index else ():
+                    taken[depth][hook] += marks.taken_ns[hook]
     print(f"| depth | {' | '.join(HOOKS)} | all, us a step |\n|{' --- |' * (len(HOOKS) + 2)}")
     for depth in Depth:
         parts = [

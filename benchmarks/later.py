@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import statistics
 import subprocess
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
-from benchmarks.trial_records import ROOT, find_revision
+from benchmarks.trial_records import ROOT, append_lines, find_revision, read_lines
 from harness.budgets.gate import Verdict
 from harness.budgets.metrics import measure
 from harness.record.environment import derive_runner_class
@@ -101,16 +100,9 @@ def record(kind: str, num: int, path: Path) -> None:
     with busy_elsewhere() if kind == BUSY else contextlib.nullcontext():
         for index in range(num):
             row = launch_once(kind)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, separators=(",", ":")) + "\n")
+            append_lines(path, [row])
             told = ", ".join(f"{name} {row['values'][name]:.4g}" for name in TIMES)
             print(f"{kind} {index + 1} of {num}: {told}", file=sys.stderr, flush=True)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """What is recorded, in order."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
 
 
 def judge(
@@ -195,7 +187,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.record is not None:
         record(options.record, options.launches, options.out)
-    rows = read_rows(options.out)
+    rows, _ = read_lines(options.out)
     if not rows:
         sys.exit("no launches are recorded.\nNext: python -m benchmarks.later --record pool --launches 20")
     print_tables(rows)

@@ -97,12 +97,12 @@ def _ask_git(root: Path, *words: str) -> str:
 def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
     """The file's trials of this setup."""
     name = name_setup(setup)
-    return [row for row in _read_lines(path)[0] if "name" not in row and row["setup"] == name]
+    return [row for row in read_lines(path)[0] if "name" not in row and row["setup"] == name]
 
 
 def tell_left_out(path: Path, setup: dict[str, Any]) -> str:
     """What else the file has, a line for each kind; empty where there is nothing."""
-    rows, num_cut = _read_lines(path)
+    rows, num_cut = read_lines(path)
     name = name_setup(setup)
     num_others = sum("name" not in row and row["setup"] != name for row in rows)
     told = {
@@ -114,7 +114,7 @@ def tell_left_out(path: Path, setup: dict[str, Any]) -> str:
 
 def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """What is otherwise in each other setup of the file, and the trials of it."""
-    rows, _ = _read_lines(path)
+    rows, _ = read_lines(path)
     others = {row["name"]: row["setup"] for row in rows if "name" in row}
     others.pop(name_setup(setup), None)
     return [
@@ -128,17 +128,22 @@ def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, 
 
 def append_trial(path: Path, setup: dict[str, Any], row: dict[str, Any]) -> None:
     """Adds a trial after what was there, whole or not, and what its setup is where the file does not say so yet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     name = name_setup(setup)
-    is_known = any(row.get("name") == name for row in _read_lines(path)[0])
+    is_known = any(row.get("name") == name for row in read_lines(path)[0])
     lines = [{"setup": name, **row}] if is_known else [{"name": name, "setup": setup}, {"setup": name, **row}]
+    append_lines(path, lines)
+
+
+def append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Adds lines after what was there, whole or not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     is_cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
     with path.open("a", encoding="utf-8") as file:
         file.write("\n" * bool(is_cut))
         file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
 
 
-def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The rows, and the number of lines that aren't whole."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = []

@@ -136,7 +136,6 @@ class ModuleHooks:
 
     def _build_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
         session, events = self._session, self._session.events
-        is_grad_enabled = torch.is_grad_enabled
 
         def watch_call(*args: Any, **kwargs: Any) -> Any:
             if (
@@ -155,10 +154,7 @@ class ModuleHooks:
                 if self._handles:
                     session.attempt("model", self._adopt, module)
                 try:
-                    if module.training and is_grad_enabled():
-                        self._begin_training(module, args[1:], kwargs)
-                    else:
-                        self._begin_evaluation(module, args[1:], kwargs)
+                    self._begin(module, args[1:], kwargs)
                 except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                     session.note_failure("forward", error)
                 given = call(*args, **kwargs)
@@ -195,7 +191,7 @@ class ModuleHooks:
     def _begin_training(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         events = self._session.events
         at_s = self._clock.read_s()
-        size = None if events.num_turns == self._batch_of else self._take_batch(args, kwargs)
+        size = self._take_batch(args, kwargs)
         events.note((self._begin_forward, at_s, size))
         if events.is_direct:
             self._look_at(module, args, kwargs, has_batch=size is not None)

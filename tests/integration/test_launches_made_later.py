@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from benchmarks.gate import TIMES
-from benchmarks.later import BUSY, busy_elsewhere, read_rows, record
+from benchmarks.later import BUSY, busy_elsewhere, record
+from benchmarks.trial_records import read_lines
 from harness.watch.cores import choose_cores
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def test_a_launch_is_recorded_as_it_ends(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "launches.jsonl"
     path.write_text('{"kind": "pool"}\n', encoding="utf-8")
     record(BUSY, 1, path)
-    first, row = read_rows(path)
+    (first, row), _ = read_lines(path)
     assert first == {"kind": "pool"}
     assert row["kind"] == BUSY
     assert row["values"].keys() == set(TIMES)

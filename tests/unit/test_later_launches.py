@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, spend
-from benchmarks.later import judge, print_tables, read_rows
+from benchmarks.later import judge, print_tables
+from benchmarks.trial_records import read_lines
 from harness.budgets.gate import Verdict
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def test_machines_have_tables_of_their_own_and_a_pool_that_is_too_small_none(
         *build_rows("quiet", SPREAD, machine="theirs"),
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    print_tables(read_rows(path))
+    print_tables(read_lines(path)[0])
     told = capsys.readouterr().out
     assert "ours, against a pool of 10" in told
     assert "| nothing | one launch | 20 | " in told
