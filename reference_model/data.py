@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reference_model.codec import BytesCodec, Codec, DigitsCodec
+from reference_model.codec import IMAGE_SIDE, NUM_PIXELS, BytesCodec, Codec, DigitsCodec
 from reference_model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from reference_model.config import DataConfig
     from reference_model.sampler import MicroBatchSampler
 
 IGNORED = -100
+DIGITS_FILE = ("datasets", "data", "digits.csv.gz")
+"""Where scikit-learn keeps its digits."""
 Batch = tuple[Tensor, Tensor]
 
 
@@ -106,11 +109,23 @@ def read_corpus(config: DataConfig) -> Corpus:
 
 
 def _read_digits() -> tuple[Codec, Tensor]:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - takes a second that text runs need not spend
+    digits_NC = _read_digits_file()
+    codec = DigitsCodec()
+    images_N88 = digits_NC[:, :NUM_PIXELS].reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
+    return codec, codec.encode(images_N88, digits_NC[:, NUM_PIXELS])
+
+
+def _read_digits_file() -> Tensor:
+    """Pixels and class of every digit [N, 65], int64, of scikit-learn's file: to import it takes a second."""
+    spec = importlib.util.find_spec("sklearn")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent.joinpath(*DIGITS_FILE)
+        if path.exists():
+            return torch.from_numpy(np.loadtxt(path, dtype=np.int64, delimiter=","))
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - only where the file is somewhere else
 
     digits = load_digits()
-    codec = DigitsCodec()
-    return codec, codec.encode(torch.from_numpy(digits.images).long(), torch.from_numpy(digits.target).long())
+    return torch.from_numpy(np.column_stack([digits.data, digits.target])).long()
 
 
 def _read_text(path: Path, context: int) -> tuple[Codec, Tensor]:

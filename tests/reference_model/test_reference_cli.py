@@ -28,7 +28,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    """A text file: child processes that learn it need not import scikit-learn, which takes a second."""
+    """A text to learn in place of the digits."""
     path = tmp_path / "text.txt"
     path.write_bytes(b"signals arrive at any time. " * 100)
     return path

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from reference_model import ConfigError, DataConfig
+from reference_model import ConfigError, DataConfig, data
 from reference_model.codec import BytesCodec, DigitsCodec
 from reference_model.data import IGNORED, build_loader, read_corpus
 from reference_model.distributed import World
@@ -33,6 +35,25 @@ def test_digits_are_1500_to_learn_and_297_held_out() -> None:
     tokens = corpus.train.sequences_NT
     assert set(tokens[:, 0].tolist()) == set(range(17, 27))
     assert set(tokens[:, 1:].flatten().tolist()) == set(range(17))
+
+
+def test_digits_are_read_without_the_import_of_scikit_learn() -> None:
+    code = (
+        "import sys\n"
+        "from reference_model import DataConfig\n"
+        "from reference_model.data import read_corpus\n"
+        "print(len(read_corpus(DataConfig()).val), 'sklearn' in sys.modules)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout.split() == ["297", "False"]
+
+
+def test_a_scikit_learn_that_keeps_its_file_elsewhere_gives_the_same_digits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = read_corpus(DataConfig())
+    monkeypatch.setattr(data, "DIGITS_FILE", ("elsewhere.csv.gz",))
+    assert read_corpus(DataConfig()).description == found.description
 
 
 def test_split_is_disjoint_complete_and_the_same_every_time() -> None:
