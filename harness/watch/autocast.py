@@ -1,4 +1,4 @@
-"""Sees autocast being entered."""
+"""Sees autocast being entered, and that it is in force."""
 
 from __future__ import annotations
 
@@ -31,3 +31,11 @@ class AutocastHooks:
             name = f"{autocast.device} {str(autocast.fast_dtype).removeprefix('torch.')}"
             counts = self._session.run.autocast
             counts[name] = counts.get(name, 0) + 1
+
+
+def find_autocast() -> str | None:
+    """The device and type of the autocast that is in force, such as "cpu bfloat16"; None without one."""
+    for device in ("cuda", "cpu"):
+        if torch.is_autocast_enabled(device):
+            return f"{device} {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from harness.record.deep import (
     ModuleObservation,
     ParameterObservation,
 )
+from harness.watch.autocast import find_autocast
 from harness.watch.compilation import count_graphs, is_capturing
 from harness.watch.dead_units import count_dead_units
 from harness.watch.fingerprints import (
@@ -27,9 +27,9 @@ from harness.watch.fingerprints import (
 from harness.watch.flow import GradientFlow
 from harness.watch.gradients import as_floats, list_parameters, read_norms
 from harness.watch.graph import find_grown_shape
-from harness.watch.inputs import measure_inputs
+from harness.watch.inputs import list_inputs, measure_inputs
 from harness.watch.loss_inputs import LossFunctionHooks
-from harness.watch.naming import clean_name, find_prefix, unwrap
+from harness.watch.naming import clean_name, find_prefix
 from harness.watch.origin import find_steep_operations
 from harness.watch.passes import PassHooks
 
@@ -46,9 +46,7 @@ MAX_BACKWARDS = 16
 MAX_COPIED_BYTES = 8 * 2**20
 MAX_FINGERPRINT_BYTES = 256 * 2**20
 SAMPLE_ELEMENTS = 4096
-LABELS = ("label", "target")
 HALF_PRECISION = (torch.bfloat16, torch.float16)
-POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class DeepStep:
@@ -114,7 +112,7 @@ class DeepStep:
         """Takes the fingerprint of what the model is called with."""
         fingerprint = fingerprint_batch((args, kwargs))
         self.record.batch_fingerprints.append(fingerprint or "")
-        self._inputs = _list_inputs(module, args, kwargs)
+        self._inputs = list_inputs(module, args, kwargs)
         if not self.record.inputs:
             self.record.inputs = measure_inputs(self._inputs)
 
@@ -377,14 +375,6 @@ def _are_rows_equal(tensor: torch.Tensor) -> bool:
     return is_likely and bool((tensor == tensor[:1]).all())
 
 
-def find_autocast() -> str | None:
-    """The device and type of the autocast that is in force, such as "cpu bfloat16"; None without one."""
-    for device in ("cuda", "cpu"):
-        if torch.is_autocast_enabled(device):
-            return f"{device} {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
-    return None
-
-
 def _measure_share(parameter: torch.Tensor, change: torch.Tensor, stride: int) -> float | None:
     """Share of a parameter's numbers with a gradient that changed; None where none has one."""
     if parameter.grad is None or parameter.grad.layout is not torch.strided:
@@ -392,36 +382,6 @@ def _measure_share(parameter: torch.Tensor, change: torch.Tensor, stride: int) -
     has_gradient = _local(parameter.grad).reshape(-1)[::stride] != 0
     num = int(has_gradient.sum())
     return int(((change.reshape(-1) != 0) & has_gradient).sum()) / num if num else None
-
-
-def _list_inputs(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """The tensors a model is called with, without those that its forward calls labels.
-
-    Of positional ones whose names can't be told, the first alone.
-    """
-    positional = list(args) if isinstance(args, (list, tuple)) else [args]
-    names = _list_positional_names(unwrap(module))
-    names += ["", *[LABELS[0]] * len(positional)][bool(names) :]
-    named = [*zip(names, positional, strict=False), *((name, value) for name, value in kwargs.items())]
-    return [value for name, value in named if isinstance(value, torch.Tensor) and not _is_label(name)]
-
-
-def _list_positional_names(module: torch.nn.Module) -> list[str]:
-    """The names of what a model's forward takes by position; empty where they can't be told."""
-    function = getattr(module.forward, "__func__", None)
-    code = getattr(function, "__code__", None)
-    if code is not None and not hasattr(function, "__wrapped__"):
-        # A signature takes as long to read as twenty tensor operations.
-        return list(code.co_varnames[1 : code.co_argcount])
-    try:
-        parameters = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [parameter.name for parameter in parameters if parameter.kind in POSITIONAL]
-
-
-def _is_label(name: str) -> bool:
-    return name == "y" or any(word in name.lower() for word in LABELS)
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:

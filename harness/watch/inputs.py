@@ -1,12 +1,14 @@
-"""Measures the tensors that a model is called with on a deep step."""
+"""The tensors that a model is called with on a deep step: which are its inputs, and what they hold."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.record.deep import InputObservation
+from harness.watch.naming import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +16,20 @@ if TYPE_CHECKING:
 MAX_TENSORS = 8
 MAX_NUMBERS = 2**20
 MAX_COMPARED = 2**18
+LABELS = ("label", "target")
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def list_inputs(module: torch.nn.Module, args: object, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors a model is called with, without those that its forward calls labels.
+
+    Of positional ones whose names can't be told, the first alone.
+    """
+    positional = list(args) if isinstance(args, (list, tuple)) else [args]
+    names = _list_positional_names(unwrap(module))
+    names += ["", *[LABELS[0]] * len(positional)][bool(names) :]
+    named = [*zip(names, positional, strict=False), *((name, value) for name, value in kwargs.items())]
+    return [value for name, value in named if isinstance(value, torch.Tensor) and not _is_label(name)]
 
 
 def measure_inputs(tensors: Sequence[torch.Tensor]) -> list[InputObservation]:
@@ -51,3 +67,21 @@ def _measure(tensor: torch.Tensor) -> InputObservation:
             samples = samples[:, : max(1, MAX_COMPARED // tensor.shape[0])]
             found.are_samples_equal = bool((samples == samples[:1]).all()) if samples.numel() else None
     return found
+
+
+def _list_positional_names(module: torch.nn.Module) -> list[str]:
+    """The names of what a model's forward takes by position; empty where they can't be told."""
+    function = getattr(module.forward, "__func__", None)
+    code = getattr(function, "__code__", None)
+    if code is not None and not hasattr(function, "__wrapped__"):
+        # A signature takes as long to read as twenty tensor operations.
+        return list(code.co_varnames[1 : code.co_argcount])
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [parameter.name for parameter in parameters if parameter.kind in POSITIONAL]
+
+
+def _is_label(name: str) -> bool:
+    return name == "y" or any(word in name.lower() for word in LABELS)

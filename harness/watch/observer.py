@@ -15,13 +15,11 @@ from harness.record.observation import NonFiniteObservation, Outcome, RunObserva
 from harness.watch.autocast import AutocastHooks
 from harness.watch.by_hand import UpdatesByHand
 from harness.watch.checkpoints import CheckpointHooks
+from harness.watch.close_looks import CloseLooks
 from harness.watch.contention import OwnClock
 from harness.watch.data import DataHooks
-from harness.watch.deep import DeepStep
 from harness.watch.describing import RunDescription
 from harness.watch.gradients import GradientHooks
-from harness.watch.held_graphs import HeldGraphs
-from harness.watch.host_syncs import HostSyncs
 from harness.watch.kept_steps import KeptSteps
 from harness.watch.limits import StepLimit, TrainingStopped
 from harness.watch.loss import LossHooks
@@ -31,7 +29,6 @@ from harness.watch.options import Depth, ObserverOptions
 from harness.watch.origin import note_non_finite_parameters, note_origin
 from harness.watch.schedule import ScheduleHooks
 from harness.watch.session import Session
-from harness.watch.structure import StructureWatch
 from harness.watch.trace import TracedStep
 from harness.watch.turns import STOP_REASON
 from harness.watch.updates import OptimizerHooks
@@ -43,14 +40,12 @@ if TYPE_CHECKING:
 
     from harness.record.deep import DeepObservation
     from harness.record.step_observation import StepObservation
-    from harness.watch.counters import StepCounter
     from harness.watch.steps import OpenStep
     from harness.watch.turns import TurnTaker
 
 
 # Steps 1, 8, 64, ...: describing the run takes as long as many steps are watched.
 LOOK_FACTOR = 8
-MAX_STAGES = 4
 
 
 class Sink(Protocol):
@@ -89,14 +84,21 @@ class Observer:
         self._kept = KeptSteps(self.options.max_kept_steps)
         gradients = GradientHooks(session)
         self._loss = LossHooks(session)
-        self._held_graphs = HeldGraphs()
         self._modules = ModuleHooks(session)
         self._resident = ResidentSet()
         self._optimizers = OptimizerHooks(session, gradients, self._resident)
         self._schedules = ScheduleHooks(session, self._optimizers.find_position)
-        self._structure = StructureWatch(session, self._modules) if self.options.depth is Depth.DEEP else None
         self._data = DataHooks(session)
         self._description = RunDescription(session, self._modules, self._optimizers, self._data, self._loss)
+        self._looks = CloseLooks(
+            session,
+            self.options,
+            self._loss,
+            self._modules,
+            self._optimizers,
+            self._schedules,
+            self._description,
+        )
         self._families = (
             self._loss,
             gradients,
@@ -107,16 +109,9 @@ class Observer:
             CheckpointHooks(session, self._modules, self._optimizers),
             AutocastHooks(session),
         )
-        self._deep: DeepStep | None = None
-        self._syncs: HostSyncs | None = None
-        self._deep_steps = frozenset(self.options.deep_steps if self.options.depth is Depth.DEEP else ())
-        self._counted_steps = frozenset(self.options.counted_steps)
-        self._deep_steps -= self._counted_steps
-        self._counter: StepCounter | None = None
         self._started_s = 0.0
         self._is_open = False
         self._next_look = 1
-        self._num_stages = 0
 
     @property
     def observation(self) -> RunObservation:
@@ -140,25 +135,20 @@ class Observer:
         run.torch = str(torch.__version__)
         self._started_s = clock.monotonic_s()
         self._description.begin()
-        self._loss.before_deep_backward.append(self._before_backward)
         self._loss.after_backward.append(self._optimizers.finish_waiting)
         if self.options.depth is Depth.DEEP:
-            self._loss.held_graphs = self._held_graphs
             self._loss.on_non_finite.append(self._note_non_finite)
         self._optimizers.on_close.append(self._after_close)
         self._optimizers.on_build.append(self._begin_stage)
         self._optimizers.on_first_step.append(self._plan_stop)
-        self._modules.on_give_way.append(self._give_way)
+        self._modules.on_give_way.append(self._looks.give_way)
         self._is_open = True
         try:
             for family in self._families:
                 family.install()
-            if self._structure is not None:
-                self._structure.install()
             if self._by_hand is not None:
                 self._by_hand.install()
-            if 0 in self._deep_steps:
-                self._open_deep()
+            self._looks.install()
             if self.options.traced_steps:
                 self._session.ledger.open.trace = TracedStep(self._session)
         except BaseException:
@@ -185,8 +175,7 @@ class Observer:
             run.notes.append(self._limit.reason)
             run.ended_by = self._limit.reached
         session.attempt("last numbers", session.ledger.finish)
-        # A deep step that was never ended still holds modules and batches.
-        self._deep = session.ledger.open.deep = None
+        self._looks.drop()
         run.wall_clock_s = clock.monotonic_s() - self._started_s
         run.peak_memory_bytes = read_peak_memory_bytes()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -200,8 +189,7 @@ class Observer:
         if self._kept.num_dropped:
             session.add_blind_spot(f"{self._kept.num_dropped} steps in the middle were not kept")
         self._resident.close()
-        if self._structure is not None:
-            self._structure.finish(is_complete=run.outcome.is_complete)
+        self._looks.finish(is_complete=run.outcome.is_complete)
         if self._sink is not None:
             session.attempt("record", self._write_last, self._sink)
         return isinstance(error, TrainingStopped) and error.owner is self
@@ -211,28 +199,12 @@ class Observer:
 
     def _remove(self) -> None:
         self._is_open = False
-        if self._deep is not None:
-            self._deep.close()
-        if self._syncs is not None:
-            self._syncs.close()
-        if self._counter is not None and self._counter.close():
-            # Of a step that did not end.
-            self._counter = None
+        self._looks.remove()
         self._modules.remove()
         self._optimizers.remove()
         if self._by_hand is not None:
             self._by_hand.remove()
         self._session.taps.remove_all()
-
-    def _before_backward(self, tensors: object) -> None:
-        row = self._session.ledger.open
-        if row.deep is not None:
-            row.deep.note_backward(self._optimizers.find_optimizers(), tensors)
-
-    def _after_deep_backward(self) -> None:
-        row = self._session.ledger.open
-        if row.deep is not None:
-            self._session.attempt("gradients", row.deep.note_backward_end, self._optimizers.find_optimizers())
 
     def _note_non_finite(self, loss: torch.Tensor) -> None:
         """Looks, once, at where it comes from while its graph is there; the step after it is watched in depth."""
@@ -241,7 +213,7 @@ class Observer:
             return
         number = session.ledger.open.number
         session.run.non_finite = found = NonFiniteObservation(number)
-        self._deep_steps |= {number + 1}
+        self._looks.add(number + 1)
         self._plan_stop()
         names = self._modules.names.name_parameters()
         note_non_finite_parameters(found, self._modules.list_parameters(), names)
@@ -250,12 +222,9 @@ class Observer:
     def _after_close(self, row: OpenStep) -> None:
         session, number = self._session, row.number
         if (
-            self._deep is not None
-            or self._syncs is not None
-            or self._counter is not None
-            or number + 1 in self._counted_steps
+            self._looks.is_open
+            or self._looks.is_wanted(number + 1)
             or number + 1 == self._next_look
-            or number + 1 in self._deep_steps
             or self._description.find_naming(number) == number
         ):
             session.attempt("end of step", self._turn_over, row)
@@ -279,101 +248,35 @@ class Observer:
         is_direct = (
             # Other optimizers may still join the step that has ended.
             any(row is not None and row.is_looked_at for row in (ledger.open, ledger.last))
-            or self._counter is not None
-            or self._syncs is not None
+            or self._looks.is_open
             or self._turns is not None
             or options.max_seconds is not None
             or self._limit.reason is not None
             or session.clock.device is not None
         )
         stops = [self._next_look - 1, self._description.find_naming(number)]
-        stops += [step - 1 for step in (*self._deep_steps, *self._counted_steps) if step > number]
+        stops += [step - 1 for step in self._looks.list_wanted_after(number)]
         if options.max_steps is not None:
             stops.append(number + options.max_steps - ledger.num_steps - 1)
         session.events.plan_stop(number if is_direct else max(number, min(stops)), is_direct=is_direct)
 
-    def _give_way(self) -> None:
-        if self._deep is not None:
-            self._deep.give_way()
-
     def _turn_over(self, row: OpenStep) -> None:
-        self._close_counter(row.number)
-        if self._syncs is not None:
-            self._syncs.close()
-            row.num_host_syncs, row.first_host_sync = self._syncs.num, self._syncs.first
-            self._syncs = None
-        was_deep = self._deep is not None
+        """What there is to do between a step and the next one."""
         if row.number == 0:
             self._note_first_step(row)
-        if self._deep is not None:
-            self._close_deep(self._deep, row)
+        was_deep = self._looks.close(row)
         if row.number + 1 == self._next_look:
             self._next_look *= LOOK_FACTOR
             self._look_around()
         else:
             self._description.name_new_optimizers()
-        if row.number + 1 in self._deep_steps:
-            self._open_deep()
-        elif was_deep and self._session.clock.device is not None:
-            self._count_host_syncs()
-        self._open_counter(row.number + 1)
+        self._looks.open(row.number + 1, is_after_deep=was_deep)
         # What the watcher did between two steps is no one's time.
         self._session.clock.skip()
-
-    def _close_deep(self, deep: DeepStep, row: OpenStep) -> None:
-        session = self._session
-        self._loss.after_backward.remove(self._after_deep_backward)
-        deep.close()
-        session.attempt("schedulers", self._schedules.look, row.number)
-        if self._structure is not None:
-            session.attempt("structure", self._structure.look, deep, self._optimizers.find_optimizers())
-        deep.note_resources(self._description.num_graphs_before, self._held_graphs)
-        self._deep = None
-        self._modules.note_closed(row)
-        # Optimizers that take turns are looked at one after the other.
-        if len(session.run.optimizers) > 1 and row.number in self.options.deep_steps:
-            self._deep_steps |= {row.number + 1}
-
-    def _open_counter(self, number: int) -> None:
-        """Counts the operations of the step that begins, where that was asked for; it is then not timed."""
-        if number not in self._counted_steps or self._counter is not None:
-            return
-        from harness.watch.counters import StepCounter  # noqa: PLC0415  for those that count
-
-        row = self._session.ledger.open
-        row.is_partly_timed = True
-        self._counter = StepCounter(number, self._session.clock)
-        self._counter.open()
-
-    def _close_counter(self, number: int) -> None:
-        counter = self._counter
-        if counter is None:
-            return
-        is_closed = counter.close()
-        if is_closed:
-            self._counter = None
-        if is_closed and counter.counted.step == number:
-            self._session.run.counted_steps.append(counter.counted)
-            return
-        # Below a mode of the program's own it stays until that is left; nothing else is counted meanwhile.
-        self._session.add_blind_spot(
-            "operations: the program has a mode of its own open at the end of a step, so they were not counted"
-        )
 
     def _note_first_step(self, row: OpenStep) -> None:
         self._session.run.first_step_at_s = clock.monotonic_s()
         self._modules.note_closed(row)
-
-    def _count_host_syncs(self) -> None:
-        """Counts those of the step that begins, which is not watched in depth but is not timed either."""
-        syncs = HostSyncs()
-        if syncs.open():
-            self._syncs = syncs
-            self._session.ledger.open.is_partly_timed = True
-        else:
-            self._session.add_blind_spot(
-                "host synchronisations: the program uses CUDA's debug mode for them itself"
-            )
 
     def _look_around(self) -> None:
         """At ever longer intervals: packages imported since, names while models live, a record against a crash."""
@@ -386,31 +289,8 @@ class Observer:
         self._description.take_all()
         self._sink.write_run(self._session.run, is_last=False)
 
-    def _open_deep(self) -> None:
-        session = self._session
-        row = session.ledger.open
-        row.deep = self._deep = DeepStep(session, row.number, self._modules.find_roots)
-        self._deep.open(self._optimizers.find_optimizers())
-        # Before the optimizers that wait for the end of a backward get their turn.
-        self._loss.after_backward.insert(0, self._after_deep_backward)
-        self._modules.search()
-
     def _begin_stage(self) -> None:
-        """Watches the first step of a later optimizer in depth where runs are compared: it begins another training."""
-        session = self._session
-        row = session.ledger.open
-        is_between_steps = row.number > 0 and not row.batches and not row.num_micro_batches
-        is_looked_at = self._deep is not None or self._counter is not None or self._syncs is not None
-        is_wanted = self.options.depth is Depth.DEEP and row.number < self.options.traced_steps
-        if (
-            is_wanted
-            and is_between_steps
-            and not is_looked_at
-            and self._num_stages < MAX_STAGES
-            and session.is_training_thread()
-        ):
-            self._num_stages += 1
-            self._open_deep()
+        if self._looks.begin_stage():
             self._plan_stop()
 
     def _emit(self, step: StepObservation, row: OpenStep) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import random
 import re
 import sys
@@ -22,6 +21,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from harness import clock
 from harness.record.structure import ProbeObservation
 from harness.watch.draws import Draws
+from harness.watch.exchange import MIN_SAMPLES, exchanged, list_changes, measure_change, measure_rows
 from harness.watch.members import list_buffers, list_parameters
 from harness.watch.model_copy import (
     bring_up_to_date,
@@ -32,7 +32,7 @@ from harness.watch.model_copy import (
 from harness.watch.passes import Captured, list_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
@@ -43,7 +43,6 @@ MAX_FORWARD_S = 0.3
 TOLERANCE_FACTOR = 8.0
 """A first call that takes no longer than so many times the limit is given another chance."""
 MAX_NOISE = 1e-5
-MIN_SAMPLES = 2
 OUTPUT_DIMENSIONS = 3
 MATRIX_DIMENSIONS = 2
 POSITIONS = re.compile(r"(^|[._])(pos(?!t)|wpe)", re.IGNORECASE)
@@ -151,11 +150,11 @@ class _Probing:
         if plan is not None and tells_all and self._is_sound(watched, sized, plan):
             return
         first = self._call()
-        if _measure_change(watched, first) <= MAX_NOISE:
+        if measure_change(watched, first) <= MAX_NOISE:
             # As close as two ways through the kernels get: the third call would tell nothing new.
             found.repeat_change = 0.0
         else:
-            found.repeat_change = _measure_change(first, self._call())
+            found.repeat_change = measure_change(first, self._call())
         if found.repeat_change > MAX_NOISE:
             # What is random in itself tells nothing about what it depends on.
             return
@@ -210,17 +209,17 @@ class _Probing:
 
         With other samples in the first and the last place, these change, and all others stay what they were.
         """
-        (changed, change), *more = _list_changes(self._found.num_samples or 0)
+        (changed, change), *more = list_changes(self._found.num_samples or 0)
         if more:
             return False
-        with _exchanged(inputs, change) as has_changed:
+        with exchanged(inputs, change) as has_changed:
             if not has_changed:
                 return False
             after = self._call()
         if [tensor.shape for tensor in after] != [tensor.shape for tensor in watched]:
             return False
         share = self._measure_others(watched, after, outputs, changed)
-        moved = _measure_rows(watched, after, outputs, changed)
+        moved = measure_rows(watched, after, outputs, changed)
         if share > MAX_NOISE or moved <= MAX_NOISE:
             return False
         self._found.repeat_change, self._found.sample_change, self._found.is_constant = 0.0, share, False
@@ -235,7 +234,7 @@ class _Probing:
     ) -> float:
         """How far the outputs of samples moved that are those they were."""
         others = [row for row in range(self._found.num_samples or 0) if row not in changed]
-        return _measure_rows(before, after, outputs, others)
+        return measure_rows(before, after, outputs, others)
 
     def _probe_samples(
         self,
@@ -249,8 +248,8 @@ class _Probing:
         by_sample = [position for position, tensor in enumerate(first) if num_samples in tensor.shape]
         has_told = False
         if outputs is not None:
-            for changed, change in _list_changes(num_samples):
-                with _exchanged(inputs, change) as has_changed:
+            for changed, change in list_changes(num_samples):
+                with exchanged(inputs, change) as has_changed:
                     if not has_changed:
                         continue
                     after = self._call()
@@ -260,7 +259,7 @@ class _Probing:
         if has_told:
             self._found.is_constant = False
             return
-        with _exchanged(inputs, lambda tensor: tensor.roll(1, 0)) as has_changed:
+        with exchanged(inputs, lambda tensor: tensor.roll(1, 0)) as has_changed:
             if has_changed and by_sample:
                 rolled = self._call()
                 self._found.is_constant = all(torch.equal(first[place], rolled[place]) for place in by_sample)
@@ -294,7 +293,7 @@ class _Probing:
                 later.copy_(values[(where + 1) % len(values)])
                 return changed
 
-            with _exchanged([tokens], change) as has_changed:
+            with exchanged([tokens], change) as has_changed:
                 if not has_changed:
                     continue
                 after = self._call()[place]
@@ -318,7 +317,7 @@ class _Probing:
             for name, parameter in self._module.named_parameters()
         ):
             return
-        with _exchanged([tokens], lambda tensor: tensor[:1, :1].expand_as(tensor).clone()):
+        with exchanged([tokens], lambda tensor: tensor[:1, :1].expand_as(tensor).clone()):
             logits = self._call()[place]
         spread = (logits - logits.narrow(time, 0, 1)).abs().max()
         self._found.ignores_position = float(spread) <= 1e-5 * (float(logits.abs().max()) or 1.0)
@@ -330,19 +329,6 @@ def _find_obstacle(outputs: list[torch.Tensor]) -> str | None:
         return "it returns no floating tensor"
     are_finite = all(bool(torch.isfinite(tensor).all()) for tensor in outputs)
     return None if are_finite else "it returns numbers that are not finite"
-
-
-def _list_changes(num_samples: int) -> list[tuple[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]]]:
-    """Which samples of a batch are exchanged for which others, in as few calls as tell all that can be told.
-
-    At both ends: under a mask over the wrong dimension, only later ones see earlier ones. Not for each other, which
-    would leave statistics of the batch as they are. Two samples take a call each.
-    """
-    last = num_samples - 1
-    if num_samples == MIN_SAMPLES:
-        return [((last,), lambda tensor: tensor[[0, 0]]), ((0,), lambda tensor: tensor[[last, last]])]
-    middle = [1, *range(1, last), 1]
-    return [((0, last), lambda tensor: tensor[middle])]
 
 
 def _list_state(model: nn.Module) -> list[object]:
@@ -399,40 +385,3 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for restore, state in states:
             restore(state)
-
-
-@contextlib.contextmanager
-def _exchanged(tensors: list[torch.Tensor], change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[bool]:
-    """Other values in the captured batch; tells whether they are others."""
-    before = [tensor.clone() for tensor in tensors]
-    after = [change(tensor) for tensor in tensors]
-    has_changed = any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
-    try:
-        for tensor, new in zip(tensors, after, strict=True):
-            tensor.copy_(new)
-        yield has_changed
-    finally:
-        for tensor, old in zip(tensors, before, strict=True):
-            tensor.copy_(old)
-
-
-def _measure_rows(
-    before: list[torch.Tensor], after: list[torch.Tensor], outputs: list[int], rows: Sequence[int]
-) -> float:
-    """The largest change of some rows of some outputs."""
-    return _measure_change(
-        [before[place][[*rows]] for place in outputs], [after[place][[*rows]] for place in outputs]
-    )
-
-
-def _measure_change(before: list[torch.Tensor], after: list[torch.Tensor]) -> float:
-    """The largest change of a number, over the largest number; infinite where shapes differ or one is NaN."""
-    if [tensor.shape for tensor in before] != [tensor.shape for tensor in after]:
-        return float("inf")
-    shares = [0.0]
-    for old, new in zip(before, after, strict=True):
-        if torch.equal(old, new) or not old.numel():
-            continue
-        change = float((new.float() - old.float()).abs().max())
-        shares.append(change / (float(old.float().abs().max()) or 1.0))
-    return float("inf") if any(math.isnan(share) for share in shares) else max(shares)
