@@ -6,9 +6,10 @@
     python -m benchmarks.later
 
 A launch is one of `harness budget`: the reference model in a fresh process, on one core, watched lightly. It is
-appended to the records as it ends, so that those of several hours pool. `busy` has a program on every other core that
-multiplies matrices meanwhile; `others` is for launches beside work that is there anyway. Without `--record`, the tables
-of all that is recorded: each launch against the pool of its machine alone, and up to eight that followed one another.
+appended to the records as it ends, so that those of several hours pool, as long as machine and program are the same.
+`busy` has a program on every other core that multiplies matrices meanwhile; `others` is for launches beside work that
+is there anyway. Without `--record`, the tables of all that is recorded: each launch against the pool of its machine
+and program alone, and up to eight that followed one another.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
-from benchmarks.trial_records import ROOT, append_lines, find_revision, read_lines
+from benchmarks.trial_records import ROOT, append_lines, digest_code, find_revision, read_lines
 from harness.budgets.gate import Verdict
 from harness.budgets.metrics import measure
 from harness.record.environment import derive_runner_class
@@ -52,6 +53,12 @@ MULTIPLY = (
 MIN_POOL = 8
 
 
+def digest_program(root: Path) -> str:
+    """A short name that only this code of the reference model has: a pool is of one program."""
+    folder = root / "reference_model"
+    return digest_code(root, sorted(f"reference_model/{file.name}" for file in folder.glob("*.py")))
+
+
 def launch_once(kind: str) -> dict[str, Any]:
     """One launch, as a row of the records."""
     with (
@@ -72,6 +79,7 @@ def launch_once(kind: str) -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": find_revision(),
         "machine": derive_runner_class(run.environment, device="cpu", threads=1),
+        "program": digest_program(ROOT),
         "load": round(os.getloadavg()[0], 2),
         "kind": kind,
         "values": {name: values[name] for name in TIMES},
@@ -128,16 +136,19 @@ def judge(
 
 
 def print_tables(rows: Sequence[dict[str, Any]]) -> None:
-    """A table for each machine that has a pool, with a row for each kind of launches and plan."""
-    machines: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    """A table for each machine and program that has a pool, with a row for each kind of launches and plan."""
+    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        machines[row["machine"]][row["kind"]].append(row)
-    for machine, kinds in machines.items():
-        pool = kinds.pop(POOL, [])
+        groups[row["machine"], row["program"]][row["kind"]].append(row)
+    for (machine, program), kinds in groups.items():
+        name, pool = f"{machine}, program {program}", kinds.pop(POOL, [])
         if len(pool) < MIN_POOL:
-            print(f"\n{machine}: a pool of {len(pool)} is too small.\nNext: --record pool --launches 20")
+            print(f"\n{name}: a pool of {len(pool)} is too small.\nNext: --record pool --launches 20")
             continue
-        print(f"\n{machine}, against a pool of {len(pool)}: regressed / inconclusive / launches spent\n")
+        print(f"\n{name}, against a pool of {len(pool)}: regressed / inconclusive / launches spent\n")
+        if not kinds:
+            print("nothing is recorded that was made later.\nNext: --record quiet --launches 150")
+            continue
         print(
             f"| meanwhile | verdict over | comparisons | {' | '.join(f'tolerance {one:.0%}' for one in TOLERANCES)} |"
         )

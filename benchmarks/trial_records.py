@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.budgets.ab import ALPHA, BETA, LOOKS, RESOLUTION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from harness.side_by_side import ComparisonOptions
 
@@ -54,10 +54,10 @@ def describe_setup(program: list[str], options: ComparisonOptions, of: str | Non
     }
 
 
-def digest_code(root: Path) -> str:
-    """A short name that only this code has under `DECIDING`; comments, docstrings, imports and format don't count."""
+def digest_code(root: Path, names: Iterable[str] = DECIDING) -> str:
+    """A short name that only this code has in these files; comments, docstrings, imports and format don't count."""
     digest = hashlib.sha256()
-    for name in DECIDING:
+    for name in names:
         tree = _LeaveOut().visit(ast.parse((root / name).read_text(encoding="utf-8")))
         digest.update(f"{name}\n{ast.unparse(tree)}\n".encode())
     return digest.hexdigest()[:10]

@@ -20,13 +20,19 @@ SPREAD = (1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0)
 
 
 def build_rows(
-    kind: str, values: Sequence[float], *, waiting_share: float = 0.0, machine: str = "ours"
+    kind: str,
+    values: Sequence[float],
+    *,
+    waiting_share: float = 0.0,
+    machine: str = "ours",
+    program: str = "as it is",
 ) -> list[dict[str, Any]]:
     return [
         {
             "at": f"2026-11-30T10:{minute:02}:00+00:00",
             "revision": "abc",
             "machine": machine,
+            "program": program,
             "load": 1.0,
             "kind": kind,
             "values": dict.fromkeys(TIMES, value),
@@ -58,7 +64,7 @@ def test_launches_that_waited_for_a_processor_are_not_called_regressed() -> None
     )
 
 
-def test_machines_have_tables_of_their_own_and_a_pool_that_is_too_small_none(
+def test_machines_and_programs_have_tables_of_their_own_and_a_pool_that_is_too_small_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "launches.jsonl"
@@ -68,14 +74,17 @@ def test_machines_have_tables_of_their_own_and_a_pool_that_is_too_small_none(
         *build_rows("busy", SPREAD[:7]),
         *build_rows("pool", SPREAD[:3], machine="theirs"),
         *build_rows("quiet", SPREAD, machine="theirs"),
+        *build_rows("pool", SPREAD[:9], program="as it was"),
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     print_tables(read_lines(path)[0])
     told = capsys.readouterr().out
-    assert "ours, against a pool of 10" in told
+    assert "ours, program as it is, against a pool of 10" in told
     assert "| nothing | one launch | 20 | " in told
     assert "| nothing | up to 8 | 6 | " in told
     # Seven launches are too few for a plan of eight.
     assert told.count("a busy program on each other core") == 1
     assert "pool: 10 launches, 2026-11-30T10:00:00+00:00 to 2026-11-30T10:09:00+00:00" in told
-    assert "theirs: a pool of 3 is too small.\nNext: --record pool --launches 20" in told
+    assert "theirs, program as it is: a pool of 3 is too small.\nNext: --record pool --launches 20" in told
+    assert "ours, program as it was, against a pool of 9" in told
+    assert told.endswith("nothing is recorded that was made later.\nNext: --record quiet --launches 150\n")
