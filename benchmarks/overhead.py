@@ -1,16 +1,19 @@
-"""What watching costs: the same training with and without it, in processes that take turns on one core.
+"""What watching costs: the same training with and without it, run after run in one process.
 
     python benchmarks/overhead.py
     python benchmarks/overhead.py --sizes 5 --sets 20 --out overhead.json
 
-Four processes train at the same time, pinned to one core: one unwatched and one at every depth, of which each does
-forty steps while the others wait, in an order that rotates. So all meet the same minute of a machine whose speed
-drifts, and the same cold caches at the start of a turn. In the next round every process trains at another depth, until
-each has had all of them as often (a Latin square): processes of one and the same program differ by some percent, by
-the memory they happen to get, and that is no cost of watching. Hooks going in and out, the first step and the deep
-steps are all in it.
+A fresh process, pinned to one core, trains a few hundred times: in every round once at each depth and twice unwatched,
+in an order drawn anew. So all meet the same minutes of a machine whose speed drifts, the same process, whose memory is
+luck (equal processes differ by some percent), and the same caches. Before every run the heap is moved by blocks of
+random sizes; else each depth would keep, for all the runs of a process, the addresses that it happened to get first.
 
-A set of processes is one sample: several sets are made, and the figure is their mean, with Student's interval of 95 %.
+Each step has its own time, and the time of a step is the middle mean of its runs: what others do on the machine hits
+single steps, while hooks going in and out, the first step, deep steps and the working out of what was noted are always
+at the same ones. The cost is the sum over the steps, less that of the two unwatched runs; how these differ is the
+benchmark's own error, and is shown. A process is one sample: the figure is the mean over several, with Student's
+interval of 95 %.
+
 glibc is told to keep what a step frees, as `harness ab` does. Processor time, because with one thread it is the time
 the run takes on an idle machine. Memory is the peak resident set of a fresh process, watched and not.
 """
@@ -18,6 +21,7 @@ the run takes on an idle machine. Memory is the peak resident set of a fresh pro
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import multiprocessing
@@ -27,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +46,7 @@ from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from multiprocessing.connection import Connection
+    from collections.abc import Callable
 
 # Sequence length and batch size for steps of about 1, 5 and 20 ms; the first without attention.
 SIZES = {1: (1, 16), 5: (16, 4), 20: (64, 8)}
@@ -51,7 +55,13 @@ MEMORY_SIZE = 5
 WIDTH = 128
 LIMITS = {Depth.LIGHT: 0.01, Depth.NORMS: 0.03, Depth.DEEP: 0.05}
 VOCABULARY = 64
-STEPS_PER_TURN = 40
+BARE, BARE_AGAIN = "none", "none, again"
+ARMS = (BARE, BARE_AGAIN, *LIMITS)
+TRIMMED = 0.25
+"""Share of the runs of a step that is left out at either end."""
+BLOCK_SIZES = (16, 60_000)
+MAX_BLOCKS = 40
+MIN_ROUNDS = 4
 MIN_SETS = 2
 CONFIDENCE = 0.95
 
@@ -98,110 +108,57 @@ def train(num_steps: int, length: int, batch_size: int, after_step: Callable[[],
         after_step()
 
 
-class Arm:
-    """A process that trains again and again, at one depth or another, and waits for its turn to do the next steps.
-
-    Args:
-        num_steps: Per run.
-        size: Sequence length and batch size.
-    """
-
-    def __init__(self, num_steps: int, size: tuple[int, int]) -> None:
-        self._pipe, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_train_in_turns, args=(theirs, num_steps, size), daemon=True
-        )
-        self._process.start()
-        theirs.close()
-
-    def take_turn(self, depth: Depth | None) -> float:
-        """Lets it go on to the end of its turn; the processor microseconds that took.
-
-        A turn that begins a run begins it at this depth.
-        """
-        self._pipe.send((True, depth))
-        used_us: float = self._pipe.recv()
-        return used_us
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._pipe.send((False, None))
-        self._process.join()
-
-
-def _train_in_turns(pipe: Connection, num_steps: int, size: tuple[int, int]) -> None:
-    torch.set_num_threads(1)
-    num_done = started_ns = 0
-
-    def begin_turn() -> tuple[bool, Depth | None]:
-        nonlocal started_ns
-        wanted: tuple[bool, Depth | None] = pipe.recv()
-        started_ns = time.process_time_ns()
-        return wanted
-
-    def after_step() -> None:
-        nonlocal num_done
-        num_done += 1
-        if num_done % STEPS_PER_TURN == 0:
-            pipe.send((time.process_time_ns() - started_ns) / 1e3)
-            begin_turn()
-
-    while (wanted := begin_turn())[0]:
-        depth = wanted[1]
-        with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
-            train(num_steps, *size, after_step)
-        pipe.send((time.process_time_ns() - started_ns) / 1e3)
-
-
 def compare(
     num_steps: int, num_rounds: int, num_sets: int, size: tuple[int, int]
-) -> dict[Depth, dict[str, float]]:
-    """The cost of every depth on one size of step, over several sets of processes."""
-    orders = random.Random(0)  # noqa: S311  an order, no secret
-    sets = [measure_set(num_steps, num_rounds, size, orders) for _ in range(num_sets)]
-    return {depth: _estimate([found[depth] for found in sets]) for depth in Depth}
+) -> dict[str, dict[str, float]]:
+    """The cost of every depth on one size of step, and that of nothing, over several processes."""
+    sets = []
+    for number in range(num_sets):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+            sets.append(fresh.submit(measure_set, num_steps, num_rounds, size, number).result())
+    return {arm: _estimate([found[arm] for found in sets]) for arm in sets[0]}
 
 
 def measure_set(
-    num_steps: int, num_rounds: int, size: tuple[int, int], orders: random.Random
-) -> dict[Depth, tuple[float, ...]]:
-    """Of fresh processes: microseconds of an unwatched step, those each depth adds, and those of both ends of a run."""
-    depths: list[Depth | None] = [None, *Depth]
-    orders.shuffle(depths)
-    arms = [Arm(num_steps, size) for _ in depths]
-    num_turns = num_steps // STEPS_PER_TURN + 1
-    used_us = {depth: torch.zeros(num_turns, dtype=torch.float64) for depth in depths}
+    num_steps: int, num_rounds: int, size: tuple[int, int], number: int
+) -> dict[str, tuple[float, float, float]]:
+    """In this process: microseconds of an unwatched step, those each depth adds, and those of both ends of a run."""
+    torch.set_num_threads(1)
+    draws = random.Random(number)  # noqa: S311  an order, no secret
     # What is imported and kept by the first run is no run's cost.
-    _run_round(arms, [Depth.DEEP] * len(arms), num_turns, 0)
-    for index in range(num_rounds * len(depths)):
-        at = index % len(depths)
-        row = [*depths[at:], *depths[:at]]
-        for depth, found in zip(row, _run_round(arms, row, num_turns, index), strict=True):
-            used_us[depth] += found / (num_rounds * len(depths))
-    for arm in arms:
-        arm.close()
-    step_us = float(used_us[None].sum()) / num_steps
-    extra_us = {depth: used_us[depth] - used_us[None] for depth in Depth}
+    _time_steps(Depth.DEEP, num_steps, size)
+    rounds = []
+    for _ in range(num_rounds):
+        used_us = {}
+        for arm in draws.sample(ARMS, len(ARMS)):
+            # Held while it trains.
+            blocks = [torch.empty(draws.randrange(*BLOCK_SIZES)) for _ in range(draws.randrange(MAX_BLOCKS))]
+            del blocks[::2]
+            used_us[arm] = _time_steps(Depth(arm) if arm in LIMITS else None, num_steps, size)
+        rounds.append(used_us)
+    taken_us = {arm: stats.trim_mean([used_us[arm] for used_us in rounds], TRIMMED, axis=0) for arm in ARMS}
+    bare_us = (taken_us[BARE] + taken_us[BARE_AGAIN]) / 2
+    step_us = float(bare_us.sum()) / num_steps
+    extra_us = {arm: taken_us[arm] - bare_us for arm in LIMITS} | {
+        BARE: taken_us[BARE_AGAIN] - taken_us[BARE]
+    }
     return {
-        depth: (step_us, float(extra.sum()) / num_steps, float(extra[0] + extra[-1]))
-        for depth, extra in extra_us.items()
+        arm: (step_us, float(extra.sum()) / num_steps, float(extra[0] + extra[-1]))
+        for arm, extra in extra_us.items()
     }
 
 
-def _run_round(
-    arms: Sequence[Arm], depths: Sequence[Depth | None], num_turns: int, index: int
-) -> torch.Tensor:
-    """One run of every process, in turns: microseconds of each turn, a process a row."""
-    used_us = torch.zeros(len(arms), num_turns, dtype=torch.float64)
-    for turn in range(num_turns):
-        first = (index + turn) % len(arms)
-        for place in (*range(first, len(arms)), *range(first)):
-            used_us[place, turn] = arms[place].take_turn(depths[place])
-    return used_us
+def _time_steps(depth: Depth | None, num_steps: int, size: tuple[int, int]) -> list[float]:
+    """Processor microseconds of each step of one run, and of what comes behind the last; in the first is its start."""
+    marks_ns = [time.process_time_ns()]
+    with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
+        train(num_steps, *size, lambda: marks_ns.append(time.process_time_ns()))
+    marks_ns.append(time.process_time_ns())
+    return [(end_ns - start_ns) / 1e3 for start_ns, end_ns in itertools.pairwise(marks_ns)]
 
 
-def _estimate(sets: list[tuple[float, ...]]) -> dict[str, float]:
-    """The mean over sets of processes, with Student's interval of the share."""
+def _estimate(sets: list[tuple[float, float, float]]) -> dict[str, float]:
+    """The mean over processes, with Student's interval of the share."""
     step_us, extra_us, ends_us = (statistics.fmean(values) for values in zip(*sets, strict=True))
     shares = [extra / step for step, extra, _ in sets]
     error = statistics.stdev(shares) / math.sqrt(len(shares))
@@ -246,17 +203,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--steps", type=int, default=200, help="steps per run")
     parser.add_argument(
-        "--steps", type=int, default=200, help=f"steps per run, a multiple of {STEPS_PER_TURN}"
+        "--rounds", type=int, default=12, help="runs of each process at every depth, at least 4"
     )
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each process at every depth")
-    parser.add_argument("--sets", type=int, default=10, help="sets of processes, at least 2")
+    parser.add_argument("--sets", type=int, default=10, help="processes, at least 2")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.steps % STEPS_PER_TURN:
-        parser.error(f"--steps {options.steps}: must be a multiple of {STEPS_PER_TURN}, the steps of a turn")
+    if options.rounds < MIN_ROUNDS:
+        parser.error(
+            f"--rounds {options.rounds}: at least {MIN_ROUNDS}, as a quarter is left out at either end"
+        )
     if options.sets < MIN_SETS:
         parser.error(f"--sets {options.sets}: at least {MIN_SETS}, as the interval is of how they differ")
     if options.child is not None:
@@ -267,21 +226,22 @@ def main() -> None:
     num_parameters = sum(parameter.numel() for parameter in Model(2).parameters())
     print(
         f"{num_parameters / 1e6:.2f} M parameters, {options.steps} steps a run, {options.rounds} runs at each depth "
-        f"of the processes of {options.sets} sets, one thread"
+        f"in each of {options.sets} processes, one thread"
     )
     # Before glibc is told, as it then keeps more.
     figures = compare_memory(options.steps) if MEMORY_SIZE in options.sizes else []
     os.environ.update(ALLOCATOR)
     print(
-        f"{'step':>8}  {'depth':<6}{'overhead':>10}{'95 %':>18}{'us/step':>9}{'first and last turn':>22}  limit at 5 ms"
+        f"{'step':>8}  {'depth':<6}{'overhead':>10}{'95 %':>18}{'us/step':>9}{'first step and end':>20}  limit at 5 ms"
     )
     for size in options.sizes:
-        for depth, found in compare(options.steps, options.rounds, options.sets, SIZES[size]).items():
-            figures.append({"size": size, "depth": str(depth), **found})
+        for arm, found in compare(options.steps, options.rounds, options.sets, SIZES[size]).items():
+            figures.append({"size": size, "depth": str(arm), **found})
             spread = f"{found['low']:+.2%} .. {found['high']:+.2%}"
+            limit = f"{LIMITS[Depth(arm)]:.0%}" if arm in LIMITS else "the benchmark's own error"
             print(
-                f"{found['step_ms']:6.2f}ms  {depth:<6}{found['overhead']:>+10.2%}{spread:>18}{found['extra_us']:>9.1f}"
-                f"{found['ends_us']:>19.0f} us  {LIMITS[depth]:.0%}",
+                f"{found['step_ms']:6.2f}ms  {arm:<6}{found['overhead']:>+10.2%}{spread:>18}{found['extra_us']:>9.1f}"
+                f"{found['ends_us']:>17.0f} us  {limit}",
                 flush=True,
             )
     if options.out is not None:

@@ -106,9 +106,9 @@ TABLES = [
     PEERS,
     *make_ab(10, 2),
     Table("hooks", takes="1 min"),
-    Table("overhead", ("--sizes", "5"), takes="5 min"),
-    Table("overhead", ("--sizes", "1"), takes="3 min"),
-    Table("overhead", ("--sizes", "20"), takes="16 min"),
+    Table("overhead", ("--sizes", "5"), takes="15 min"),
+    Table("overhead", ("--sizes", "1"), takes="7 min"),
+    Table("overhead", ("--sizes", "20", "--rounds", "4"), takes="16 min"),
     *(
         Table("creep", ("--tables", table), takes="3 min", reads=(BUDGETS, "benchmarks/creep_otava.py"))
         for table in ("one-percent", "as-measured", "slow", "nights", "launches", "correlation")
