@@ -13,11 +13,16 @@ from harness.baselines.building import (
     build_trajectory,
 )
 from harness.baselines.comparison import Match, compare_trajectories
-from harness.baselines.deep_building import number_again
+from harness.baselines.deep_building import MAX_STILL, number_again
 from harness.baselines.trajectory import Phase
 from harness.baselines.trajectory_store import parse_trajectory, render_trajectory
 from harness.errors import ObservationError
-from harness.record.deep import DeepObservation, ModuleObservation, ParameterObservation
+from harness.record.deep import (
+    DeepObservation,
+    ModuleObservation,
+    ParameterObservation,
+    StillParameter,
+)
 from harness.record.limit import MAX_SECONDS, Limit
 from harness.record.loader_observation import LoaderObservation
 from harness.record.numerics import derive_numerics_class, describe_machine
@@ -30,6 +35,7 @@ from harness.record.trace import StepTrace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.baselines.trajectory import TensorPoint
     from harness.record.run import TrainingRun
 
 
@@ -187,6 +193,25 @@ def test_tensors_that_are_called_alike_are_all_kept(make_run: Callable[..., Trai
         ("weight", 1.0),
         ("weight (2)", 2.0),
     ]
+
+
+def test_of_many_parameters_that_no_optimizer_holds_those_of_a_model_are_told_together(
+    make_run: Callable[..., TrainingRun],
+) -> None:
+    def list_tensors(num: int, last: str = "zz") -> list[TensorPoint]:
+        rows = [StillParameter(f"teacher.{place}.weight", 2.0, f"{place:08x}") for place in range(num)]
+        rows[-1].fingerprint = last
+        (deep,) = build(make_run, observe(deep_steps=[DeepObservation(0, still=rows)])).deep
+        return list(deep.still)
+
+    few = list_tensors(MAX_STILL)
+    assert [tensor.name for tensor in few[:2]] == ["teacher.0.weight", "teacher.1.weight"]
+    assert len(few) == MAX_STILL
+    (together,) = list_tensors(MAX_STILL + 1)
+    assert together.name == "teacher.*"
+    assert together.weight_norm == pytest.approx(2.0 * math.sqrt(MAX_STILL + 1), abs=1e-5)
+    # One of them that differs is seen all the same.
+    assert list_tensors(MAX_STILL + 1, "yy")[0].contents != together.contents
 
 
 def test_a_run_that_was_not_watched_has_the_losses_that_it_logged(
