@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from harness.budgets.judge import Judge
     from harness.budgets.results import BudgetResult
     from harness.budgets.spec import Budget
-    from harness.fixtures import TestState
     from harness.record.run import TrainingRun
+    from harness.state import TestState
 
 NUM_TOLERANCES: pytest.StashKey[int] = pytest.StashKey()
 

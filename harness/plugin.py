@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError, UsageError
-from harness.fixtures import SETTINGS, STATE, TestState, calls_comparison, smoke_training
+from harness.fixtures import SETTINGS, STATE, calls_comparison, smoke_training
 from harness.gates import NUM_TOLERANCES, accept_claims, budget, count_tolerances, judge_marker
 from harness.session import REPORT_ATTRIBUTE, HarnessSession, add_properties, describe_item
 from harness.settings import Settings, add_options
@@ -15,6 +15,7 @@ from harness.settings import Settings, add_options
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from harness.state import TestState
 
 __all__ = ["budget", "smoke_training"]
 
@@ -133,6 +134,7 @@ def read_state(item: pytest.Item) -> TestState | None:
     from harness.markers import parse_gpu, parse_training  # noqa: PLC0415
     from harness.profiling.schedule import parse_schedule  # noqa: PLC0415
     from harness.project import FILE, read_budget_defaults  # noqa: PLC0415
+    from harness.state import TestState  # noqa: PLC0415
 
     source = {name: f"@pytest.mark.{name} on {item.nodeid}" for name in MARKERS}
     bounds, gpu, schedule = found["budget"], found["gpu"], found["profile_capture"]

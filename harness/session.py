@@ -14,7 +14,7 @@ from harness import clock
 from harness.fixtures import SETTINGS, STATE
 
 if TYPE_CHECKING:
-    from harness.fixtures import TestState
+    from harness.state import TestState
 
 REPORT_ATTRIBUTE = "harness"
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"

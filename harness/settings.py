@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UsageError
 
@@ -20,8 +19,7 @@ def _parse_text(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option of the plugin.
 
     Attributes:
@@ -47,8 +45,7 @@ class Option:
     metavar: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """The value of an option and where it came from: `--flag`, `$VARIABLE`, `ini key` or `default`."""
 
     value: Any

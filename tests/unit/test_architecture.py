@@ -28,6 +28,7 @@ FLOORS = (
             "plugin",
             "settings",
             "fixtures",
+            "state",
             "gates",
             "session",
             "tracebacks",
