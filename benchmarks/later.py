@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
-from benchmarks.trial_records import ROOT, append_lines, digest_code, find_revision, read_lines
+from benchmarks.trial_records import ROOT, append_lines, digest_files, find_revision, read_lines
 from harness.budgets.gate import Verdict
 from harness.budgets.metrics import measure
 from harness.record.environment import derive_runner_class
@@ -56,7 +56,7 @@ MIN_POOL = 8
 def digest_program(root: Path) -> str:
     """A short name that only this code of the reference model has: a pool is of one program."""
     folder = root / "reference_model"
-    return digest_code(root, sorted(f"reference_model/{file.name}" for file in folder.glob("*.py")))
+    return digest_files(root, sorted(f"reference_model/{file.name}" for file in folder.glob("*.py")))
 
 
 def launch_once(kind: str) -> dict[str, Any]:
@@ -143,11 +143,11 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
     for (machine, program), kinds in groups.items():
         name, pool = f"{machine}, program {program}", kinds.pop(POOL, [])
         if len(pool) < MIN_POOL:
-            print(f"\n{name}: a pool of {len(pool)} is too small.\nNext: --record pool --launches 20")
+            print(f"\n{name}: a pool of {len(pool)} is too small.{advise(program, 'pool --launches 20')}")
             continue
         print(f"\n{name}, against a pool of {len(pool)}: regressed / inconclusive / launches spent\n")
         if not kinds:
-            print("nothing is recorded that was made later.\nNext: --record quiet --launches 150")
+            print(f"nothing is recorded that was made later.{advise(program, 'quiet --launches 150')}")
             continue
         print(
             f"| meanwhile | verdict over | comparisons | {' | '.join(f'tolerance {one:.0%}' for one in TOLERANCES)} |"
@@ -159,6 +159,11 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
                     print(f"| {TOLD[kind]} | {told} | {' | '.join(describe(launches, pool, plan))} |")
         for kind, launches in (*kinds.items(), (POOL, pool)):
             print(f"\n{tell_launches(kind, launches)}")
+
+
+def advise(program: str, words: str) -> str:
+    """What to record next, where the program is still the same."""
+    return f"\nNext, on that machine: --record {words}" if program == digest_program(ROOT) else ""
 
 
 def describe(

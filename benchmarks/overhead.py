@@ -3,16 +3,17 @@
     python benchmarks/overhead.py
     python benchmarks/overhead.py --sizes 5 --sets 20 --out overhead.json
 
-A fresh process, pinned to one core, trains a few hundred times: in every round once at each depth and twice unwatched,
-in an order drawn anew. So all meet the same minutes of a machine whose speed drifts, the same process, whose memory is
+A fresh process, pinned to one core, trains some sixty times: in every round once at each depth and twice unwatched, in
+an order drawn anew. So all meet the same minutes of a machine whose speed drifts, the same process, whose memory is
 luck (equal processes differ by some percent), and the same caches. Before every run the heap is moved by blocks of
 random sizes; else each depth would keep, for all the runs of a process, the addresses that it happened to get first.
+And garbage is collected, so that later collections come at the same steps of every run.
 
 Each step has its own time, and the time of a step is the middle mean of its runs: what others do on the machine hits
-single steps, while hooks going in and out, the first step, deep steps and the working out of what was noted are always
-at the same ones. The cost is the sum over the steps, less that of the two unwatched runs; how these differ is the
-benchmark's own error, and is shown. A process is one sample: the figure is the mean over several, with Student's
-interval of 95 %.
+single steps of single runs, while hooks going in and out, the first step, deep steps, the working out of what was
+noted and collections are at the same steps each time. The cost is the sum over the steps, less the mean of the two
+unwatched ones; how these differ is the benchmark's own error, and is shown. A process is one sample: the figure is the
+mean over several, with Student's interval of 95 %.
 
 glibc is told to keep what a step frees, as `harness ab` does. Processor time, because with one thread it is the time
 the run takes on an idle machine. Memory is the peak resident set of a fresh process, watched and not.
@@ -21,6 +22,7 @@ the run takes on an idle machine. Memory is the peak resident set of a fresh pro
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import math
@@ -150,6 +152,7 @@ def measure_set(
 
 def _time_steps(depth: Depth | None, num_steps: int, size: tuple[int, int]) -> list[float]:
     """Processor microseconds of each step of one run, and of what comes behind the last; in the first is its start."""
+    gc.collect()
     marks_ns = [time.process_time_ns()]
     with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
         train(num_steps, *size, lambda: marks_ns.append(time.process_time_ns()))

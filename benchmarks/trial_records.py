@@ -54,26 +54,38 @@ def describe_setup(program: list[str], options: ComparisonOptions, of: str | Non
     }
 
 
-def digest_code(root: Path, names: Iterable[str] = DECIDING) -> str:
-    """A short name that only this code has in these files; comments, docstrings, imports and format don't count."""
+def digest_code(root: Path) -> str:
+    """A short name that only this code has under `DECIDING`; comments, docstrings, imports and format don't count."""
+    # Where a name comes from decides nothing.
+    return digest_files(root, DECIDING, (ast.Import, ast.ImportFrom))
+
+
+def digest_files(root: Path, names: Iterable[str], left_out: tuple[type[ast.AST], ...] = ()) -> str:
+    """A short name that only this code has in these files; comments, docstrings and format don't count.
+
+    Args:
+        root: The folder that the names are of.
+        names: Files, in an order that is always the same.
+        left_out: Statements that don't count either.
+    """
     digest = hashlib.sha256()
     for name in names:
-        tree = _LeaveOut().visit(ast.parse((root / name).read_text(encoding="utf-8")))
+        tree = _LeaveOut(left_out).visit(ast.parse((root / name).read_text(encoding="utf-8")))
         digest.update(f"{name}\n{ast.unparse(tree)}\n".encode())
     return digest.hexdigest()[:10]
 
 
 class _LeaveOut(ast.NodeTransformer):
-    """Without docstrings, and without imports: where a name comes from decides nothing."""
+    """Without docstrings, and without some statements."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if isinstance(node.value, ast.Constant) else node
+    def __init__(self, kinds: tuple[type[ast.AST], ...]) -> None:
+        self._kinds = kinds
 
-    def visit_Import(self, node: ast.Import) -> None:
-        del node
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        del node
+    def visit(self, node: ast.AST) -> Any:
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_docstring or isinstance(node, self._kinds):
+            return None
+        return self.generic_visit(node)
 
 
 def name_setup(setup: dict[str, Any]) -> str:

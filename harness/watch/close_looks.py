@@ -27,11 +27,7 @@ MAX_STAGES = 4
 
 
 class CloseLooks:
-    """What is open for the step under way, and which steps are still to be looked at.
-
-    Attributes:
-        held_graphs: Marks of the graphs that steps have made.
-    """
+    """What is open for the step under way, and which steps are still to be looked at."""
 
     def __init__(
         self,
@@ -50,7 +46,7 @@ class CloseLooks:
         self._optimizers = optimizers
         self._schedules = schedules
         self._description = description
-        self.held_graphs = HeldGraphs()
+        self._held_graphs = HeldGraphs()
         is_deep = options.depth is Depth.DEEP
         self._structure = StructureWatch(session, modules) if is_deep else None
         self._counted_steps = frozenset(options.counted_steps)
@@ -69,7 +65,7 @@ class CloseLooks:
         """Starts to listen, and opens the first step where it is to be watched in depth."""
         self._loss.before_deep_backward.append(self._before_backward)
         if self._options.depth is Depth.DEEP:
-            self._loss.held_graphs = self.held_graphs
+            self._loss.held_graphs = self._held_graphs
         if self._structure is not None:
             self._structure.install()
         if 0 in self._deep_steps:
@@ -174,13 +170,13 @@ class CloseLooks:
 
     def _close_deep(self, deep: DeepStep, row: OpenStep) -> None:
         session = self._session
+        self._deep = None
         self._loss.after_backward.remove(self._after_deep_backward)
         deep.close()
         session.attempt("schedulers", self._schedules.look, row.number)
         if self._structure is not None:
             session.attempt("structure", self._structure.look, deep, self._optimizers.find_optimizers())
-        deep.note_resources(self._description.num_graphs_before, self.held_graphs)
-        self._deep = None
+        deep.note_resources(self._description.num_graphs_before, self._held_graphs)
         self._modules.note_closed(row)
         # Optimizers that take turns are looked at one after the other.
         if len(session.run.optimizers) > 1 and row.number in self._options.deep_steps:

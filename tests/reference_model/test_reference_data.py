@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +15,7 @@ from reference_model.data import IGNORED, build_loader, read_corpus
 from reference_model.distributed import World
 from reference_model.sampler import MicroBatchSampler
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).parents[2]
 
 
 def sampler(world: World | None = None, *, accumulation_steps: int = 1, seed: int = 0) -> MicroBatchSampler:
@@ -44,7 +44,10 @@ def test_digits_are_read_without_the_import_of_scikit_learn() -> None:
         "from reference_model.data import read_corpus\n"
         "print(len(read_corpus(DataConfig()).val), 'sklearn' in sys.modules)"
     )
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    child = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert child.stdout.split() == ["297", "False"]
 
 

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, spend
-from benchmarks.later import judge, print_tables
-from benchmarks.trial_records import read_lines
+from benchmarks.later import digest_program, judge, print_tables
+from benchmarks.trial_records import ROOT, read_lines
 from harness.budgets.gate import Verdict
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+NOW = digest_program(ROOT)
 SPREAD = (1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0)
 
 
@@ -25,7 +26,7 @@ def build_rows(
     *,
     waiting_share: float = 0.0,
     machine: str = "ours",
-    program: str = "as it is",
+    program: str = NOW,
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -79,12 +80,26 @@ def test_machines_and_programs_have_tables_of_their_own_and_a_pool_that_is_too_s
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     print_tables(read_lines(path)[0])
     told = capsys.readouterr().out
-    assert "ours, program as it is, against a pool of 10" in told
+    assert f"ours, program {NOW}, against a pool of 10" in told
     assert "| nothing | one launch | 20 | " in told
     assert "| nothing | up to 8 | 6 | " in told
     # Seven launches are too few for a plan of eight.
     assert told.count("a busy program on each other core") == 1
     assert "pool: 10 launches, 2026-11-30T10:00:00+00:00 to 2026-11-30T10:09:00+00:00" in told
-    assert "theirs, program as it is: a pool of 3 is too small.\nNext: --record pool --launches 20" in told
+    too_small = f"theirs, program {NOW}: a pool of 3 is too small.\nNext, on that machine: --record pool"
+    assert too_small in told
     assert "ours, program as it was, against a pool of 9" in told
-    assert told.endswith("nothing is recorded that was made later.\nNext: --record quiet --launches 150\n")
+    # Of a program that has changed since there is nothing to record.
+    assert told.endswith("nothing is recorded that was made later.\n")
+
+
+def test_programs_are_told_apart_by_what_they_import_and_do(tmp_path: Path) -> None:
+    texts = ["x = 1\n", "# another comment\nx = 1\n", "import sklearn\nx = 1\n", "x = 2\n"]
+    digests = []
+    for number, text in enumerate(texts):
+        folder = tmp_path / str(number) / "reference_model"
+        folder.mkdir(parents=True)
+        (folder / "data.py").write_text(text, encoding="utf-8")
+        digests.append(digest_program(folder.parent))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
