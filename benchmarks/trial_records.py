@@ -131,7 +131,7 @@ def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, 
     others.pop(name_setup(setup), None)
     return [
         (
-            {key: other.get(key) for key in setup if other.get(key) != setup[key]},
+            {key: other.get(key) for key in (setup | other) if other.get(key) != setup.get(key)},
             [row for row in rows if "name" not in row and row["setup"] == name],
         )
         for name, other in others.items()

@@ -128,6 +128,16 @@ def test_trials_of_other_code_stay_and_are_shown_apart_but_count_for_nothing(
     assert capsys.readouterr().out == told
 
 
+def test_trials_of_a_program_of_others_are_shown_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ab.jsonl"
+    row = TRIAL | {"revision": "a1", "machine": "cpu-x"}
+    append_trial(path, ask(path).setup | {"of": "owner/name@1234567"}, row)
+    print_other_pools(path, ask(path).setup)
+    assert "not counted above: of owner/name@1234567." in capsys.readouterr().out
+
+
 def test_a_line_that_was_cut_off_costs_one_trial_only(tmp_path: Path) -> None:
     path, setup = tmp_path / "ab.jsonl", ask(tmp_path / "ab.jsonl").setup
     append_trial(path, setup, TRIAL)
