@@ -34,7 +34,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,7 @@ def measure_set(
             # Held while it trains.
             blocks = [torch.empty(draws.randrange(*BLOCK_SIZES)) for _ in range(draws.randrange(MAX_BLOCKS))]
             del blocks[::2]
-            used_us[arm] = _time_steps(Depth(arm) if arm in LIMITS else None, num_steps, size)
+            used_us[arm] = _time_steps(arm, num_steps, size)
         rounds.append(used_us)
     taken_us = {arm: stats.trim_mean([used_us[arm] for used_us in rounds], TRIMMED, axis=0) for arm in ARMS}
     bare_us = (taken_us[BARE] + taken_us[BARE_AGAIN]) / 2
@@ -150,11 +150,15 @@ def measure_set(
     }
 
 
-def _time_steps(depth: Depth | None, num_steps: int, size: tuple[int, int]) -> list[float]:
+def _watch(arm: str) -> AbstractContextManager[object]:
+    return Observer(ObserverOptions(depth=Depth(arm))) if arm in LIMITS else nullcontext()
+
+
+def _time_steps(arm: str, num_steps: int, size: tuple[int, int]) -> list[float]:
     """Processor microseconds of each step of one run, and of what comes behind the last; in the first is its start."""
     gc.collect()
     marks_ns = [time.process_time_ns()]
-    with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
+    with _watch(arm):
         train(num_steps, *size, lambda: marks_ns.append(time.process_time_ns()))
     marks_ns.append(time.process_time_ns())
     return [(end_ns - start_ns) / 1e3 for start_ns, end_ns in itertools.pairwise(marks_ns)]
@@ -176,23 +180,23 @@ def _estimate(sets: list[tuple[float, float, float]]) -> dict[str, float]:
     }
 
 
-def measure_memory(depth: str, num_steps: int) -> int:
+def measure_memory(arm: str, num_steps: int) -> int:
     """Peak resident bytes of a fresh process that trains, watched or not."""
-    words = [sys.executable, __file__, "--child", depth, "--steps", str(num_steps)]
+    words = [sys.executable, __file__, "--child", arm, "--steps", str(num_steps)]
     return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
-def train_and_tell_memory(depth: Depth | None, num_steps: int) -> None:
+def train_and_tell_memory(arm: str, num_steps: int) -> None:
     """Prints the peak resident bytes of this process after a run."""
     torch.set_num_threads(1)
-    with nullcontext() if depth is None else Observer(ObserverOptions(depth=depth)):
+    with _watch(arm):
         train(num_steps, *SIZES[MEMORY_SIZE], lambda: None)
     print(read_peak_memory_bytes() or 0)
 
 
 def compare_memory(num_steps: int) -> list[dict[str, object]]:
     """What every depth adds to the peak of a fresh process; prints it too."""
-    bare = statistics.median(measure_memory("none", num_steps) for _ in range(3))
+    bare = statistics.median(measure_memory(BARE, num_steps) for _ in range(3))
     figures: list[dict[str, object]] = []
     for depth in Depth:
         extra = (statistics.median(measure_memory(depth, num_steps) for _ in range(3)) - bare) / 2**20
@@ -222,7 +226,7 @@ def main() -> None:
     if options.sets < MIN_SETS:
         parser.error(f"--sets {options.sets}: at least {MIN_SETS}, as the interval is of how they differ")
     if options.child is not None:
-        train_and_tell_memory(None if options.child == "none" else Depth(options.child), options.steps)
+        train_and_tell_memory(options.child, options.steps)
         return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

@@ -28,7 +28,7 @@ class AutocastHooks:
 
     def _count(self, autocast: Any) -> None:
         if autocast._enabled:  # noqa: SLF001  no public name
-            name = f"{autocast.device} {str(autocast.fast_dtype).removeprefix('torch.')}"
+            name = _name(autocast.device, autocast.fast_dtype)
             counts = self._session.run.autocast
             counts[name] = counts.get(name, 0) + 1
 
@@ -37,5 +37,9 @@ def find_autocast() -> str | None:
     """The device and type of the autocast that is in force, such as "cpu bfloat16"; None without one."""
     for device in ("cuda", "cpu"):
         if torch.is_autocast_enabled(device):
-            return f"{device} {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
+            return _name(device, torch.get_autocast_dtype(device))
     return None
+
+
+def _name(device: str, dtype: torch.dtype) -> str:
+    return f"{device} {str(dtype).removeprefix('torch.')}"

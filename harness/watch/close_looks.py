@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from harness.watch.describing import RunDescription
     from harness.watch.loss import LossHooks
     from harness.watch.modules import ModuleHooks
-    from harness.watch.options import ObserverOptions
     from harness.watch.schedule import ScheduleHooks
     from harness.watch.session import Session
     from harness.watch.steps import OpenStep
@@ -32,7 +31,6 @@ class CloseLooks:
     def __init__(
         self,
         session: Session,
-        options: ObserverOptions,
         loss: LossHooks,
         modules: ModuleHooks,
         optimizers: OptimizerHooks,
@@ -40,13 +38,13 @@ class CloseLooks:
         description: RunDescription,
     ) -> None:
         self._session = session
-        self._options = options
         self._loss = loss
         self._modules = modules
         self._optimizers = optimizers
         self._schedules = schedules
         self._description = description
         self._held_graphs = HeldGraphs()
+        options = session.options
         is_deep = options.depth is Depth.DEEP
         self._structure = StructureWatch(session, modules) if is_deep else None
         self._counted_steps = frozenset(options.counted_steps)
@@ -64,9 +62,8 @@ class CloseLooks:
     def install(self) -> None:
         """Starts to listen, and opens the first step where it is to be watched in depth."""
         self._loss.before_deep_backward.append(self._before_backward)
-        if self._options.depth is Depth.DEEP:
-            self._loss.held_graphs = self._held_graphs
         if self._structure is not None:
+            self._loss.held_graphs = self._held_graphs
             self._structure.install()
         if 0 in self._deep_steps:
             self._open_deep()
@@ -131,7 +128,8 @@ class CloseLooks:
         session = self._session
         row = session.ledger.open
         is_between_steps = row.number > 0 and not row.batches and not row.num_micro_batches
-        is_wanted = self._options.depth is Depth.DEEP and row.number < self._options.traced_steps
+        options = session.options
+        is_wanted = options.depth is Depth.DEEP and row.number < options.traced_steps
         can_begin = (
             is_wanted
             and is_between_steps
@@ -179,7 +177,7 @@ class CloseLooks:
         deep.note_resources(self._description.num_graphs_before, self._held_graphs)
         self._modules.note_closed(row)
         # Optimizers that take turns are looked at one after the other.
-        if len(session.run.optimizers) > 1 and row.number in self._options.deep_steps:
+        if len(session.run.optimizers) > 1 and row.number in session.options.deep_steps:
             self.add(row.number + 1)
 
     def _open_counter(self, number: int) -> None:

@@ -92,7 +92,6 @@ class Observer:
         self._description = RunDescription(session, self._modules, self._optimizers, self._data, self._loss)
         self._looks = CloseLooks(
             session,
-            self.options,
             self._loss,
             self._modules,
             self._optimizers,
