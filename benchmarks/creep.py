@@ -155,7 +155,7 @@ def alarm_of_last_night(tolerance: float) -> Callable[[Sequence[Night]], int]:
 def alarm_of_window(nights: Sequence[Night]) -> int:
     """A gate that compares each night with the 30 before it, by the prediction interval of our own gate."""
     for i in range(ANCHOR_NIGHTS, len(nights)):
-        window = [night.value for night in nights[i - ANCHOR_NIGHTS : i]]
+        window = [[night.value] for night in nights[i - ANCHOR_NIGHTS : i]]
         if (
             compare_with_pool([nights[i].value], window, tolerance=0, is_lower_better=True).verdict
             is Verdict.REGRESSED

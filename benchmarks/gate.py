@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.files import read_json
 from harness.baselines.pools import SCHEMA_VERSION
-from harness.budgets.gate import ALPHA, Verdict, compare_with_pool
+from harness.budgets.gate import Verdict, compare_with_pool
 from harness.budgets.judge import MAX_WAITING_SHARE
 from harness.budgets.launches import LaunchPlan
 
@@ -70,7 +70,7 @@ def split_drawn(pools: Sequence[Sequence[float]], num: int, draws: int) -> Itera
 
 def spend(
     launches: Sequence[float],
-    pool: Sequence[float],
+    pool: Sequence[Sequence[float]],
     *,
     tolerance: float,
     plan: LaunchPlan,
@@ -87,7 +87,6 @@ def spend(
             pool,
             tolerance=tolerance,
             is_lower_better=True,
-            alpha=ALPHA / len(plan.looks),
             is_last=num == plan.most,
         ).verdict
         is_busy = bool(waiting_shares) and statistics.median(waiting_shares[:num]) > MAX_WAITING_SHARE
@@ -103,7 +102,7 @@ def judge_all(
 ) -> tuple[Counter[Verdict], float]:
     """The verdicts over launches made slower, and the launches that one took on average."""
     judged = [
-        spend([value * (1 + slowdown) for value in launches], pool, tolerance=tolerance, plan=plan)
+        spend([value * (1 + slowdown) for value in launches], [pool], tolerance=tolerance, plan=plan)
         for launches, pool in splits
     ]
     return Counter(verdict for verdict, _ in judged), statistics.fmean(num for _, num in judged)

@@ -125,7 +125,7 @@ def judge(
             launches = rows[first : first + plan.most]
             verdict, num = spend(
                 [row["values"][name] for row in launches],
-                earlier,
+                [earlier],
                 tolerance=tolerance,
                 plan=plan,
                 waiting_shares=[row["waiting_share"] for row in launches],

@@ -76,7 +76,7 @@ class Rule:
 def ask_gate(plan: LaunchPlan, tolerance: float) -> FindAlarms:
     """This project's stored-baseline gate; inconclusive is no alarm."""
     return lambda cases: [
-        spend(head, earlier, tolerance=tolerance, plan=plan)[0] is Verdict.REGRESSED
+        spend(head, [earlier], tolerance=tolerance, plan=plan)[0] is Verdict.REGRESSED
         for head, earlier in cases
     ]
 

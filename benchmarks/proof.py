@@ -98,6 +98,7 @@ PEERS = Table(
 )
 TABLES = [
     Table("gate", takes="1 min", reads=(BUDGETS,)),
+    Table("occasions", takes="3 min", reads=("benchmarks/gate.py",)),
     Table(
         "later",
         takes="1 min",

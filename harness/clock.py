@@ -12,3 +12,12 @@ monotonic_s = time.perf_counter
 def now_utc() -> str:
     """The current moment in UTC to the second, as `2026-11-02T10:15:30+00:00`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_utc_s(moment: str) -> float:
+    """Seconds since 1970 of a moment as `now_utc` gives it.
+
+    Raises:
+        ValueError: The text is no moment.
+    """
+    return datetime.fromisoformat(moment).timestamp()

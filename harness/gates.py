@@ -140,7 +140,7 @@ def _launch_again(
 
     assert state.launches is not None  # noqa: S101  the caller checked it
     assert state.budget is not None  # noqa: S101
-    judge = dataclasses.replace(_build_judge(item, state), reason=None, num_looks=len(state.launches.looks))
+    judge = dataclasses.replace(_build_judge(item, state), reason=None)
     budget = state.budget
     spent = {}
     for (name, (first,)), relaunch in zip(launches.items(), state.relaunches, strict=True):
@@ -200,8 +200,6 @@ def _judge(
     judge = _build_judge(item, state)
     if not accepts:
         judge = dataclasses.replace(judge, reason=None)
-    if state.launches is not None and not settings["accept"]:
-        judge = dataclasses.replace(judge, num_looks=len(state.launches.looks))
     results: list[BudgetResult] = []
     try:
         results = judge.judge_all(launches, budgets)

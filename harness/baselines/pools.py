@@ -10,11 +10,13 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from harness import clock
 from harness.baselines.files import RESTORE, locked, name_file, parse_document, read_json, write_json
 from harness.errors import BaselineError
 from harness.record.counters import CountedStep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from harness.baselines.shelves import Shelf
@@ -24,6 +26,10 @@ SCHEMA_VERSION = 1
 FOLDER = "budgets"
 MAX_LAUNCHES = 40
 DATA_METRICS = ("step_time_s", "wall_clock_s")
+OCCASION_GAP_S = 3600.0
+"""Launches that followed one another sooner than this were made on one occasion: the machine was as it was then."""
+KEPT_OCCASIONS = 10
+"""So many occasions are kept, however many launches each has: how they differ is the noise that counts most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,14 @@ class Pool:
     def values(self, metric: str) -> list[float]:
         """The measurements of one metric, of the launches that have it."""
         return [launch.values[metric] for launch in self.launches if metric in launch.values]
+
+    def list_occasions(self, metric: str) -> list[list[float]]:
+        """The measurements of one metric, those that were made on one occasion together."""
+        occasions = (
+            [launch.values[metric] for launch in occasion if metric in launch.values]
+            for occasion in _split_by_occasion(self.launches)
+        )
+        return [values for values in occasions if values]
 
     @property
     def counted(self) -> dict[str, Any] | None:
@@ -140,7 +154,9 @@ class PoolStore:
     def extend(
         self, test: str, launch: Launch, environment: Environment, runner_class: str, *, anew: bool
     ) -> Pool:
-        """Adds a launch to a pool, or starts the pool anew with it, and writes it; the newest 40 are kept.
+        """Adds a launch to a pool, or starts the pool anew with it, and writes it.
+
+        The newest 40 are kept; where a few occasions have made more, the newest of each, in equal parts.
 
         Raises:
             BaselineError: The old file can't be read or the new one can't be written; the old one stays.
@@ -151,7 +167,7 @@ class PoolStore:
             earlier = before.launches if before and not anew else ()
             if launch.counted is not None:
                 earlier = tuple(replace(old, counted=None) for old in earlier)
-            launches = (*earlier, launch)[-MAX_LAUNCHES:]
+            launches = _keep_most((*earlier, launch))
             # The pinned release outlives the launches, also where they start anew.
             pool = Pool(test, runner_class, launches, anchor=before.anchor if before else None)
             write_json(path, _build_document(pool, environment))
@@ -173,6 +189,27 @@ class PoolStore:
             document["harness"]["anchor"] = _describe_anchor(anchor)
             write_json(path, document)
         return replace(before, anchor=anchor)
+
+
+def _split_by_occasion(launches: Sequence[Launch]) -> list[list[Launch]]:
+    occasions: list[list[Launch]] = []
+    latest_s = -math.inf
+    for launch in launches:
+        at_s = clock.read_utc_s(launch.recorded_at)
+        if at_s - latest_s > OCCASION_GAP_S:
+            occasions.append([])
+        occasions[-1].append(launch)
+        latest_s = at_s
+    return occasions
+
+
+def _keep_most(launches: tuple[Launch, ...]) -> tuple[Launch, ...]:
+    """As many launches as a pool may have, of as many occasions as it is to have."""
+    occasions = _split_by_occasion(launches)
+    for _ in range(len(launches) - MAX_LAUNCHES):
+        del (occasions[0] if len(occasions) > KEPT_OCCASIONS else max(occasions, key=len))[0]
+        occasions = [occasion for occasion in occasions if occasion]
+    return tuple(launch for occasion in occasions for launch in occasion)
 
 
 def parse_pool(text: str, place: str) -> Pool:
@@ -203,6 +240,7 @@ def _read_launch(document: Any) -> Launch:
     for metric, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{metric} is {value!r}")
+    clock.read_utc_s(document["recorded_at"])
     if (counted := document.get("counted")) is not None:
         CountedStep.from_json(counted)
     return Launch(**document)

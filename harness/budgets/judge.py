@@ -55,7 +55,6 @@ class Judge:
         is_crowded: Whether other tests run beside this one, so that its times say nothing.
         num_session_tolerances: Tolerances that are judged in the whole session, which share one error rate; where
             it is less than those of a budget, these are meant.
-        num_looks: How often the same launches may be looked at, with more of them every time.
         accept_command: The command that accepts, with `{test}`, to come in quotes, and `{reason}` where they belong.
     """
 
@@ -64,7 +63,6 @@ class Judge:
     reason: str | None = None
     is_crowded: bool = False
     num_session_tolerances: int = 0
-    num_looks: int = 1
     accept_command: str = ACCEPT_TEST
 
     def judge_all(
@@ -178,10 +176,10 @@ class Judge:
             else:
                 comparison = compare_with_pool(
                     observed,
-                    earlier,
+                    pool.list_occasions(metric.name),
                     tolerance=tolerance,
                     is_lower_better=metric.is_lower_better,
-                    alpha=alpha / self.num_looks,
+                    alpha=alpha,
                     is_last=is_last,
                 )
             results.append(

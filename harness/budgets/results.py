@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.budgets.gate import MIN_LAUNCHES, Comparison, Verdict
+from harness.budgets.gate import MIN_LAUNCHES, MIN_OCCASIONS, Comparison, Verdict
 from harness.budgets.metrics import Scope
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def _advise(comparison: Comparison) -> str:
             return "accept more launches; five are needed, twenty judge well."
         case Verdict.INCONCLUSIVE:
             return (
-                f"unchanged launches differ by up to {comparison.noise:.1%}, so this may be noise; run it again, "
-                "or on a quieter machine."
+                f"unchanged launches differ by up to {comparison.noise:.1%}, so this may be noise; run it again, or "
+                f"on a quieter machine{_advise_occasions(comparison)}."
             )
         case Verdict.IMPROVED:
             return 'to hold the gain, --accept-baselines --reason "...".'
@@ -121,3 +121,13 @@ def _advise(comparison: Comparison) -> str:
             return 'find the change that did it; if it is intended, --accept-baselines --reason "...".'
         case _:
             return ""
+
+
+def _advise_occasions(comparison: Comparison) -> str:
+    """What several launches lack to tell more than one."""
+    if comparison.num_observed == 1 or comparison.num_occasions >= MIN_OCCASIONS:
+        return ""
+    return (
+        f", or accept launches on {MIN_OCCASIONS} occasions, an hour or more apart (they are of "
+        f"{comparison.num_occasions}): several launches then tell more than one"
+    )

@@ -119,9 +119,7 @@ def _judge(options: argparse.Namespace) -> int:
     launcher = _Launcher(options, budget)
 
     def judge(runs: Sequence[TrainingRun], is_last: bool) -> list[BudgetResult]:  # noqa: FBT001  of a callback
-        return _build_judge(options, runs[0], plan).judge(
-            options.baseline or "", runs, budget, is_last=is_last
-        )
+        return _build_judge(options, runs[0]).judge(options.baseline or "", runs, budget, is_last=is_last)
 
     judged = spend_launches(
         launcher.run,
@@ -130,7 +128,7 @@ def _judge(options: argparse.Namespace) -> int:
         lambda line: say(f"harness: {line}", is_error=True),
         all_at_once=options.accept_baselines,
     )
-    runner_class = _build_judge(options, judged.runs[0], plan).runner_class
+    runner_class = _build_judge(options, judged.runs[0]).runner_class
     say("\n".join(_tell(judged, runner_class)))
     failing = find_failing(
         fails_inconclusive=options.inconclusive == "fail", requires_baseline=options.require_baseline
@@ -241,7 +239,7 @@ def _choose_plan(options: argparse.Namespace) -> LaunchPlan:
     )
 
 
-def _build_judge(options: argparse.Namespace, first: TrainingRun, plan: LaunchPlan) -> Judge:
+def _build_judge(options: argparse.Namespace, first: TrainingRun) -> Judge:
     from harness.baselines.pools import PoolStore  # noqa: PLC0415  late
     from harness.baselines.shelves import open_shelf  # noqa: PLC0415
     from harness.budgets.judge import Judge  # noqa: PLC0415
@@ -256,7 +254,6 @@ def _build_judge(options: argparse.Namespace, first: TrainingRun, plan: LaunchPl
         store=PoolStore(open_shelf(options.baselines, root=Path.cwd())),
         runner_class=options.runner_class or derived,
         reason=options.reason if options.accept_baselines else None,
-        num_looks=len(plan.looks),
         accept_command=f'{accept} --accept-baselines --reason "{{reason}}" -- {command}',
     )
 

@@ -6,10 +6,10 @@ import csv
 import json
 import os
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import clock
 from harness.record.history import STEP_NAMES, as_number
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def read_log_files(run_dir: Path, since: str) -> list[LogFile]:
         since: The moment, as `2026-11-02T10:15:30+00:00`; to the second.
     """
     try:
-        since_s = datetime.fromisoformat(since).timestamp()
+        since_s = clock.read_utc_s(since)
     except ValueError:
         return []
     found: list[LogFile] = []

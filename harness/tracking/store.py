@@ -12,10 +12,10 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import clock
 from harness.errors import HarnessError, UsageError
 from harness.tracking.launches import TrackedLaunch
 
@@ -270,4 +270,4 @@ def _read(run: Any) -> TrackedLaunch:
 
 
 def _read_ms(moment: str) -> int:
-    return int(datetime.fromisoformat(moment).timestamp() * 1000)
+    return int(clock.read_utc_s(moment) * 1000)

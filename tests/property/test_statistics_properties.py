@@ -26,7 +26,7 @@ GOODNESS = {Verdict.IMPROVED: 0, Verdict.PASS: 1, Verdict.INCONCLUSIVE: 2, Verdi
 
 
 def judge(observed: float, pool: list[float], tolerance: float, *, is_lower_better: bool = True) -> Verdict:
-    return compare_with_pool([observed], pool, tolerance=tolerance, is_lower_better=is_lower_better).verdict
+    return compare_with_pool([observed], [pool], tolerance=tolerance, is_lower_better=is_lower_better).verdict
 
 
 @given(pool=POOLS, tolerance=TOLERANCES, observed=st.tuples(TIMES, TIMES))

@@ -48,7 +48,7 @@ def test_every_launch_is_judged_by_both_times() -> None:
     verdicts, spent = judge(later, pool, 0.05, ONE)
     assert verdicts == {Verdict.PASS: 18, Verdict.REGRESSED: 2}
     assert spent == 1
-    slow, spent = judge(build_rows("quiet", [1.04] * 10), pool, 0.0, SEVERAL)
+    slow, spent = judge(build_rows("quiet", [1.06] * 10), pool, 0.0, SEVERAL)
     assert slow == {Verdict.REGRESSED: 2 * 3}
     assert spent > 1
 
@@ -59,7 +59,7 @@ def test_launches_that_waited_for_a_processor_are_not_called_regressed() -> None
     assert verdicts == {Verdict.INCONCLUSIVE: 8}
     # The middle of the launches that are looked at counts, as in the gate.
     shares = [0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    assert spend([1.5] * 8, SPREAD, tolerance=0.05, plan=SEVERAL, waiting_shares=shares) == (
+    assert spend([1.5] * 8, [SPREAD], tolerance=0.05, plan=SEVERAL, waiting_shares=shares) == (
         Verdict.REGRESSED,
         3,
     )

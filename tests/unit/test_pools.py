@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import date, timedelta
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,49 @@ def test_the_newest_launches_are_kept(store: PoolStore, extend: Callable[..., No
     pool = store.read(TEST, CLASS)
     assert pool is not None
     assert pool.values("wall_clock_s") == [float(number + 3) for number in range(MAX_LAUNCHES)]
+
+
+def test_launches_an_hour_apart_are_of_two_occasions(
+    store: PoolStore, make_launch: MakeLaunch, environment: Environment
+) -> None:
+    for minute, value in ((0, 1.0), (40, 2.0), (80, 3.0), (141, 4.0)):
+        at = f"2026-11-02T{10 + minute // 60}:{minute % 60:02}:00+00:00"
+        names = {"wall_clock_s": value} | ({"final_loss": value} if value > 1 else {})
+        launch = replace(make_launch(**names), recorded_at=at)
+        store.extend(TEST, launch, environment, CLASS, anew=False)
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.list_occasions("wall_clock_s") == [[1.0, 2.0, 3.0], [4.0]]
+    assert pool.list_occasions("final_loss") == [[2.0, 3.0], [4.0]]
+    assert pool.list_occasions("step_time_s") == []
+
+
+@pytest.mark.parametrize(
+    ("each", "num", "kept"),
+    [(20, 3, [13, 13, 14]), (20, 14, [4] * 10), (1, 50, [1] * 40), (3, 20, [1, *[3] * 13])],
+)
+def test_of_many_launches_a_night_those_of_many_nights_are_kept(
+    store: PoolStore, make_launch: MakeLaunch, environment: Environment, each: int, num: int, kept: list[int]
+) -> None:
+    for night in range(num):
+        for value in range(each):
+            at = f"{date(2026, 1, 1) + timedelta(night)}T03:00:{value:02}+00:00"
+            launch = replace(make_launch(wall_clock_s=night + 1 + value / 100), recorded_at=at)
+            store.extend(TEST, launch, environment, CLASS, anew=False)
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    occasions = pool.list_occasions("wall_clock_s")
+    assert [len(occasion) for occasion in occasions] == kept
+    # The newest of each.
+    assert occasions[-1][-1] == num + (each - 1) / 100
+    assert all(occasion[-1] % 1 == pytest.approx((each - 1) / 100) for occasion in occasions)
+
+
+def test_a_moment_that_is_none_is_told(store: PoolStore, extend: Callable[..., None]) -> None:
+    extend()
+    edit(store.path(TEST, CLASS), lambda header: header["launches"][0].update(recorded_at="yesterday"))
+    with pytest.raises(BaselineError, match="yesterday"):
+        store.read(TEST, CLASS)
 
 
 def test_a_pinned_release_outlives_the_launches_and_the_pool(

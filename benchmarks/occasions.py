@@ -1,0 +1,91 @@
+"""How the stored-baseline gate judges launches of a machine that is slower at times, by how its pool came about.
+
+    python -m benchmarks.occasions
+    python -m benchmarks.occasions --draws 500
+
+Launches made together share what the machine does meanwhile. Simulated: every occasion has a speed of its own and every
+launch its noise on top, both normal on the log scale; up to eight launches of one more occasion are spent as
+`harness budget` does. Judged by our gate, and as if all launches were independent. Prints Markdown tables of the share
+that is called regressed: unchanged, and slower by 5 and 10 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+
+from scipy import special
+
+from benchmarks.gate import SEVERAL, spend
+from harness.budgets.gate import ALPHA, Verdict
+
+LAUNCH_NOISE = 0.02
+OCCASION_NOISES = (0.0, 0.005, 0.02, 0.04)
+SHAPES = ((1, 20), (4, 5), (5, 8), (7, 3), (10, 4), (13, 3), (20, 1), (40, 1))
+"""Occasions of a pool, and launches made on each."""
+SLOWDOWNS = (0.0, 0.05, 0.1)
+TOLERANCE = 0.02
+SEED = 2027
+
+
+def draw(noise: random.Random, num: int, occasion_noise: float, slowdown: float = 0.0) -> list[float]:
+    """The times of launches that were made on one occasion."""
+    speed = noise.gauss(math.log1p(slowdown), occasion_noise)
+    return [math.exp(speed + noise.gauss(0, LAUNCH_NOISE)) for _ in range(num)]
+
+
+def is_regressed(launches: list[float], pool: list[list[float]]) -> bool:
+    """By our gate."""
+    return spend(launches, pool, tolerance=TOLERANCE, plan=SEVERAL)[0] is Verdict.REGRESSED
+
+
+def is_regressed_if_independent(launches: list[float], pool: list[list[float]]) -> bool:
+    """By the prediction interval of independent launches, at the looks of our gate."""
+    logs = [math.log(value) for occasion in pool for value in occasion]
+    quantile = float(special.stdtrit(len(logs) - 1, 1 - ALPHA / len(SEVERAL.looks)))
+    for num in SEVERAL.looks:
+        worse = statistics.fmean(map(math.log, launches[:num])) - statistics.fmean(logs)
+        noise = quantile * statistics.stdev(logs) * math.sqrt(1 / num + 1 / len(logs))
+        if worse > max(noise, math.log1p(TOLERANCE)):
+            return True
+    return False
+
+
+def main() -> None:
+    """Prints a table for each way to judge, a row for each pool, a column for each machine."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--draws", type=int, default=1000)
+    options = parser.parse_args()
+    for told, judge in (
+        ("our gate", is_regressed),
+        ("as if all launches were independent", is_regressed_if_independent),
+    ):
+        print(f"\nRegressed, {told}: unchanged / 5 % slower / 10 % slower.\n")
+        print(f"| pool | {' | '.join(f'occasions differ by {noise:.1%}' for noise in OCCASION_NOISES)} |")
+        print(f"|{' --- |' * (len(OCCASION_NOISES) + 1)}")
+        for num_occasions, size in SHAPES:
+            cells = []
+            for occasion_noise in OCCASION_NOISES:
+                shares = []
+                for slowdown in SLOWDOWNS:
+                    noise = random.Random(SEED)  # noqa: S311  draws need not be secret
+                    found = sum(
+                        judge(
+                            draw(noise, SEVERAL.most, occasion_noise, slowdown),
+                            [draw(noise, size, occasion_noise) for _ in range(num_occasions)],
+                        )
+                        for _ in range(options.draws)
+                    )
+                    shares.append(
+                        f"{found / options.draws:.1%}" if not slowdown else f"{found / options.draws:.0%}"
+                    )
+                cells.append(" / ".join(shares))
+            print(f"| {num_occasions} x {size} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
