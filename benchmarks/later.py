@@ -51,6 +51,8 @@ MULTIPLY = (
     "import torch; torch.set_num_threads(1); a = torch.randn(1024, 1024)\nwhile True: a = (a @ a).tanh()\n"
 )
 MIN_POOL = 8
+LONGEST_S = 600.0
+"""Launches that took longer than this, from the first to the last, had a break between them."""
 
 
 def digest_program(root: Path) -> str:
@@ -116,13 +118,18 @@ def record(kind: str, num: int, path: Path) -> None:
 def judge(
     rows: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], tolerance: float, plan: LaunchPlan
 ) -> tuple[Counter[Verdict], float]:
-    """The verdicts on both times of launches, from each on as many as the plan has; and the launches one took."""
+    """The verdicts on both times of launches, from each on as many as the plan has; and the launches one took.
+
+    Launches with a break between them were not made together, and are not judged so.
+    """
     verdicts: Counter[Verdict] = Counter()
     spent = []
     for name in TIMES:
         earlier = [row["values"][name] for row in pool]
         for first in range(len(rows) - plan.most + 1):
             launches = rows[first : first + plan.most]
+            if _read_s(launches[-1]) - _read_s(launches[0]) > LONGEST_S:
+                continue
             verdict, num = spend(
                 [row["values"][name] for row in launches],
                 [earlier],
@@ -132,7 +139,11 @@ def judge(
             )
             verdicts[verdict] += 1
             spent.append(num)
-    return verdicts, statistics.fmean(spent)
+    return verdicts, statistics.fmean(spent) if spent else 0.0
+
+
+def _read_s(row: dict[str, Any]) -> float:
+    return datetime.fromisoformat(row["at"]).timestamp()
 
 
 def print_tables(rows: Sequence[dict[str, Any]]) -> None:
@@ -170,11 +181,14 @@ def describe(
     launches: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], plan: LaunchPlan
 ) -> list[str]:
     """The cells of a row: how many comparisons, and what came of them at each tolerance."""
-    cells = [str(len(TIMES) * (len(launches) - plan.most + 1))]
-    for tolerance in TOLERANCES:
-        verdicts, num = judge(launches, pool, tolerance, plan)
-        cells.append(f"{verdicts[Verdict.REGRESSED]} / {verdicts[Verdict.INCONCLUSIVE]} / {num:.1f}")
-    return cells
+    judged = [judge(launches, pool, tolerance, plan) for tolerance in TOLERANCES]
+    return [
+        str(judged[0][0].total()),
+        *(
+            f"{verdicts[Verdict.REGRESSED]} / {verdicts[Verdict.INCONCLUSIVE]} / {num:.1f}"
+            for verdicts, num in judged
+        ),
+    ]
 
 
 def tell_launches(kind: str, launches: Sequence[dict[str, Any]]) -> str:

@@ -27,6 +27,8 @@ SHAPES = ((1, 20), (4, 5), (5, 8), (7, 3), (10, 4), (13, 3), (20, 1), (40, 1))
 """Occasions of a pool, and launches made on each."""
 SLOWDOWNS = (0.0, 0.05, 0.1)
 TOLERANCE = 0.02
+UNCHANGED_TIMES = 5
+"""What is rare is drawn more often."""
 SEED = 2027
 
 
@@ -73,16 +75,15 @@ def main() -> None:
                 shares = []
                 for slowdown in SLOWDOWNS:
                     noise = random.Random(SEED)  # noqa: S311  draws need not be secret
+                    num = options.draws if slowdown else UNCHANGED_TIMES * options.draws
                     found = sum(
                         judge(
                             draw(noise, SEVERAL.most, occasion_noise, slowdown),
                             [draw(noise, size, occasion_noise) for _ in range(num_occasions)],
                         )
-                        for _ in range(options.draws)
+                        for _ in range(num)
                     )
-                    shares.append(
-                        f"{found / options.draws:.1%}" if not slowdown else f"{found / options.draws:.0%}"
-                    )
+                    shares.append(f"{found / num:.0%}" if slowdown else f"{found / num:.2%}")
                 cells.append(" / ".join(shares))
             print(f"| {num_occasions} x {size} | {' | '.join(cells)} |", flush=True)
 

@@ -15,9 +15,10 @@ def now_utc() -> str:
 
 
 def read_utc_s(moment: str) -> float:
-    """Seconds since 1970 of a moment as `now_utc` gives it.
+    """Seconds since 1970 of a moment as `now_utc` gives it, or without its offset.
 
     Raises:
         ValueError: The text is no moment.
     """
-    return datetime.fromisoformat(moment).timestamp()
+    read = datetime.fromisoformat(moment)
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()

@@ -38,7 +38,7 @@ class Launch:
 
     Attributes:
         values: Measurements by metric name, in the metric's unit.
-        recorded_at: Moment in UTC.
+        recorded_at: Moment in UTC at which it was accepted.
         commit: Commit of the work tree; None outside git.
         is_dirty: Whether tracked files differed from that commit.
         reason: Why the person or job that accepted it did so.
@@ -152,11 +152,20 @@ class PoolStore:
         return None if text is None else parse_pool(text, self._shelf.locate(name))
 
     def extend(
-        self, test: str, launch: Launch, environment: Environment, runner_class: str, *, anew: bool
-    ) -> Pool:
-        """Adds a launch to a pool, or starts the pool anew with it, and writes it.
+        self,
+        test: str,
+        added: Sequence[Launch],
+        environment: Environment,
+        runner_class: str,
+        *,
+        anew: bool = False,
+    ) -> tuple[Pool, int]:
+        """Adds launches to a pool, or starts the pool anew with them, and writes it.
 
-        The newest 40 are kept; where a few occasions have made more, the newest of each, in equal parts.
+        It holds 40 launches: the newest of every occasion, and while there are more than ten occasions the oldest goes.
+
+        Returns:
+            The pool, and how many of the launches that were added it holds.
 
         Raises:
             BaselineError: The old file can't be read or the new one can't be written; the old one stays.
@@ -165,13 +174,11 @@ class PoolStore:
         with locked(path):
             before = self.read(test, runner_class)
             earlier = before.launches if before and not anew else ()
-            if launch.counted is not None:
-                earlier = tuple(replace(old, counted=None) for old in earlier)
-            launches = _keep_most((*earlier, launch))
+            launches, num_added = _keep_most(earlier, added)
             # The pinned release outlives the launches, also where they start anew.
             pool = Pool(test, runner_class, launches, anchor=before.anchor if before else None)
             write_json(path, _build_document(pool, environment))
-        return pool
+        return pool, num_added
 
     def pin(self, test: str, runner_class: str, *, name: str, reason: str, pinned_at: str) -> Pool | None:
         """Keeps the launches of a pool as those of a release, in the place of an earlier one; None without a pool.
@@ -196,20 +203,28 @@ def _split_by_occasion(launches: Sequence[Launch]) -> list[list[Launch]]:
     latest_s = -math.inf
     for launch in launches:
         at_s = clock.read_utc_s(launch.recorded_at)
-        if at_s - latest_s > OCCASION_GAP_S:
+        # A clock may have been put back.
+        if abs(at_s - latest_s) > OCCASION_GAP_S:
             occasions.append([])
         occasions[-1].append(launch)
         latest_s = at_s
     return occasions
 
 
-def _keep_most(launches: tuple[Launch, ...]) -> tuple[Launch, ...]:
-    """As many launches as a pool may have, of as many occasions as it is to have."""
+def _keep_most(earlier: Sequence[Launch], added: Sequence[Launch]) -> tuple[tuple[Launch, ...], int]:
+    """The launches that a pool holds, and how many of them were added; only the newest that is counted stays so."""
+    launches = [*earlier, *added]
+    counted = [launch for launch in launches if launch.counted is not None]
     occasions = _split_by_occasion(launches)
     for _ in range(len(launches) - MAX_LAUNCHES):
         del (occasions[0] if len(occasions) > KEPT_OCCASIONS else max(occasions, key=len))[0]
         occasions = [occasion for occasion in occasions if occasion]
-    return tuple(launch for occasion in occasions for launch in occasion)
+    kept = [launch for occasion in occasions for launch in occasion]
+    ids = set(map(id, added))
+    return (
+        tuple(replace(launch, counted=None) if launch in counted[:-1] else launch for launch in kept),
+        sum(id(launch) in ids for launch in kept),
+    )
 
 
 def parse_pool(text: str, place: str) -> Pool:

@@ -21,7 +21,8 @@ MIN_OCCASIONS = 5
 """From so many occasions on, a pool tells how they differ, and so what several launches made together are worth."""
 
 MIN_TELLING, PASS_ALPHA = 3, 0.05
-"""From so many launches on, a value that is this surely within the tolerance passes; two have no spread to trust."""
+"""From so many launches on, a pool lets pass what is this surely within the tolerance, and those that are judged have a
+spread to trust: two have none."""
 
 MAX_LOG = 100.0
 """Largest noise on the log scale that is turned back into a share."""
@@ -98,17 +99,15 @@ def compare_with_pool(
     are made together, and a machine has minutes in which all it runs is slower; more of them do not tell such minutes
     from slower code. So they are taken for one: `t(1 - alpha, K - 1) * s * sqrt(1 + 1/K)`, with `s` the standard
     deviation of the `K` logs, or that of the `m` launches where it is larger and they are three or more. A pool of five
-    occasions or more shows how these differ. Then an occasion is one observation, the mean of its launches, and
-    several launches narrow the part of the noise that lies within occasions.
+    occasions or more shows how these differ. Then an occasion is one observation, the mean of its launches; launches
+    that are fewer than an occasion usually has add what is missing of the noise within occasions, and so the bound
+    narrows with them.
 
-    More launches may be asked for until a look decides. One or two, which may just have been unlucky, are no regression
-    while more are to come; with that, looks at 1, 2, 3, 5 and 8 have 1.3 times the error rate of one at most, which
-    is not divided among them (simulated).
-
-    Worse than the tolerance but within that noise is inconclusive. A pool of fewer than five launches is no measure of
-    noise to fail by, and everything is inconclusive, but for one case: from three launches on, a value passes that is
-    shown to be no worse than the tolerance, at a level of 5 %, with all launches taken as independent. So little must
-    they differ that even the few tell.
+    Worse than the tolerance but within that noise is inconclusive. More launches may be asked for until a look decides:
+    one or two, which may just have been unlucky, are neither regressed nor improved while more are to come. A pool of
+    fewer than five launches is no measure of noise to fail by, and everything is inconclusive, but for one case: from
+    three launches on, a value passes that is shown to be no worse than the tolerance, at a level of 5 % if all launches
+    were independent. So little must they differ that even the few tell.
 
     Args:
         observed: Values of the launches that are judged, above 0, one per process, made on one occasion.
@@ -117,43 +116,34 @@ def compare_with_pool(
         is_lower_better: True for times and sizes, False for throughput.
         alpha: One-sided error rate.
         is_last: Whether no more launches will come: before, only what is shown to be within the tolerance passes, and
-            three launches at least are regressed.
+            three launches at least are regressed or improved.
 
     Raises:
         ValueError: There is no launch or no pool, or a value is not a finite number above 0.
 
     Source: prediction interval for the mean of future observations of a normal sample (Hahn and Meeker, 1991), of
-    occasions and launches by the one-way random model with Satterthwaite's degrees of freedom (Searle, Casella and
-    McCulloch, 1992); what is shown to be within is the one-sided test of non-inferiority (Schuirmann, 1987).
+    occasions and launches by the one-way random model, each part with a quantile of its own (modified large samples;
+    Graybill and Wang, 1980); what is shown to be within is the one-sided test of non-inferiority (Schuirmann, 1987).
     """
     values = [value for occasion in pool for value in occasion]
     if not observed or not values or not all(0 < value < math.inf for value in (*observed, *values)):
         raise ValueError("a comparison needs launches and a pool, and finite values above 0")
     logs, ours = [math.log(value) for value in values], [math.log(value) for value in observed]
-    occasions = [[math.log(value) for value in occasion] for occasion in pool if occasion]
-    has_occasions = len(occasions) >= MIN_OCCASIONS
-    center = statistics.fmean(map(statistics.fmean, occasions) if has_occasions else logs)
+    num_occasions = sum(map(bool, pool))
+    # Fewer occasions do not tell how they differ: each launch stands for one.
+    groups = pool if num_occasions >= MIN_OCCASIONS else [[value] for value in values]
+    occasions = [[math.log(value) for value in group] for group in groups if group]
+    center = statistics.fmean(map(statistics.fmean, occasions))
     difference = statistics.fmean(ours) - center
     has_enough = len(logs) >= MIN_LAUNCHES
-    if not has_enough:
-        noise = math.inf
-    elif has_occasions:
-        noise = _measure_noise_of_occasions(ours, occasions, alpha)
-    else:
-        noise = _measure_noise(ours, logs, alpha, num_told=1)
+    noise = _measure_noise(ours, occasions, alpha) if has_enough else math.inf
     worse = difference if is_lower_better else -difference
     allowed = math.log1p(tolerance)
-    is_shown_within = (
-        len(logs) >= MIN_TELLING
-        and worse + _measure_noise(ours, logs, PASS_ALPHA, num_told=len(ours)) <= allowed + ROUNDING
-    )
+    is_shown_within = len(logs) >= MIN_TELLING and worse + _measure_doubt(ours, logs) <= allowed + ROUNDING
     verdict = _decide(worse, allowed, noise)
     if not has_enough:
         verdict = Verdict.PASS if is_shown_within else Verdict.INCONCLUSIVE
-    elif not is_last and (
-        (verdict is Verdict.PASS and not is_shown_within)
-        or (verdict is Verdict.REGRESSED and len(ours) < MIN_TELLING)
-    ):
+    elif not is_last and (not is_shown_within if verdict is Verdict.PASS else len(ours) < MIN_TELLING):
         verdict = Verdict.INCONCLUSIVE
     return Comparison(
         verdict=verdict,
@@ -162,7 +152,7 @@ def compare_with_pool(
         noise=math.expm1(min(noise, MAX_LOG)) if math.isfinite(noise) else noise,
         num_launches=len(values),
         num_observed=len(observed),
-        num_occasions=len(occasions),
+        num_occasions=num_occasions,
     )
 
 
@@ -192,33 +182,31 @@ def compare_quality(
     return Comparison(verdict, baseline, change, noise=0.0, num_launches=len(pool))
 
 
-def _measure_noise(ours: Sequence[float], logs: Sequence[float], alpha: float, *, num_told: int) -> float:
-    """What the mean of ours may differ by from that of the pool, if it tells as much as so many launches."""
-    spread = max(statistics.stdev(logs), math.sqrt(_find_variance(ours)))
-    return _find_quantile(alpha, len(logs) - 1) * spread * math.sqrt(1 / num_told + 1 / len(logs))
+def _measure_noise(ours: Sequence[float], occasions: Sequence[Sequence[float]], alpha: float) -> float:
+    """What the mean of ours may differ by from that of the occasions: by how these differ, and what we have less."""
+    num = len(occasions)
+    means = [statistics.fmean(logs) for logs in occasions]
+    freedom = sum(map(len, occasions)) - num
+    squares = sum((log - mean) ** 2 for logs, mean in zip(occasions, means, strict=True) for log in logs)
+    within = max(squares / freedom if freedom else 0.0, _measure_spread(ours) ** 2)
+    typical_size = statistics.harmonic_mean([len(logs) for logs in occasions])
+    between = max(statistics.variance(means), within / typical_size) * (1 + 1 / num)
+    noise = _find_quantile(alpha, num - 1) * math.sqrt(between)
+    # An occasion of the pool that has one launch lacks nothing that ours have.
+    if (missing := within * (1 / len(ours) - 1 / typical_size)) > 0:
+        noise = math.hypot(noise, _find_quantile(alpha, freedom) * math.sqrt(missing))
+    return noise
 
 
-def _measure_noise_of_occasions(
-    ours: Sequence[float], occasions: Sequence[Sequence[float]], alpha: float
-) -> float:
-    """The same, where occasions differ by what their means show, and launches of one by what is left."""
-    num, num_left = len(occasions), sum(map(len, occasions)) - len(occasions)
-    left = sum((log - statistics.fmean(logs)) ** 2 for logs in occasions for log in logs)
-    within = max(left / num_left if num_left else 0.0, _find_variance(ours))
-    size = statistics.harmonic_mean([len(logs) for logs in occasions])
-    between = max(statistics.variance(map(statistics.fmean, occasions)), within / size) * (1 + 1 / num)
-    # Fewer launches than an occasion of the pool has tell less than it.
-    fewer = within * max(0.0, 1 / len(ours) - 1 / size)
-    variance = between + fewer
-    if not variance:
-        return 0.0
-    freedom = variance**2 / (between**2 / (num - 1) + (fewer**2 / num_left if fewer else 0.0))
-    return _find_quantile(alpha, freedom) * math.sqrt(variance)
+def _measure_doubt(ours: Sequence[float], logs: Sequence[float]) -> float:
+    """What the true change may be above the one that is seen, if all launches are independent."""
+    spread = max(statistics.stdev(logs), _measure_spread(ours))
+    return _find_quantile(PASS_ALPHA, len(logs) - 1) * spread * math.sqrt(1 / len(ours) + 1 / len(logs))
 
 
-def _find_variance(ours: Sequence[float]) -> float:
-    """That of the launches that are judged, where they are enough to have one."""
-    return statistics.variance(ours) if len(ours) >= MIN_TELLING else 0.0
+def _measure_spread(ours: Sequence[float]) -> float:
+    """The standard deviation of the launches that are judged, where they are enough to have one."""
+    return statistics.stdev(ours) if len(ours) >= MIN_TELLING else 0.0
 
 
 def _find_quantile(alpha: float, freedom: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness import clock
-from harness.baselines.pools import Launch
+from harness.baselines.pools import MAX_LAUNCHES, Launch
 from harness.budgets.counters import tell_counters
 from harness.budgets.gate import ALPHA, Verdict, compare_quality, compare_with_pool
 from harness.budgets.metrics import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.baselines.pools import Pool, PoolStore
     from harness.budgets.metrics import Metric
     from harness.budgets.spec import Budget
+    from harness.record.environment import Environment
     from harness.record.run import TrainingRun
 
 
@@ -102,7 +103,8 @@ class Judge:
             test: Name of the baseline.
             runs: Launches of the same program.
             budget: What it may cost.
-            is_last: Whether no more launches will come; before, only what is shown to be within passes.
+            is_last: Whether no more launches will come; before, only what is shown to be within passes, and three
+                launches at least are regressed or improved.
 
         Raises:
             ObservationError: A metric of the budget could not be read off a run.
@@ -134,7 +136,7 @@ class Judge:
         else:
             compared = self._judge_without_pool(test, values, budget, unit)
         if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
-            return results + self._accept(test, runs, measured, compared, self.reason)
+            return results + self._accept(test, runs, measured, compared, pool)
         return results + compared
 
     def _compare_all(
@@ -256,25 +258,34 @@ class Judge:
         runs: Sequence[TrainingRun],
         measured: Sequence[Mapping[str, float]],
         compared: list[BudgetResult],
-        reason: str,
+        earlier: Pool | None,
     ) -> list[BudgetResult]:
         moved = [result for result in compared if result.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)]
-        for number, (run, found) in enumerate(zip(runs, measured, strict=True)):
+        if earlier is not None and _is_same_code(earlier.launches[-1], runs[0].environment):
+            # Then it is the machine that is slower or faster at the moment.
+            moved = []
+        added = []
+        for run, found in zip(runs, measured, strict=True):
             counted = find_counted(run)
-            launch = Launch(
-                values={name: value for name, value in found.items() if math.isfinite(value)},
-                recorded_at=clock.now_utc(),
-                commit=run.environment.commit,
-                is_dirty=run.environment.is_dirty,
-                reason=reason,
-                counted=None if counted is None else asdict(counted),
+            added.append(
+                Launch(
+                    values={name: value for name, value in found.items() if math.isfinite(value)},
+                    recorded_at=clock.now_utc(),
+                    commit=run.environment.commit,
+                    is_dirty=run.environment.is_dirty,
+                    reason=self.reason or "",
+                    counted=None if counted is None else asdict(counted),
+                )
             )
-            anew = bool(moved) and number == 0
-            pool = self.store.extend(test, launch, run.environment, self.runner_class, anew=anew)
+        pool, num_kept = self.store.extend(
+            test, added, runs[-1].environment, self.runner_class, anew=bool(moved)
+        )
         path = self.store.locate(test, self.runner_class)
         why = f" (started anew: {', '.join(result.metric for result in moved)} moved)" if moved else ""
         last = len(pool.launches)
-        numbers = f"launch {last}" if len(runs) == 1 else f"launches {last - len(runs) + 1} to {last}"
+        numbers = f"launch {last}" if num_kept == 1 else f"launches {last - num_kept + 1} to {last}"
+        if num_kept < len(runs):
+            why += f" (the newest {num_kept} of {len(runs)}: a pool holds {MAX_LAUNCHES}, of many occasions)"
         return [
             replace(
                 result,
@@ -288,6 +299,11 @@ class Judge:
     def _tell_accepting(self, test: str, reason: str) -> str:
         # The second run of a test is named `nodeid#2`, which pytest does not know.
         return self.accept_command.format(test=quote_test(re.sub(r"#\d+$", "", test)), reason=reason)
+
+
+def _is_same_code(launch: Launch, environment: Environment) -> bool:
+    is_known = launch.commit is not None and launch.is_dirty is False and environment.is_dirty is False
+    return is_known and launch.commit == environment.commit
 
 
 def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, float]]:

@@ -64,7 +64,7 @@ def spend_launches(
     Args:
         launch: Runs the program once, in a fresh process.
         judge: The lines over the launches so far, and whether these are all: before, only what is shown to be
-            within its tolerance passes.
+            within its tolerance passes, and one launch or two fail nothing.
         plan: How many launches, and how long.
         tell: Takes a line of progress.
         all_at_once: Whether to look at the end only, and make all the launches that the time is enough for.

@@ -128,6 +128,6 @@ def _advise_occasions(comparison: Comparison) -> str:
     if comparison.num_observed == 1 or comparison.num_occasions >= MIN_OCCASIONS:
         return ""
     return (
-        f", or accept launches on {MIN_OCCASIONS} occasions, an hour or more apart (they are of "
-        f"{comparison.num_occasions}): several launches then tell more than one"
+        f", or accept several launches on each of {MIN_OCCASIONS} occasions, more than an hour apart (the baseline has "
+        f"{comparison.num_occasions}): {comparison.num_observed} then tell more than one"
     )

@@ -16,6 +16,8 @@ class Environment:
         num_cpus: Processors this process may use.
         gpus: Names of the visible GPUs.
         packages: Versions of the packages that matter to training and were installed.
+        commit: Of the git work tree; None outside of one.
+        is_dirty: Whether tracked files differ from it, stored baselines left out.
     """
 
     python: str

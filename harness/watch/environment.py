@@ -13,6 +13,8 @@ from harness.record.environment import Environment
 
 PACKAGES = ("accelerate", "lightning", "numpy", "pandas", "torch", "transformers")
 CPU_KEYS = ("model name", "cpu family", "model")
+CODE = (":(top)", *(f":(top,exclude,glob)**/{kind}/*/*.json" for kind in ("budgets", "trajectories")))
+"""What git is asked about: all but stored baselines, which the launch before may have written."""
 
 
 @functools.cache
@@ -32,7 +34,7 @@ def capture_environment() -> Environment:
         else ()
     )
     commit = run_git("rev-parse", "HEAD", folder=Path())
-    changes = run_git("status", "--porcelain", "--untracked-files=no", folder=Path())
+    changes = run_git("status", "--porcelain", "--untracked-files=no", "--", *CODE, folder=Path())
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(terse=True),

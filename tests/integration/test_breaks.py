@@ -71,7 +71,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
         values = {name: value * factor for name, value in launch.values.items()}
         values["final_loss"] = launch.values["final_loss"]
         noisy = dataclasses.replace(launch, values=values)
-        store.extend(SMOKE_TEST, noisy, capture_environment(), runner_class, anew=False)
+        store.extend(SMOKE_TEST, [noisy], capture_environment(), runner_class)
     return project, launch.values["step_time_s"]
 
 

@@ -187,7 +187,7 @@ def test_pools_are_added_once_and_a_pinned_release_moves_the_anchor_and_shows_th
     store = PoolStore(FolderShelf(root / "baselines"))
     for launch in make_launches(num=3):
         pooled = Launch(launch.values, launch.recorded_at, launch.commit, launch.is_dirty, "initial")
-        store.extend(TEST, pooled, environment, "cpu-a", anew=False)
+        store.extend(TEST, [pooled], environment, "cpu-a")
     assert main(["trend", "add", "baselines"]) == 0
     assert main(["trend", "add", "baselines"]) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if "added" in line] == [

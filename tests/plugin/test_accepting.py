@@ -108,7 +108,7 @@ def test_a_write_that_fails_is_an_error_and_leaves_what_was_there(
 ) -> None:
     project.makepyfile(test_it=GOOD)
     store = PoolStore(FolderShelf(project.path / "baselines"))
-    store.extend("test_it.py::test_good", make_launch(step_time_s=0.1), environment, "own-runner", anew=False)
+    store.extend("test_it.py::test_good", [make_launch(step_time_s=0.1)], environment, "own-runner")
     before = {path: path.read_bytes() for path in list_baselines(project.path)}
     project.makeconftest(f"import errno, os\n{FAULTS[fault]}")
     result = project.runpytest_subprocess("-k", "test_good", "--harness-runner-class=own-runner", *ACCEPT)

@@ -42,7 +42,7 @@ def fill(project: pytest.Pytester, environment: Environment, make_launch: Callab
         for number in range(5):
             launch = replace(make_launch(**values), recorded_at=f"2026-11-0{number + 1}")
             store = PoolStore(FolderShelf(project.path / "baselines"))
-            store.extend(test, launch, environment, runner_class, anew=False)
+            store.extend(test, [launch], environment, runner_class)
 
     return fill
 
@@ -157,7 +157,7 @@ def test_an_inconclusive_budget_warns_and_fails_where_that_is_asked_for(
 ) -> None:
     launch = make_launch(step_time_s=0.01, final_loss=0.45)
     store = PoolStore(FolderShelf(project.path / "baselines"))
-    store.extend("test_it.py::test_baseline", launch, environment, CLASS, anew=False)
+    store.extend("test_it.py::test_baseline", [launch], environment, CLASS)
     result = run()
     result.assert_outcomes(passed=1)
     note = "note: test_it.py::test_baseline: step_time_s (+900.0%) inconclusive: accept more launches; five *"

@@ -44,7 +44,7 @@ def test_a_launch_comes_back_as_it_was(
 ) -> None:
     store = PoolStore(FolderShelf(tmp_path_factory.mktemp("baselines")))
     launch = Launch(values, recorded_at="2026-11-02", commit=None, is_dirty=True, reason=reason)
-    store.extend(test, launch, environment, "some-class", anew=False)
+    store.extend(test, [launch], environment, "some-class")
     pool = store.read(test, "some-class")
     assert pool is not None
     assert pool.launches == (launch,)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.budgets.gate import Verdict, compare_quality, compare_with_pool
+from harness.budgets.gate import MIN_LAUNCHES, Verdict, compare_quality, compare_with_pool
 from harness.report.curve import draw_curve, draw_sparkline
 from harness.rules.diagnosis import diagnose
 from harness.rules.trend import measure_trend
@@ -19,19 +19,25 @@ if TYPE_CHECKING:
     from harness.record.run import TrainingRun
 
 TIMES = st.floats(1e-6, 1e6)
-POOLS = st.lists(TIMES, min_size=5, max_size=30)
+OCCASION = st.lists(TIMES, min_size=1, max_size=6)
+# Of one occasion, or of several.
+POOLS = st.lists(TIMES, min_size=5, max_size=30).map(lambda pool: [pool]) | st.lists(
+    OCCASION, min_size=5, max_size=8
+)
 TOLERANCES = st.floats(0, 10)
 LOSSES = st.floats(-1e30, 1e30)
 GOODNESS = {Verdict.IMPROVED: 0, Verdict.PASS: 1, Verdict.INCONCLUSIVE: 2, Verdict.REGRESSED: 3}
 
 
-def judge(observed: float, pool: list[float], tolerance: float, *, is_lower_better: bool = True) -> Verdict:
-    return compare_with_pool([observed], [pool], tolerance=tolerance, is_lower_better=is_lower_better).verdict
+def judge(
+    observed: float, pool: list[list[float]], tolerance: float, *, is_lower_better: bool = True
+) -> Verdict:
+    return compare_with_pool([observed], pool, tolerance=tolerance, is_lower_better=is_lower_better).verdict
 
 
 @given(pool=POOLS, tolerance=TOLERANCES, observed=st.tuples(TIMES, TIMES))
 def test_a_larger_time_never_gets_a_better_verdict(
-    pool: list[float], tolerance: float, observed: tuple[float, float]
+    pool: list[list[float]], tolerance: float, observed: tuple[float, float]
 ) -> None:
     smaller, larger = sorted(observed)
     assert GOODNESS[judge(smaller, pool, tolerance)] <= GOODNESS[judge(larger, pool, tolerance)]
@@ -39,7 +45,7 @@ def test_a_larger_time_never_gets_a_better_verdict(
 
 @given(pool=POOLS, observed=TIMES, tolerances=st.tuples(TOLERANCES, TOLERANCES))
 def test_a_larger_tolerance_never_turns_a_pass_into_a_failure(
-    pool: list[float], observed: float, tolerances: tuple[float, float]
+    pool: list[list[float]], observed: float, tolerances: tuple[float, float]
 ) -> None:
     strict, lax = sorted(tolerances)
     if judge(observed, pool, strict) is Verdict.PASS:
@@ -49,24 +55,33 @@ def test_a_larger_tolerance_never_turns_a_pass_into_a_failure(
 
 
 @given(
-    exponents=st.lists(st.integers(-20, 20), min_size=5, max_size=20),
+    exponents=st.lists(st.lists(st.integers(-20, 20), min_size=1, max_size=6), min_size=1, max_size=8).filter(
+        lambda occasions: sum(map(len, occasions)) >= MIN_LAUNCHES
+    ),
     observed=st.integers(-20, 20),
     tolerance=TOLERANCES,
 )
 def test_a_time_and_its_reciprocal_rate_are_judged_alike(
-    exponents: list[int], observed: int, tolerance: float
+    exponents: list[list[int]], observed: int, tolerance: float
 ) -> None:
     # Powers of two, whose reciprocals are exact.
-    as_time = judge(2.0**observed, [2.0**number for number in exponents], tolerance)
-    as_rate = judge(2.0**-observed, [2.0**-number for number in exponents], tolerance, is_lower_better=False)
+    as_time = judge(2.0**observed, [[2.0**number for number in one] for one in exponents], tolerance)
+    rates = [[2.0**-number for number in one] for one in exponents]
+    as_rate = judge(2.0**-observed, rates, tolerance, is_lower_better=False)
     assert as_time is as_rate
 
 
-@given(value=TIMES, num_launches=st.integers(5, 30), tolerance=TOLERANCES, is_lower_better=st.booleans())
+@given(
+    value=TIMES,
+    sizes=st.lists(st.integers(5, 9), min_size=1, max_size=7),
+    tolerance=TOLERANCES,
+    is_lower_better=st.booleans(),
+)
 def test_an_unchanged_value_passes(
-    value: float, num_launches: int, tolerance: float, *, is_lower_better: bool
+    value: float, sizes: list[int], tolerance: float, *, is_lower_better: bool
 ) -> None:
-    assert judge(value, [value] * num_launches, tolerance, is_lower_better=is_lower_better) is Verdict.PASS
+    pool = [[value] * size for size in sizes]
+    assert judge(value, pool, tolerance, is_lower_better=is_lower_better) is Verdict.PASS
 
 
 @given(value=LOSSES, num_launches=st.integers(1, 30), tolerance=TOLERANCES)

@@ -47,7 +47,7 @@ def stored(
     store.write(make_trajectory(test=f"{TEST}#2"), ORIGIN)
     store.write(make_trajectory(test="smoke"), ORIGIN)
     PoolStore(FolderShelf(tmp_path / "baselines")).extend(
-        "tests/test_b.py::test_b", make_launch(step_time_s=0.1), environment, "own-runner", anew=False
+        "tests/test_b.py::test_b", [make_launch(step_time_s=0.1)], environment, "own-runner"
     )
     return store
 

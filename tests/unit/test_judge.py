@@ -50,7 +50,7 @@ def fill(store: PoolStore, environment: Environment, make_launch: MakeLaunch) ->
     ) -> None:
         launch = replace(make_launch(**values), recorded_at=recorded_at)
         for _ in range(count):
-            store.extend(TEST, launch, environment, runner_class, anew=False)
+            store.extend(TEST, [launch], environment, runner_class)
 
     return fill
 
@@ -295,3 +295,67 @@ def test_a_step_time_that_moves_along_the_run_is_not_steady(
     assert verdicts(results) == {"step_time_s": Verdict.NOT_STEADY, "wall_clock_s": Verdict.PASS}
     assert "not steady" in results[0].message
     assert "along the run; train more steps" in results[0].advice
+
+
+@pytest.mark.parametrize(
+    ("commit", "is_dirty", "is_dirty_now", "starts_anew"),
+    [
+        ("1a2b3c4", False, False, False),
+        ("another", False, False, True),
+        ("1a2b3c4", True, False, True),
+        ("1a2b3c4", False, True, True),
+        (None, None, False, True),
+    ],
+)
+def test_accepting_a_moved_run_of_the_same_commit_leaves_the_pool(
+    store: PoolStore,
+    make_launch: MakeLaunch,
+    make_run: MakeRun,
+    environment: Environment,
+    commit: str | None,
+    *,
+    is_dirty: bool | None,
+    is_dirty_now: bool,
+    starts_anew: bool,
+) -> None:
+    launch = replace(make_launch(wall_clock_s=5.0), commit=commit, is_dirty=is_dirty)
+    store.extend(TEST, [launch] * 6, environment, CLASS)
+    run = make_run(environment=replace(environment, is_dirty=is_dirty_now))
+    (result,) = Judge(store, CLASS, reason="r").judge(TEST, [run], make_budget(wall_clock=0.1))
+    assert ("started anew" in result.message) is starts_anew
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.values("wall_clock_s") == ([10.0] if starts_anew else [5.0] * 6 + [10.0])
+
+
+NIGHTS = [f"2026-11-{day:02}T03:00:00+00:00" for day in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("nights", "verdict"), [(NIGHTS, Verdict.REGRESSED), (NIGHTS[:1] * 8, Verdict.INCONCLUSIVE)]
+)
+def test_launches_of_several_nights_tell_what_several_launches_are_worth(
+    judge: Judge, fill: Callable[..., None], make_run: MakeRun, nights: list[str], verdict: Verdict
+) -> None:
+    for night in nights:
+        for wall_clock_s in (9.9, 10.0, 10.1, 9.95, 10.05):
+            fill(1, recorded_at=night, wall_clock_s=wall_clock_s)
+    runs = [make_run(wall_clock_s=10.24)] * 5
+    (result,) = judge.judge(TEST, runs, make_budget(wall_clock=0.02))
+    assert result.verdict is verdict
+    if verdict is Verdict.INCONCLUSIVE:
+        assert "on each of 5 occasions, more than an hour apart (the baseline has 1): 5 then" in result.advice
+        (alone,) = judge.judge(TEST, runs[:1], make_budget(wall_clock=0.02))
+        assert alone.verdict is Verdict.INCONCLUSIVE
+        assert "occasions" not in alone.advice
+
+
+def test_of_many_accepted_launches_it_is_told_how_many_a_full_pool_keeps(
+    store: PoolStore, fill: Callable[..., None], make_run: MakeRun
+) -> None:
+    for month in range(1, 11):
+        fill(4, recorded_at=f"2025-{month:02}-01T03:00:00+00:00", wall_clock_s=10.0)
+    runs = [make_run(wall_clock_s=10.0)] * 20
+    (result,) = Judge(store, CLASS, reason="r").judge(TEST, runs, make_budget(wall_clock=0.1))
+    assert "accepted as launches 37 to 40 of" in result.message
+    assert result.message.endswith("(the newest 4 of 20: a pool holds 40, of many occasions).")

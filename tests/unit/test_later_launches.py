@@ -103,3 +103,10 @@ def test_programs_are_told_apart_by_what_they_import_and_do(tmp_path: Path) -> N
         digests.append(digest_program(folder.parent))
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+
+
+def test_launches_with_a_break_between_them_are_not_judged_together() -> None:
+    pool, later = build_rows("pool", SPREAD), build_rows("quiet", SPREAD)
+    later[9]["at"] = "2026-11-30T12:00:00+00:00"
+    assert judge(later, pool, 0.05, SEVERAL)[0].total() == 2 * 2
+    assert judge(later, pool, 0.05, ONE)[0].total() == 2 * 10

@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> PoolStore:
 def extend(store: PoolStore, environment: Environment, make_launch: MakeLaunch) -> Callable[..., None]:
     def extend(test: str = TEST, *, runner_class: str = CLASS, anew: bool = False, **values: float) -> None:
         launch = make_launch(**values or {"wall_clock_s": 1.0})
-        store.extend(test, launch, environment, runner_class, anew=anew)
+        store.extend(test, [launch], environment, runner_class, anew=anew)
 
     return extend
 
@@ -82,7 +82,7 @@ def test_launches_an_hour_apart_are_of_two_occasions(
         at = f"2026-11-02T{10 + minute // 60}:{minute % 60:02}:00+00:00"
         names = {"wall_clock_s": value} | ({"final_loss": value} if value > 1 else {})
         launch = replace(make_launch(**names), recorded_at=at)
-        store.extend(TEST, launch, environment, CLASS, anew=False)
+        store.extend(TEST, [launch], environment, CLASS)
     pool = store.read(TEST, CLASS)
     assert pool is not None
     assert pool.list_occasions("wall_clock_s") == [[1.0, 2.0, 3.0], [4.0]]
@@ -101,7 +101,7 @@ def test_of_many_launches_a_night_those_of_many_nights_are_kept(
         for value in range(each):
             at = f"{date(2026, 1, 1) + timedelta(night)}T03:00:{value:02}+00:00"
             launch = replace(make_launch(wall_clock_s=night + 1 + value / 100), recorded_at=at)
-            store.extend(TEST, launch, environment, CLASS, anew=False)
+            store.extend(TEST, [launch], environment, CLASS)
     pool = store.read(TEST, CLASS)
     assert pool is not None
     occasions = pool.list_occasions("wall_clock_s")
@@ -109,6 +109,27 @@ def test_of_many_launches_a_night_those_of_many_nights_are_kept(
     # The newest of each.
     assert occasions[-1][-1] == num + (each - 1) / 100
     assert all(occasion[-1] % 1 == pytest.approx((each - 1) / 100) for occasion in occasions)
+
+
+def test_a_clock_that_was_put_back_and_moments_without_offset_are_of_other_occasions_as_well(
+    store: PoolStore, make_launch: MakeLaunch, environment: Environment
+) -> None:
+    moments = ("2026-11-02T10:00:00+00:00", "2026-11-02T10:30:00", "2026-10-20T10:30:00+00:00")
+    launches = [replace(make_launch(wall_clock_s=1.0), recorded_at=moment) for moment in moments]
+    pool, num_added = store.extend(TEST, launches, environment, CLASS)
+    assert pool.list_occasions("wall_clock_s") == [[1.0, 1.0], [1.0]]
+    assert num_added == 3
+
+
+def test_of_more_launches_than_a_pool_holds_the_newest_are_kept_and_counted(
+    store: PoolStore, make_launch: MakeLaunch, environment: Environment
+) -> None:
+    launches = [make_launch(wall_clock_s=float(number)) for number in range(1, 101)]
+    pool, num_added = store.extend(TEST, launches, environment, CLASS)
+    assert pool.values("wall_clock_s") == [float(number) for number in range(61, 101)]
+    assert num_added == MAX_LAUNCHES
+    again, num_added = store.extend(TEST, launches[:1], environment, CLASS)
+    assert (len(again.launches), num_added) == (MAX_LAUNCHES, 1)
 
 
 def test_a_moment_that_is_none_is_told(store: PoolStore, extend: Callable[..., None]) -> None:
@@ -250,7 +271,7 @@ def test_a_file_with_other_content_is_refused_and_left_alone(
 
 def extend_often(folder: Path, environment: Environment, launch: Launch) -> None:
     for _ in range(8):
-        PoolStore(FolderShelf(folder)).extend(TEST, launch, environment, CLASS, anew=False)
+        PoolStore(FolderShelf(folder)).extend(TEST, [launch], environment, CLASS)
 
 
 def test_two_processes_that_extend_at_once_lose_nothing(
