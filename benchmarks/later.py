@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
 from benchmarks.trial_records import ROOT, append_lines, digest_files, find_revision, read_lines
+from harness import clock
 from harness.budgets.gate import Verdict
 from harness.budgets.metrics import measure
 from harness.record.environment import derive_runner_class
@@ -128,7 +129,7 @@ def judge(
         earlier = [row["values"][name] for row in pool]
         for first in range(len(rows) - plan.most + 1):
             launches = rows[first : first + plan.most]
-            if _read_s(launches[-1]) - _read_s(launches[0]) > LONGEST_S:
+            if clock.read_utc_s(launches[-1]["at"]) - clock.read_utc_s(launches[0]["at"]) > LONGEST_S:
                 continue
             verdict, num = spend(
                 [row["values"][name] for row in launches],
@@ -140,10 +141,6 @@ def judge(
             verdicts[verdict] += 1
             spent.append(num)
     return verdicts, statistics.fmean(spent) if spent else 0.0
-
-
-def _read_s(row: dict[str, Any]) -> float:
-    return datetime.fromisoformat(row["at"]).timestamp()
 
 
 def print_tables(rows: Sequence[dict[str, Any]]) -> None:

@@ -136,7 +136,7 @@ class Judge:
         else:
             compared = self._judge_without_pool(test, values, budget, unit)
         if self.reason is not None and not any(result.verdict is Verdict.EXCEEDED for result in results):
-            return results + self._accept(test, runs, measured, compared, pool)
+            return results + self._accept(test, runs, measured, compared, pool, self.reason)
         return results + compared
 
     def _compare_all(
@@ -259,6 +259,7 @@ class Judge:
         measured: Sequence[Mapping[str, float]],
         compared: list[BudgetResult],
         earlier: Pool | None,
+        reason: str,
     ) -> list[BudgetResult]:
         moved = [result for result in compared if result.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)]
         if earlier is not None and _is_same_code(earlier.launches[-1], runs[0].environment):
@@ -273,7 +274,7 @@ class Judge:
                     recorded_at=clock.now_utc(),
                     commit=run.environment.commit,
                     is_dirty=run.environment.is_dirty,
-                    reason=self.reason or "",
+                    reason=reason,
                     counted=None if counted is None else asdict(counted),
                 )
             )
