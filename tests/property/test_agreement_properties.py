@@ -65,7 +65,7 @@ def test_a_resumed_run_may_count_on(make_run: MakeRun, losses: list[float], shif
     assert (found.kind, found.shift) == (Kind.SHIFTED, shift)
 
 
-@given(losses=curves(60), first=OFFSETS, every=st.integers(2, 8), digits=st.integers(5, 9))
+@given(losses=curves(100), first=OFFSETS, every=st.integers(2, 8), digits=st.integers(5, 9))
 def test_means_since_the_last_log_are_found(
     make_run: MakeRun, losses: list[float], first: int, every: int, digits: int
 ) -> None:
