@@ -17,6 +17,7 @@ import random
 import statistics
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ from harness.budgets.launches import LaunchPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from harness.budgets.machine import FixedWorkTimes
 
 ROOT = Path(__file__).parents[1]
 TIMES = ("step_time_s", "wall_clock_s")
@@ -75,10 +78,12 @@ def spend(
     tolerance: float,
     plan: LaunchPlan,
     waiting_shares: Sequence[float] = (),
+    works: FixedWorkTimes | None = None,
 ) -> tuple[Verdict, int]:
     """The verdict over launches that are looked at as the plan says, and how many of them it took.
 
     Where `waiting_shares` tells that they waited for a processor, a regressed one is inconclusive, as in the gate.
+    Where `works` tells how fast the machine was, that may be taken out.
     """
     verdict, num = Verdict.INCONCLUSIVE, 0
     for num in plan.looks:
@@ -88,6 +93,7 @@ def spend(
             tolerance=tolerance,
             is_lower_better=True,
             is_last=num == plan.most,
+            works=None if works is None else replace(works, observed=works.observed[:num]),
         ).verdict
         is_busy = bool(waiting_shares) and statistics.median(waiting_shares[:num]) > MAX_WAITING_SHARE
         if verdict is Verdict.REGRESSED and is_busy:

@@ -9,13 +9,15 @@ A launch is one of `harness budget`: the reference model in a fresh process, on 
 appended to the records as it ends, so that those of several hours pool, as long as machine and program are the same.
 `busy` has a program on every other core that multiplies matrices meanwhile; `others` is for launches beside work that
 is there anyway. Without `--record`, the tables of all that is recorded: each launch against the pool of its machine
-and program alone, and up to eight that followed one another.
+and program alone, and up to eight that followed one another; where fixed work was timed beside them, with it and
+without.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import statistics
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +34,12 @@ from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
 from benchmarks.trial_records import ROOT, append_lines, digest_files, find_revision, read_lines
 from harness import clock
 from harness.budgets.gate import Verdict
+from harness.budgets.machine import FixedWorkTimes
 from harness.budgets.metrics import measure
 from harness.record.environment import derive_runner_class
 from harness.watch.child import run_command
 from harness.watch.cores import choose_cores, pinned
+from harness.watch.fixed_work import run_beside
 from harness.watch.launch import RunOptions
 from harness.watch.options import Depth, ObserverOptions
 
@@ -70,13 +75,15 @@ def launch_once(kind: str) -> dict[str, Any]:
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        run = run_command(
+        launch = functools.partial(
+            run_command,
             [sys.executable, *COMMAND, f"{folder}/out"],
             options=RunOptions(
                 name="launch", run_dir=Path(folder), threads=1, watch=ObserverOptions(depth=Depth.LIGHT)
             ),
             cores=choose_cores(1),
         )
+        run = run_beside(launch, choose_cores(1))
     values = measure(run)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,6 +94,7 @@ def launch_once(kind: str) -> dict[str, Any]:
         "kind": kind,
         "values": {name: values[name] for name in TIMES},
         "waiting_share": round(run.waiting_share, 4),
+        "fixed_work": None if run.fixed_work is None else asdict(run.fixed_work),
     }
 
 
@@ -117,7 +125,12 @@ def record(kind: str, num: int, path: Path) -> None:
 
 
 def judge(
-    rows: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], tolerance: float, plan: LaunchPlan
+    rows: Sequence[dict[str, Any]],
+    pool: Sequence[dict[str, Any]],
+    tolerance: float,
+    plan: LaunchPlan,
+    *,
+    takes_machine_out: bool = False,
 ) -> tuple[Counter[Verdict], float]:
     """The verdicts on both times of launches, from each on as many as the plan has; and the launches one took.
 
@@ -137,19 +150,30 @@ def judge(
                 tolerance=tolerance,
                 plan=plan,
                 waiting_shares=[row["waiting_share"] for row in launches],
+                works=FixedWorkTimes(_list_works(launches), [_list_works(pool)])
+                if takes_machine_out
+                else None,
             )
             verdicts[verdict] += 1
             spent.append(num)
     return verdicts, statistics.fmean(spent) if spent else 0.0
 
 
+def _list_works(rows: Sequence[dict[str, Any]]) -> list[float]:
+    return [row["fixed_work"]["time_s"] for row in rows]
+
+
 def print_tables(rows: Sequence[dict[str, Any]]) -> None:
     """A table for each machine and program that has a pool, with a row for each kind of launches and plan."""
-    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for row in rows:
-        groups[row["machine"], row["program"]][row["kind"]].append(row)
-    for (machine, program), kinds in groups.items():
+        work = (row.get("fixed_work") or {}).get("made_with", "")
+        groups[row["machine"], row["program"], work][row["kind"]].append(row)
+    for (machine, program, work), kinds in groups.items():
         name, pool = f"{machine}, program {program}", kinds.pop(POOL, [])
+        name += f", fixed work {work}" if work else ""
         if len(pool) < MIN_POOL:
             print(f"\n{name}: a pool of {len(pool)} is too small.{advise(program, 'pool --launches 20')}")
             continue
@@ -163,8 +187,12 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
         print(f"|{' --- |' * (len(TOLERANCES) + 3)}")
         for kind, launches in kinds.items():
             for plan, told in ((ONE, "one launch"), (SEVERAL, f"up to {SEVERAL.most}")):
-                if len(launches) >= plan.most:
-                    print(f"| {TOLD[kind]} | {told} | {' | '.join(describe(launches, pool, plan))} |")
+                if len(launches) < plan.most:
+                    continue
+                for is_taken_out in (False, True) if work else (False,):
+                    cells = describe(launches, pool, plan, takes_machine_out=is_taken_out)
+                    known = ", the machine's speed taken out" if is_taken_out else ""
+                    print(f"| {TOLD[kind]} | {told}{known} | {' | '.join(cells)} |")
         for kind, launches in (*kinds.items(), (POOL, pool)):
             print(f"\n{tell_launches(kind, launches)}")
 
@@ -175,10 +203,17 @@ def advise(program: str, words: str) -> str:
 
 
 def describe(
-    launches: Sequence[dict[str, Any]], pool: Sequence[dict[str, Any]], plan: LaunchPlan
+    launches: Sequence[dict[str, Any]],
+    pool: Sequence[dict[str, Any]],
+    plan: LaunchPlan,
+    *,
+    takes_machine_out: bool,
 ) -> list[str]:
     """The cells of a row: how many comparisons, and what came of them at each tolerance."""
-    judged = [judge(launches, pool, tolerance, plan) for tolerance in TOLERANCES]
+    judged = [
+        judge(launches, pool, tolerance, plan, takes_machine_out=takes_machine_out)
+        for tolerance in TOLERANCES
+    ]
     return [
         str(judged[0][0].total()),
         *(

@@ -120,7 +120,9 @@ class SmokeTraining:
                 if capture is not None:
                     options = dataclasses.replace(options, watch=lighten(options.watch))
                 call = functools.partial(function, *args, **kwargs)
-                run = run_call(call, options=options, recorder=self._recorder)
+                run = self._time_beside(
+                    functools.partial(run_call, call, options=options, recorder=self._recorder)
+                )
         except HarnessError as error:
             self._tell_findings(error)
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
@@ -164,13 +166,16 @@ class SmokeTraining:
             limit_s = self._state.budget.wall_clock_limit_s
             timeout_s = None if limit_s is None else limit_s + COMMAND_SLACK_S
         launch = functools.partial(
-            run_command,
-            command,
-            options=self._options,
-            env=env,
-            cwd=Path(cwd) if cwd is not None else None,
-            timeout_s=timeout_s,
-            ranks=ranks,
+            self._time_beside,
+            functools.partial(
+                run_command,
+                command,
+                options=self._options,
+                env=env,
+                cwd=Path(cwd) if cwd is not None else None,
+                timeout_s=timeout_s,
+                ranks=ranks,
+            ),
         )
         try:
             run = launch()
@@ -179,6 +184,13 @@ class SmokeTraining:
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
         self._note_no_capture(run)
         return self._keep(run, folder=Path.cwd() if cwd is None else Path(cwd), relaunch=launch)
+
+    def _time_beside(self, launch: Callable[[], TrainingRun]) -> TrainingRun:
+        """Launches, with fixed work beside it where times are to be compared with those of other hours."""
+        from harness.watch.fixed_work import run_beside  # noqa: PLC0415  imports torch
+
+        __tracebackhide__ = True
+        return run_beside(launch) if _compares_times(self._item, self._state) else launch()
 
     def _tell_findings(self, error: HarnessError) -> None:
         """Adds what leads the findings in what was seen before the program failed."""
@@ -240,6 +252,12 @@ class SmokeTraining:
             run.environment, device=run.device, threads=run.threads
         )
         return run
+
+
+def _compares_times(item: pytest.Item, state: TestState) -> bool:
+    """Whether a test has a tolerance for a time, or may set one with the `budget` fixture."""
+    on_marker = state.budget.tolerances if state.budget is not None else ()
+    return any(metric.is_time for metric in on_marker) or "budget" in getattr(item, "fixturenames", ())
 
 
 def _choose_rules(item: pytest.Item) -> RuleSelection:

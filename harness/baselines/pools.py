@@ -14,6 +14,7 @@ from harness import clock
 from harness.baselines.files import RESTORE, locked, name_file, parse_document, read_json, write_json
 from harness.errors import BaselineError
 from harness.record.counters import CountedStep
+from harness.record.fixed_work import FixedWork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ class Launch:
         is_dirty: Whether tracked files differed from that commit.
         reason: Why the person or job that accepted it did so.
         counted: The operations of a step, as a JSON object; kept of the newest launch.
+        fixed_work: How fast the machine was meanwhile; None where that was not timed.
     """
 
     values: dict[str, float]
@@ -51,6 +53,7 @@ class Launch:
     is_dirty: bool | None
     reason: str
     counted: dict[str, Any] | None = None
+    fixed_work: FixedWork | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +90,13 @@ class Pool:
         """The measurements of one metric, of the launches that have it."""
         return [launch.values[metric] for launch in self.launches if metric in launch.values]
 
-    def list_occasions(self, metric: str) -> list[list[float]]:
-        """The measurements of one metric, those that were made on one occasion together."""
+    def list_occasions(self, metric: str) -> list[list[Launch]]:
+        """The launches that have a measurement, those that were made on one occasion together."""
         occasions = (
-            [launch.values[metric] for launch in occasion if metric in launch.values]
+            [launch for launch in occasion if metric in launch.values]
             for occasion in _split_by_occasion(self.launches)
         )
-        return [values for values in occasions if values]
+        return [launches for launches in occasions if launches]
 
     @property
     def counted(self) -> dict[str, Any] | None:
@@ -258,14 +261,22 @@ def _read_launch(document: Any) -> Launch:
     clock.read_utc_s(document["recorded_at"])
     if (counted := document.get("counted")) is not None:
         CountedStep.from_json(counted)
-    return Launch(**document)
+    work = document.get("fixed_work")
+    return Launch(**(document | {"fixed_work": None if work is None else _read_fixed_work(work)}))
+
+
+def _read_fixed_work(document: Any) -> FixedWork:
+    work = FixedWork(**document)
+    if not 0 < work.time_s < math.inf:
+        raise ValueError(f"fixed work took {work.time_s!r} s")
+    return work
 
 
 def _describe_launch(launch: Launch) -> dict[str, Any]:
-    described = asdict(launch)
-    if launch.counted is None:
-        del described["counted"]
-    return described
+    optional = ("counted", "fixed_work")
+    return {
+        name: value for name, value in asdict(launch).items() if name not in optional or value is not None
+    }
 
 
 def _describe_anchor(anchor: Anchor) -> dict[str, Any]:

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from harness.budgets.machine import take_machine_out
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from harness.budgets.machine import FixedWorkTimes, MachineEffect
 
 ALPHA = 0.001
 """Share of unchanged launches a gate with tolerance 0 may call regressed."""
@@ -73,6 +77,8 @@ class Comparison:
         num_launches: Size of the pool.
         num_observed: Launches that were compared with it.
         num_occasions: Occasions on which those of the pool were made.
+        machine: How the machine's own speed differed; None where it is not known.
+        net_change: The change without what the machine's speed did to it, which is what is judged.
     """
 
     verdict: Verdict
@@ -82,6 +88,8 @@ class Comparison:
     num_launches: int
     num_observed: int = 1
     num_occasions: int = 1
+    machine: MachineEffect | None = None
+    net_change: float | None = None
 
 
 def compare_with_pool(
@@ -92,6 +100,7 @@ def compare_with_pool(
     is_lower_better: bool,
     alpha: float = ALPHA,
     is_last: bool = True,
+    works: FixedWorkTimes | None = None,
 ) -> Comparison:
     """Judges a time, throughput or size of a few launches by a prediction interval over the logs of a pool.
 
@@ -109,6 +118,10 @@ def compare_with_pool(
     three launches on, a value passes that is shown to be no worse than the tolerance, at a level of 5 % if all launches
     were independent. So little must they differ that even the few tell.
 
+    Where it is known how long fixed work took beside each launch, and the pool shows that the measurement goes with it,
+    all launches are judged as if the machine had been equally fast. How well the pool shows it is in the noise: the
+    more, the further the machine is from what it was.
+
     Args:
         observed: Values of the launches that are judged, above 0, one per process, made on one occasion.
         pool: Values of earlier launches, above 0, one per process: those of each occasion.
@@ -117,29 +130,36 @@ def compare_with_pool(
         alpha: One-sided error rate.
         is_last: Whether no more launches will come: before, only what is shown to be within the tolerance passes, and
             three launches at least are regressed or improved.
+        works: How long fixed work took beside each of them, in the same order.
 
     Raises:
-        ValueError: There is no launch or no pool, or a value is not a finite number above 0.
+        ValueError: There is no launch or no pool, a value is not a finite number above 0, or launches have no time of
+            fixed work.
 
     Source: prediction interval for the mean of future observations of a normal sample (Hahn and Meeker, 1991), of
     occasions and launches by the one-way random model, each part with a quantile of its own (modified large samples;
     Graybill and Wang, 1980); what is shown to be within is the one-sided test of non-inferiority (Schuirmann, 1987).
     """
-    values = [value for occasion in pool for value in occasion]
-    if not observed or not values or not all(0 < value < math.inf for value in (*observed, *values)):
-        raise ValueError("a comparison needs launches and a pool, and finite values above 0")
-    logs, ours = [math.log(value) for value in values], [math.log(value) for value in observed]
-    num_occasions = sum(map(bool, pool))
-    # Fewer occasions do not tell how they differ: each launch stands for one.
-    groups = pool if num_occasions >= MIN_OCCASIONS else [[value] for value in values]
-    occasions = [[math.log(value) for value in group] for group in groups if group]
-    center = statistics.fmean(map(statistics.fmean, occasions))
-    difference = statistics.fmean(ours) - center
+    _check(observed, pool, works)
+    ours, occasions = _take_logs(observed), [_take_logs(occasion) for occasion in pool if occasion]
+    num_occasions = len(occasions)
+    baseline, mean = _find_center(occasions), statistics.fmean(ours)
+    effect = None
+    if works is not None:
+        effect, ours, occasions = take_machine_out(
+            ours, occasions, works, _find_center, is_lower_better=is_lower_better
+        )
+    logs = [log for occasion in occasions for log in occasion]
+    difference = statistics.fmean(ours) - _find_center(occasions)
     has_enough = len(logs) >= MIN_LAUNCHES
-    noise = _measure_noise(ours, occasions, alpha) if has_enough else math.inf
+    noise = _measure_noise(ours, _find_units(occasions), alpha) if has_enough else math.inf
+    doubt = _measure_doubt(ours, logs) if len(logs) >= MIN_TELLING else math.inf
+    if effect is not None and effect.is_taken_out:
+        noise = math.hypot(noise, _find_quantile(alpha, effect.freedom) * effect.log_error)
+        doubt = math.hypot(doubt, _find_quantile(PASS_ALPHA, effect.freedom) * effect.log_error)
     worse = difference if is_lower_better else -difference
     allowed = math.log1p(tolerance)
-    is_shown_within = len(logs) >= MIN_TELLING and worse + _measure_doubt(ours, logs) <= allowed + ROUNDING
+    is_shown_within = worse + doubt <= allowed + ROUNDING
     verdict = _decide(worse, allowed, noise)
     if not has_enough:
         verdict = Verdict.PASS if is_shown_within else Verdict.INCONCLUSIVE
@@ -147,12 +167,14 @@ def compare_with_pool(
         verdict = Verdict.INCONCLUSIVE
     return Comparison(
         verdict=verdict,
-        baseline=math.exp(center),
-        change=math.expm1(difference),
+        baseline=math.exp(baseline),
+        change=math.expm1(mean - baseline),
         noise=math.expm1(min(noise, MAX_LOG)) if math.isfinite(noise) else noise,
-        num_launches=len(values),
+        num_launches=len(logs),
         num_observed=len(observed),
         num_occasions=num_occasions,
+        machine=effect,
+        net_change=math.expm1(difference),
     )
 
 
@@ -180,6 +202,33 @@ def compare_quality(
     allowed = tolerance + ROUNDING
     verdict = Verdict.REGRESSED if worse > allowed else Verdict.IMPROVED if worse < -allowed else Verdict.PASS
     return Comparison(verdict, baseline, change, noise=0.0, num_launches=len(pool))
+
+
+def _check(observed: Sequence[float], pool: Sequence[Sequence[float]], works: FixedWorkTimes | None) -> None:
+    values = [value for occasion in (observed, *pool) for value in occasion]
+    if not observed or len(values) == len(observed) or not all(0 < value < math.inf for value in values):
+        raise ValueError("a comparison needs launches and a pool, and finite values above 0")
+    if works is None:
+        return
+    if [*map(len, (works.observed, *works.pool))] != [*map(len, (observed, *pool))]:
+        raise ValueError("every launch needs a time of fixed work, or none")
+    if not all(0 < time_s < math.inf for times_s in (works.observed, *works.pool) for time_s in times_s):
+        raise ValueError("times of fixed work must be finite and above 0")
+
+
+def _take_logs(values: Sequence[float]) -> list[float]:
+    return [math.log(value) for value in values]
+
+
+def _find_units(occasions: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
+    """What is one observation each: occasions, or launches where fewer occasions do not tell how they differ."""
+    if len(occasions) >= MIN_OCCASIONS:
+        return occasions
+    return [[log] for occasion in occasions for log in occasion]
+
+
+def _find_center(occasions: Sequence[Sequence[float]]) -> float:
+    return statistics.fmean(map(statistics.fmean, _find_units(occasions)))
 
 
 def _measure_noise(ours: Sequence[float], occasions: Sequence[Sequence[float]], alpha: float) -> float:

@@ -12,6 +12,7 @@ from harness import clock
 from harness.baselines.pools import MAX_LAUNCHES, Launch
 from harness.budgets.counters import tell_counters
 from harness.budgets.gate import ALPHA, Verdict, compare_quality, compare_with_pool
+from harness.budgets.machine import FixedWorkTimes
 from harness.budgets.metrics import (
     STEP_TIME,
     THROUGHPUT,
@@ -130,7 +131,7 @@ class Judge:
         if pool is not None:
             compared = [
                 self._excuse(_doubt(result, runs), runs, budget)
-                for result in self._compare_all(values, pool, budget, unit, is_last=is_last)
+                for result in self._compare_all(runs, values, pool, budget, is_last=is_last)
             ]
             compared = _explain_by_counters(compared, runs[-1], pool)
         else:
@@ -141,13 +142,14 @@ class Judge:
 
     def _compare_all(
         self,
+        runs: Sequence[TrainingRun],
         values: Mapping[Metric, list[float]],
         pool: Pool,
         budget: Budget,
-        unit: str,
         *,
         is_last: bool,
     ) -> list[BudgetResult]:
+        unit = runs[0].throughput_unit
         alpha = min(
             ALPHA / len(budget.tolerances),
             SESSION_ALPHA / max(self.num_session_tolerances, len(budget.tolerances)),
@@ -176,13 +178,15 @@ class Judge:
                     f"{min(earlier):g}.\nNext: restore it from version control, or delete it and accept a new one."
                 )
             else:
+                occasions = pool.list_occasions(metric.name)
                 comparison = compare_with_pool(
                     observed,
-                    pool.list_occasions(metric.name),
+                    [[launch.values[metric.name] for launch in occasion] for occasion in occasions],
                     tolerance=tolerance,
                     is_lower_better=metric.is_lower_better,
                     alpha=alpha,
                     is_last=is_last,
+                    works=_find_works(runs, occasions) if metric.is_time else None,
                 )
             results.append(
                 tell_comparison(metric, mean, comparison, tolerance, budget, unit, self.runner_class)
@@ -276,6 +280,7 @@ class Judge:
                     is_dirty=run.environment.is_dirty,
                     reason=reason,
                     counted=None if counted is None else asdict(counted),
+                    fixed_work=run.fixed_work,
                 )
             )
         pool, num_kept = self.store.extend(
@@ -317,6 +322,19 @@ def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, 
                     f"{explain_unmeasured(run, metric, budget.peak_tflops)}"
                 )
     return measured
+
+
+def _find_works(runs: Sequence[TrainingRun], occasions: Sequence[Sequence[Launch]]) -> FixedWorkTimes | None:
+    """How long fixed work took beside each launch, ours and those of a pool; None unless all did the same work."""
+    ours = [run.fixed_work for run in runs]
+    earlier = [[launch.fixed_work for launch in occasion] for occasion in occasions]
+    kinds = {None if work is None else work.made_with for works in (ours, *earlier) for work in works}
+    if None in kinds or len(kinds) > 1:
+        return None
+    return FixedWorkTimes(
+        [work.time_s for work in ours if work is not None],
+        [[work.time_s for work in works if work is not None] for works in earlier],
+    )
 
 
 def _find_waiting_share(runs: Sequence[TrainingRun]) -> float:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from harness.budgets.spec import Budget
 
 
+TOLD_MACHINE_CHANGE = 0.03
+"""From here on it is told that the machine was slower or faster, also where that is not taken out."""
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetResult:
     """One judged line of a budget.
@@ -26,6 +30,8 @@ class BudgetResult:
         change: Relative change against the baseline; None for a limit.
         message: The verdict in words, with values and origin.
         advice: What to do next; empty where nothing needs to be done.
+        machine_change: How much longer fixed work took than beside the baseline, as a share; None where not known.
+        net_change: The change that was judged, without what the machine's speed did; None for a limit.
     """
 
     metric: str
@@ -35,6 +41,8 @@ class BudgetResult:
     change: float | None
     message: str
     advice: str = ""
+    machine_change: float | None = None
+    net_change: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object; values that are not finite become text."""
@@ -79,10 +87,13 @@ def tell_comparison(
     """What came of comparing with a pool."""
     where = f"{comparison.num_launches} launches of {runner_class}"
     ours = f"mean of {comparison.num_observed} launches, " if comparison.num_observed > 1 else ""
+    net, machine = "", comparison.machine
+    if machine is not None and machine.is_taken_out:
+        net = f"{comparison.net_change:+.1%} at equal speed of the machine, "
     message = (
         f"{metric.name} {comparison.verdict}: baseline {metric.show(comparison.baseline, unit)}, observed "
-        f"{metric.show(observed, unit)} ({ours}{comparison.change:+.1%}, allowed {tolerance:.1%} by "
-        f"{budget.source}; {where})."
+        f"{metric.show(observed, unit)} ({ours}{comparison.change:+.1%}, {net}allowed {tolerance:.1%} by "
+        f"{budget.source}; {where}).{_tell_machine(comparison)}"
     )
     return BudgetResult(
         metric.name,
@@ -92,7 +103,19 @@ def tell_comparison(
         comparison.change,
         message,
         _advise(comparison),
+        machine_change=None if machine is None else machine.change,
+        net_change=comparison.net_change,
     )
+
+
+def _tell_machine(comparison: Comparison) -> str:
+    """That the machine itself was slower or faster, where that is more than noise or was taken out."""
+    machine = comparison.machine
+    if machine is None or not (machine.is_taken_out or abs(machine.change) >= TOLD_MACHINE_CHANGE):
+        return ""
+    longer = "longer" if machine.change > 0 else "less long"
+    what_for = "" if machine.is_taken_out else ", which these launches are not shown to follow"
+    return f" Fixed work took {abs(machine.change):.1%} {longer} than beside the baseline{what_for}."
 
 
 def _advise_limit(metric: Metric, budget: Budget) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import statistics
 from dataclasses import replace
@@ -160,19 +161,23 @@ class _Launcher:
             threads=options.threads,
             watch=watch,
         )
+        self._times_fixed_work = any(metric.is_time for metric in budget.tolerances)
         num_cores = options.threads * (options.ranks or 1)
         self._cores = frozenset() if options.no_pin else choose_cores(num_cores)
 
     def run(self) -> TrainingRun:
         from harness.watch.child import run_command  # noqa: PLC0415  late
+        from harness.watch.fixed_work import run_beside  # noqa: PLC0415
 
-        return run_command(
+        launch = functools.partial(
+            run_command,
             self._options.words,
             options=self._run_options,
             timeout_s=self._options.timeout,
             ranks=self._options.ranks,
             cores=self._cores,
         )
+        return run_beside(launch, self._cores) if self._times_fixed_work else launch()
 
 
 def _read_budget(options: argparse.Namespace) -> Budget:

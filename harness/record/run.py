@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.record.environment import Environment
+    from harness.record.fixed_work import FixedWork
     from harness.record.log_files import LogFile
     from harness.record.observation import RunObservation
     from harness.record.request import BaselineRequest
@@ -67,6 +68,7 @@ class TrainingRun:
         first_step_s: Seconds from its start to the end of the first step: start-up, and compilation. None where no
             step was watched.
         environment: Machine and library versions.
+        fixed_work: How fast the machine was meanwhile; None where that was not timed.
         logged: Steps that the program logged itself; empty when it logs none.
         logged_source: Where those came from.
         log_files: The metrics files it wrote under `run_dir`, row by row.
@@ -93,6 +95,7 @@ class TrainingRun:
     environment: Environment
     waiting_s: float | None = None
     first_step_s: float | None = None
+    fixed_work: FixedWork | None = None
     logged: list[Step] = field(default_factory=list)
     logged_source: str = ""
     log_files: Sequence[LogFile] = ()

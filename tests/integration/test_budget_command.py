@@ -61,6 +61,10 @@ def test_launches_are_accepted_and_counters_judged_exactly(budget: Budget, tmp_p
     assert facts["outcome"] == "passed"
     assert {line["metric"] for line in facts["budget"]} == {"num_ops", "wall_clock_s"}
     assert all(launch["wall_clock_s"] > 0 for launch in facts["launches"])
+    assert [line["machine_change"] is None for line in facts["budget"]] == [True, False]
+    (pool,) = (tmp_path / "baselines").glob("budgets/*/*.json")
+    stored = json.loads(pool.read_text(encoding="utf-8"))["harness"]["launches"]
+    assert all(launch["fixed_work"]["time_s"] > 0 for launch in stored)
 
     more = budget(*bounds, extra=2)
     assert more.returncode == 1

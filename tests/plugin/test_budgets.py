@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     Fill = Callable[..., None]
 
 CLASS = "own-runner"
+PROGRAM = """
+import torch
+model = torch.nn.Linear(4, 4)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(8):
+    optimizer.zero_grad()
+    model(torch.ones(2, 4)).square().mean().backward()
+    optimizer.step()
+"""
 TESTS = """
 import pytest
 from trainings import train_timed
@@ -194,3 +203,38 @@ def test_a_baseline_that_can_not_be_read_is_no_pass_and_stays_as_it_is(
         ]
     )
     assert {path: path.read_text() for path in contents} == contents
+
+
+def test_fixed_work_is_timed_where_times_may_be_compared_and_nowhere_else(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(
+        test_it="""
+        import sys
+        import pytest
+        from trainings import train, train_timed
+
+        def has_work(run):
+            return run.fixed_work is not None
+
+        @pytest.mark.budget(step_time=9, wall_clock_s=60)
+        def test_times(smoke_training):
+            assert has_work(smoke_training(train_timed))
+
+        @pytest.mark.budget(wall_clock=9)
+        def test_command(smoke_training):
+            assert has_work(smoke_training.command([sys.executable, "program.py"]))
+
+        def test_fixture(smoke_training, budget):
+            assert has_work(smoke_training(train))
+
+        @pytest.mark.budget(wall_clock_s=60, final_loss=9)
+        def test_others(smoke_training):
+            assert not has_work(smoke_training(train))
+
+        def test_none(smoke_training):
+            assert not has_work(smoke_training(train))
+        """,
+        program=PROGRAM,
+    )
+    project.runpytest_subprocess("--accept-baselines", "--reason=first").assert_outcomes(passed=5)

@@ -12,6 +12,7 @@ from harness.budgets.gate import Verdict
 from harness.budgets.judge import Judge
 from harness.budgets.spec import Budget, parse_budget
 from harness.errors import BaselineError, ObservationError
+from harness.record.fixed_work import FixedWork
 from harness.record.run import Step
 
 if TYPE_CHECKING:
@@ -115,6 +116,75 @@ def test_a_baseline_of_this_class_judges(judge: Judge, make_run: MakeRun, fill: 
         "6 launches of this-class)."
     )
     assert "--accept-baselines" in results[0].advice
+
+
+def test_a_slow_machine_is_told_from_slow_code_where_the_pool_shows_how(
+    judge: Judge, store: PoolStore, environment: Environment, make_launch: MakeLaunch, make_run: MakeRun
+) -> None:
+    def add_work(speed: float, made_with: str = "1") -> FixedWork:
+        return FixedWork(0.005 * speed, made_with)
+
+    def compare(*runs: TrainingRun) -> BudgetResult:
+        (result,) = judge.judge(TEST, runs, make_budget(wall_clock=0.05))
+        return result
+
+    speeds = [math.exp(0.02 * number) for number in (0, 2, -2, 1, -1)] * 4
+    launches = [
+        replace(make_launch(wall_clock_s=8.9 * speed), fixed_work=add_work(speed)) for speed in speeds
+    ]
+    store.extend(TEST, launches, environment, CLASS)
+
+    slow = compare(make_run(fixed_work=add_work(1.124)))
+    assert slow.verdict is Verdict.PASS
+    assert "(+12.4%, -0.0% at equal speed of the machine, allowed 5.0% by the marker;" in slow.message
+    assert slow.message.endswith("). Fixed work took 12.4% longer than beside the baseline.")
+    assert slow.machine_change == pytest.approx(0.124, abs=0.001)
+    assert slow.net_change == pytest.approx(0, abs=0.001)
+    assert slow.change == pytest.approx(0.124, abs=0.001)
+
+    regressed = compare(make_run(fixed_work=add_work(1.0)))
+    assert regressed.verdict is Verdict.REGRESSED
+    assert "(+12.4%, +12.4% at equal speed" in regressed.message
+
+    for runs in (
+        [make_run(fixed_work=add_work(1.124, "2"))],
+        [make_run()],
+        [make_run(fixed_work=add_work(1.124)), make_run()],
+    ):
+        unknown = compare(*runs)
+        assert unknown.verdict is not Verdict.PASS
+        assert unknown.machine_change is None
+        assert "achine" not in unknown.message
+
+
+def test_a_slow_machine_is_told_where_the_pool_does_not_show_what_it_does(
+    judge: Judge, store: PoolStore, environment: Environment, make_launch: MakeLaunch, make_run: MakeRun
+) -> None:
+    works = [FixedWork(0.005 * speed, "1") for speed in (1.0, 1.0, 1.01, 0.99, 1.0)]
+    launches = [replace(make_launch(wall_clock_s=9.0), fixed_work=work) for work in works]
+    store.extend(TEST, launches, environment, CLASS)
+
+    def tell(time_s: float) -> str:
+        run = make_run(fixed_work=FixedWork(time_s, "1"))
+        (result,) = judge.judge(TEST, [run], make_budget(wall_clock=0.05))
+        assert result.verdict is Verdict.REGRESSED
+        return result.message.partition("). ")[2]
+
+    told = "{} than beside the baseline, which these launches are not shown to follow."
+    assert tell(0.006) == f"Fixed work took {told.format('20.0% longer')}"
+    assert tell(0.004) == f"Fixed work took {told.format('20.0% less long')}"
+    assert tell(0.0051) == ""
+
+
+def test_how_fast_the_machine_was_is_accepted_with_a_launch(
+    store: PoolStore, judge: Judge, make_run: MakeRun
+) -> None:
+    work = FixedWork(0.005, "1")
+    accepting = replace(judge, reason="first")
+    accepting.judge(TEST, [make_run(fixed_work=work)], make_budget(wall_clock=0.05))
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert pool.launches[0].fixed_work == work
 
 
 def test_a_young_pool_is_inconclusive_and_says_how_many_launches_it_needs(

@@ -110,3 +110,23 @@ def test_launches_with_a_break_between_them_are_not_judged_together() -> None:
     later[9]["at"] = "2026-11-30T12:00:00+00:00"
     assert judge(later, pool, 0.05, SEVERAL)[0].total() == 2 * 2
     assert judge(later, pool, 0.05, ONE)[0].total() == 2 * 10
+
+
+def test_launches_with_fixed_work_beside_them_have_a_table_of_their_own_with_the_machine_taken_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def add_work(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            row | {"fixed_work": {"time_s": row["values"][TIMES[0]] / 200, "made_with": "1, torch 2"}}
+            for row in rows
+        ]
+
+    pool, slow = add_work(build_rows("pool", SPREAD * 2)), add_work(build_rows("quiet", [1.15] * 10))
+    assert judge(slow, pool, 0.05, SEVERAL)[0] == {Verdict.REGRESSED: 2 * 3}
+    assert judge(slow, pool, 0.05, SEVERAL, takes_machine_out=True)[0] == {Verdict.PASS: 2 * 3}
+    print_tables([*pool, *slow, *build_rows("pool", SPREAD)])
+    told = capsys.readouterr().out
+    assert f"ours, program {NOW}, fixed work 1, torch 2, against a pool of 20" in told
+    assert "| nothing | up to 8 | 6 | 6 / 0 / 3.0 |" in told
+    assert "| nothing | up to 8, the machine's speed taken out | 6 | 0 / 0 / 1.0 |" in told
+    assert f"ours, program {NOW}, against a pool of 10" in told

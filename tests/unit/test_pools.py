@@ -12,11 +12,13 @@ import pytest
 from harness.baselines.pools import MAX_LAUNCHES, Launch, PoolStore
 from harness.baselines.shelves import FolderShelf
 from harness.errors import BaselineError
+from harness.record.fixed_work import FixedWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from harness.baselines.pools import Pool
     from harness.record.environment import Environment
 
     MakeLaunch = Callable[..., Launch]
@@ -59,6 +61,17 @@ def test_launches_come_back_in_order(store: PoolStore, extend: Callable[..., Non
     assert pool.values("final_loss") == [0.5]
 
 
+def test_how_fast_the_machine_was_comes_back_with_a_launch(
+    store: PoolStore, make_launch: MakeLaunch, environment: Environment
+) -> None:
+    work = FixedWork(0.005, "1, Python 3.11.7, torch 2.13.0")
+    launches = [make_launch(wall_clock_s=1.0), replace(make_launch(wall_clock_s=2.0), fixed_work=work)]
+    store.extend(TEST, launches, environment, CLASS)
+    pool = store.read(TEST, CLASS)
+    assert pool is not None
+    assert [launch.fixed_work for launch in pool.launches] == [None, work]
+
+
 def test_starting_anew_drops_the_launches_before(store: PoolStore, extend: Callable[..., None]) -> None:
     extend(wall_clock_s=1.0)
     extend(wall_clock_s=2.0, anew=True)
@@ -75,6 +88,10 @@ def test_the_newest_launches_are_kept(store: PoolStore, extend: Callable[..., No
     assert pool.values("wall_clock_s") == [float(number + 3) for number in range(MAX_LAUNCHES)]
 
 
+def list_occasions(pool: Pool, metric: str) -> list[list[float]]:
+    return [[launch.values[metric] for launch in occasion] for occasion in pool.list_occasions(metric)]
+
+
 def test_launches_an_hour_apart_are_of_two_occasions(
     store: PoolStore, make_launch: MakeLaunch, environment: Environment
 ) -> None:
@@ -85,9 +102,9 @@ def test_launches_an_hour_apart_are_of_two_occasions(
         store.extend(TEST, [launch], environment, CLASS)
     pool = store.read(TEST, CLASS)
     assert pool is not None
-    assert pool.list_occasions("wall_clock_s") == [[1.0, 2.0, 3.0], [4.0]]
-    assert pool.list_occasions("final_loss") == [[2.0, 3.0], [4.0]]
-    assert pool.list_occasions("step_time_s") == []
+    assert list_occasions(pool, "wall_clock_s") == [[1.0, 2.0, 3.0], [4.0]]
+    assert list_occasions(pool, "final_loss") == [[2.0, 3.0], [4.0]]
+    assert list_occasions(pool, "step_time_s") == []
 
 
 @pytest.mark.parametrize(
@@ -104,7 +121,7 @@ def test_of_many_launches_a_night_those_of_many_nights_are_kept(
             store.extend(TEST, [launch], environment, CLASS)
     pool = store.read(TEST, CLASS)
     assert pool is not None
-    occasions = pool.list_occasions("wall_clock_s")
+    occasions = list_occasions(pool, "wall_clock_s")
     assert [len(occasion) for occasion in occasions] == kept
     # The newest of each.
     assert occasions[-1][-1] == num + (each - 1) / 100
@@ -117,7 +134,7 @@ def test_a_clock_that_was_put_back_and_moments_without_offset_are_of_other_occas
     moments = ("2026-11-02T10:00:00+00:00", "2026-11-02T10:30:00", "2026-10-20T10:30:00+00:00")
     launches = [replace(make_launch(wall_clock_s=1.0), recorded_at=moment) for moment in moments]
     pool, num_added = store.extend(TEST, launches, environment, CLASS)
-    assert pool.list_occasions("wall_clock_s") == [[1.0, 1.0], [1.0]]
+    assert list_occasions(pool, "wall_clock_s") == [[1.0, 1.0], [1.0]]
     assert num_added == 3
 
 
@@ -241,6 +258,12 @@ def test_a_file_of_another_class_is_refused(store: PoolStore, extend: Callable[.
         (lambda header: header["launches"][0].pop("reason"), "incomplete"),
         (lambda header: header["launches"][0].update(values=[1]), "incomplete"),
         (lambda header: header["launches"][0].update(counted=5), "incomplete"),
+        (lambda header: header["launches"][0].update(fixed_work=5), "incomplete"),
+        (lambda header: header["launches"][0].update(fixed_work={"time_s": 1}), "incomplete"),
+        (
+            lambda header: header["launches"][0].update(fixed_work={"time_s": 0, "made_with": "1"}),
+            "incomplete: fixed work took 0 s",
+        ),
         (lambda header: header["launches"][0].update(counted={"step": 1, "x": 1}), "incomplete"),
         (
             lambda header: header["launches"][0].update(counted={"step": 1, "ops": {"forward": 5}}),

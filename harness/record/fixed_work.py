@@ -1,0 +1,18 @@
+"""How fast the machine was while a program ran: how long work that never changes took beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FixedWork:
+    """Work of the harness's own that was timed before a run and behind it, on the run's cores.
+
+    Attributes:
+        time_s: Seconds it took, the geometric mean of before and behind.
+        made_with: What the work is, and what does it: only times of the same can be compared.
+    """
+
+    time_s: float
+    made_with: str
