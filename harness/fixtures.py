@@ -322,7 +322,9 @@ def smoke_training(request: pytest.FixtureRequest, tmp_path: Path) -> SmokeTrain
         traced_steps=TRACED_STEPS if state.is_traced else 0,
     )
     if watch is not None and state.budget is not None and state.budget.counts_operations:
-        watch = dataclasses.replace(watch, counted_steps=COUNTED_STEPS)
+        watch = dataclasses.replace(
+            watch, counted_steps=COUNTED_STEPS, counts_kernels=state.budget.counts_kernels
+        )
     options = RunOptions(
         name=item.nodeid,
         run_dir=tmp_path,

@@ -58,6 +58,8 @@ def tell_counters(base: CountedStep, head: CountedStep) -> list[str]:
         lines.append(
             f"{base.num_flops:,} -> {head.num_flops:,} FLOPs a step{share}, in {' and '.join(phases)}"
         )
+    if None not in (base.num_kernels, head.num_kernels) and base.num_kernels != head.num_kernels:
+        lines.append(f"{base.num_kernels:,} -> {head.num_kernels:,} kernels launched a step")
     if base.tensor_bytes != head.tensor_bytes:
         difference = head.tensor_bytes - base.tensor_bytes
         lines.append(

@@ -78,6 +78,7 @@ NUM_OPS = Metric("num_ops", "max_num_ops", "num_ops", is_counted=True)
 TENSOR_MEMORY = Metric(
     "tensor_memory_bytes", "tensor_memory_mb", "tensor_memory", limit_scale=MIB, is_counted=True
 )
+NUM_KERNELS = Metric("num_kernels", "max_num_kernels", "num_kernels", is_counted=True)
 MFU = Metric("mfu", "min_mfu", "mfu", is_lower_better=False, is_time=True)
 
 FIRST_STEP = Metric("first_step_s", "first_step_s", "first_step", is_time=True)
@@ -102,10 +103,11 @@ METRICS = (
     FLOPS,
     NUM_OPS,
     TENSOR_MEMORY,
+    NUM_KERNELS,
     NUM_GRAPHS,
     NUM_HOST_SYNCS,
 )
-OF_OPERATIONS = (FLOPS, NUM_OPS, TENSOR_MEMORY, MFU)
+OF_OPERATIONS = (FLOPS, NUM_OPS, TENSOR_MEMORY, NUM_KERNELS, MFU)
 """What counting the operations of a few steps tells."""
 COUNTED_STEPS = (2, 3, 4)
 """Steps whose operations are counted: after the first, which builds the state of the optimizer, and few."""
@@ -146,6 +148,7 @@ def measure(
             FLOPS.name: counted.num_flops,
             NUM_OPS.name: counted.num_ops,
             TENSOR_MEMORY.name: counted.tensor_bytes,
+            NUM_KERNELS.name: counted.num_kernels,
         }
     if not run.is_profiled:
         values |= {

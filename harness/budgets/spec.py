@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from harness.arguments import MOST, check_names, check_number
 from harness.baselines.pools import MAX_LAUNCHES
 from harness.budgets.launches import LaunchPlan
-from harness.budgets.metrics import METRICS, OF_OPERATIONS, WALL_CLOCK, Metric, build_logged_metric
+from harness.budgets.metrics import (
+    METRICS,
+    NUM_KERNELS,
+    OF_OPERATIONS,
+    WALL_CLOCK,
+    Metric,
+    build_logged_metric,
+)
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +56,11 @@ class Budget:
     def counts_operations(self) -> bool:
         """Whether any of it is about what a step does, which has to be counted."""
         return any(metric in OF_OPERATIONS for metric in self.metrics)
+
+    @property
+    def counts_kernels(self) -> bool:
+        """Whether any of it is about the kernels that a step launches, which takes a profiler."""
+        return NUM_KERNELS in self.metrics
 
     @property
     def wall_clock_limit_s(self) -> float | None:

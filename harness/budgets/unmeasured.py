@@ -10,6 +10,7 @@ from harness.budgets.metrics import (
     MFU,
     NUM_GRAPHS,
     NUM_HOST_SYNCS,
+    NUM_KERNELS,
     OF_OPERATIONS,
     PEAK_MEMORY,
     PHASES,
@@ -61,6 +62,10 @@ def explain_unmeasured(run: TrainingRun, metric: Metric, peak_tflops: float | No
             f"the program logs no {metric.logged_as!r}; its metrics: {names}.\n"
             "Next: correct the name, or point metrics= on the smoke_training marker at the file that has it."
         )
+    if metric is NUM_KERNELS:
+        seen = run.observed.not_seen if run.observed is not None else []
+        told = next((text for text in seen if text.startswith("kernel launches")), "")
+        return f"{told}.\nNext: leave it out of the budget here." if told else NO_GPU
     if metric in OF_OPERATIONS:
         seen = run.observed.not_seen if run.observed is not None else ["the run was not watched"]
         told = "; ".join(text for text in seen if text.startswith(("operations", "the run")))

@@ -154,6 +154,7 @@ class _Launcher:
             depth=Depth.LIGHT,
             max_steps=options.max_steps,
             counted_steps=COUNTED_STEPS if budget.counts_operations else (),
+            counts_kernels=budget.counts_kernels,
         )
         self._run_options = RunOptions(
             name=shlex.join(options.words),

@@ -20,12 +20,14 @@ class CountedStep:
         flops: Floating-point operations by phase, of the operations that torch knows a formula of: matrix products,
             convolutions, attention.
         tensor_bytes: By how much the tensors grew at most, over those that were there before the step.
+        num_kernels: Kernels launched on the GPU; None where they were not counted, or there is none.
     """
 
     step: int
     ops: dict[str, dict[str, int]] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
     tensor_bytes: int = 0
+    num_kernels: int | None = None
 
     @property
     def num_ops(self) -> int:
@@ -46,6 +48,8 @@ class CountedStep:
         """
         step = cls(**value)
         counts = {"step": step.step, "tensor_bytes": step.tensor_bytes, **step.flops}
+        if step.num_kernels is not None:
+            counts["num_kernels"] = step.num_kernels
         for names in step.ops.values():
             counts |= dict(names.items())
         for name, count in counts.items():
@@ -70,11 +74,13 @@ def summarize_counts(steps: Sequence[CountedStep]) -> CountedStep | None:
         }
         ops[phase] = {name: count for name, count in counts.items() if count}
     flops = {phase: _find_middle([step.flops.get(phase, 0) for step in steps]) for phase in phases}
+    kernels = [step.num_kernels for step in steps if step.num_kernels is not None]
     return CountedStep(
         step=steps[0].step,
         ops={phase: names for phase, names in ops.items() if names},
         flops={phase: count for phase, count in flops.items() if count},
         tensor_bytes=_find_middle([step.tensor_bytes for step in steps]),
+        num_kernels=_find_middle(kernels) if kernels else None,
     )
 
 

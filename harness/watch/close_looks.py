@@ -1,8 +1,10 @@
-"""Steps that are looked at closer than the others: in depth, operation by operation, or for host synchronisations."""
+"""Steps that are looked at closer than the others: in depth, operation by operation, or for what they ask of a GPU."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import torch
 
 from harness.watch.deep import DeepStep
 from harness.watch.held_graphs import HeldGraphs
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.watch.counters import StepCounter
     from harness.watch.describing import RunDescription
+    from harness.watch.kernel_launches import KernelLaunches
     from harness.watch.loss import LossHooks
     from harness.watch.modules import ModuleHooks
     from harness.watch.schedule import ScheduleHooks
@@ -52,6 +55,7 @@ class CloseLooks:
         self._deep: DeepStep | None = None
         self._syncs: HostSyncs | None = None
         self._counter: StepCounter | None = None
+        self._kernels: KernelLaunches | None = None
         self._num_stages = 0
 
     @property
@@ -65,6 +69,10 @@ class CloseLooks:
         if self._structure is not None:
             self._loss.held_graphs = self._held_graphs
             self._structure.install()
+        if self._session.options.counts_kernels:
+            from harness.watch.kernel_launches import KernelLaunches  # noqa: PLC0415  for those that count
+
+            self._kernels = KernelLaunches(self._session.taps)
         if 0 in self._deep_steps:
             self._open_deep()
 
@@ -74,6 +82,8 @@ class CloseLooks:
             self._deep.close()
         if self._syncs is not None:
             self._syncs.close()
+        if self._kernels is not None:
+            self._kernels.close()
         if self._counter is not None and self._counter.close():
             # Of a step that did not end.
             self._counter = None
@@ -190,11 +200,21 @@ class CloseLooks:
         row.is_partly_timed = True
         self._counter = StepCounter(number, self._session.clock)
         self._counter.open()
+        if self._kernels is not None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            self._session.attempt("kernel launches", self._open_kernels, self._kernels)
+
+    def _open_kernels(self, kernels: KernelLaunches) -> None:
+        if not kernels.open():
+            self._session.add_blind_spot(
+                "kernel launches: the program has a profiler of its own, and there can be only one"
+            )
 
     def _close_counter(self, number: int) -> None:
         counter = self._counter
         if counter is None:
             return
+        if self._kernels is not None:
+            counter.counted.num_kernels = self._session.attempt("kernel launches", self._kernels.close)
         is_closed = counter.close()
         if is_closed:
             self._counter = None

@@ -38,6 +38,8 @@ class ObserverOptions:
     """Seconds from the first step's end on, after which the program is ended; None sets no limit."""
     counted_steps: tuple[int, ...] = ()
     """Steps, from 1, of which the operations are counted; they are not timed, and none of them is deep."""
+    counts_kernels: bool = False
+    """Whether their kernel launches are counted too, where a GPU is used: PyTorch's profiler runs for them."""
     max_kept_steps: int = MAX_KEPT_STEPS
     """Steps kept in memory; beyond, the middle of the run is dropped."""
     traced_steps: int = 0

@@ -109,7 +109,9 @@ def test_the_first_step_has_a_limit_that_starts_with_the_program(project: pytest
     done.stdout.fnmatch_lines(["first_step_s * is over its limit of 40 ms (*"])
 
 
-@pytest.mark.parametrize("budget", ["max_num_graphs=3", "max_num_host_syncs=3", "reserved_memory_mb=3"])
+@pytest.mark.parametrize(
+    "budget", ["max_num_graphs=3", "max_num_host_syncs=3", "max_num_kernels=3", "reserved_memory_mb=3"]
+)
 def test_what_the_program_does_not_do_compares_nothing(project: pytest.Pytester, budget: str) -> None:
     done = run(project, budget=budget)
     assert done.ret == 2

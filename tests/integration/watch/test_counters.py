@@ -151,6 +151,25 @@ def test_counts_survive_the_record() -> None:
 def test_the_median_of_counts_stays_whole() -> None:
     steps = [CountedStep(1, {"forward": {"aten::mm": num}}, {"forward": num}, num) for num in (2, 3, 5, 4)]
     assert summarize_counts(steps) == CountedStep(1, {"forward": {"aten::mm": 3}}, {"forward": 3}, 3)
+
+
+def test_kernels_are_summarized_where_they_were_counted_and_told_where_they_differ() -> None:
+    steps = [CountedStep(1), *(CountedStep(number, num_kernels=number) for number in (40, 41, 60))]
+    head = summarize_counts(steps)
+    assert head is not None
+    assert head.num_kernels == 41
+    assert tell_counters(CountedStep(1, num_kernels=38), head) == ["38 -> 41 kernels launched a step"]
+    assert tell_counters(CountedStep(1), head) == []
+    assert CountedStep.from_json(dataclasses.asdict(head)) == head
+    with pytest.raises(TypeError, match="num_kernels is counted as 'many'"):
+        CountedStep.from_json({"step": 1, "num_kernels": "many"})
+
+
+def test_without_a_gpu_no_kernels_are_counted_and_nothing_is_said() -> None:
+    options = ObserverOptions(depth=Depth.LIGHT, counted_steps=(2, 3), counts_kernels=True)
+    observed = train(options=options)
+    assert [step.num_kernels for step in observed.counted_steps] == [None, None]
+    assert observed.not_seen == []
     assert summarize_counts([]) is None
 
 

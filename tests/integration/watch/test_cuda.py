@@ -157,3 +157,27 @@ def test_a_graph_that_is_captured_holds_no_event() -> None:
             step()
     assert not observer.observation.not_seen
     assert len(observer.observation.steps) == 7
+
+
+def test_the_kernels_that_a_step_launches_are_counted() -> None:
+    model = torch.nn.Linear(8, 8, device="cuda")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, foreach=False)
+    inputs = torch.randn(4, 8, device="cuda")
+
+    def count(num_more: int) -> list[int | None]:
+        options = ObserverOptions(depth=Depth.LIGHT, counted_steps=(2, 3, 4), counts_kernels=True)
+        with Observer(options) as observer:
+            for _ in range(8):
+                optimizer.zero_grad()
+                model(inputs).square().mean().backward()
+                for _ in range(num_more):
+                    inputs.clone()
+                optimizer.step()
+        assert not observer.observation.not_seen
+        return [step.num_kernels for step in observer.observation.counted_steps]
+
+    plain, more = count(0), count(5)
+    assert plain == [plain[0]] * 3
+    assert plain[0] is not None
+    assert plain[0] > 5
+    assert more == [plain[0] + 5] * 3
