@@ -46,7 +46,7 @@ from benchmarks.trial_records import (
     tell_left_out,
     tell_origin,
 )
-from harness.budgets.gate import Verdict
+from harness.budgets.verdicts import Verdict
 from harness.errors import HarnessError
 from harness.record.environment import derive_runner_class
 from harness.side_by_side import ComparisonOptions, compare_programs

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING
 
 from harness.baselines.files import read_json
 from harness.baselines.pools import SCHEMA_VERSION
-from harness.budgets.gate import Verdict, compare_with_pool
+from harness.budgets.gate import compare_with_pool
 from harness.budgets.nights import Night
 from harness.budgets.trend import ANCHOR_NIGHTS, judge_trend
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

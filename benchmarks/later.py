@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
 from benchmarks.trial_records import ROOT, append_lines, digest_files, find_revision, read_lines
 from harness import clock
-from harness.budgets.gate import Verdict
 from harness.budgets.machine import FixedWorkTimes
 from harness.budgets.metrics import measure
+from harness.budgets.verdicts import Verdict
 from harness.record.environment import derive_runner_class
 from harness.watch.child import run_command
 from harness.watch.cores import choose_cores, pinned
@@ -130,7 +130,7 @@ def judge(
     tolerance: float,
     plan: LaunchPlan,
     *,
-    takes_machine_out: bool = False,
+    knows_machine: bool = False,
 ) -> tuple[Counter[Verdict], float]:
     """The verdicts on both times of launches, from each on as many as the plan has; and the launches one took.
 
@@ -150,9 +150,7 @@ def judge(
                 tolerance=tolerance,
                 plan=plan,
                 waiting_shares=[row["waiting_share"] for row in launches],
-                works=FixedWorkTimes(_list_works(launches), [_list_works(pool)])
-                if takes_machine_out
-                else None,
+                works=FixedWorkTimes(_list_works(launches), [_list_works(pool)]) if knows_machine else None,
             )
             verdicts[verdict] += 1
             spent.append(num)
@@ -189,9 +187,9 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
             for plan, told in ((ONE, "one launch"), (SEVERAL, f"up to {SEVERAL.most}")):
                 if len(launches) < plan.most:
                     continue
-                for is_taken_out in (False, True) if work else (False,):
-                    cells = describe(launches, pool, plan, takes_machine_out=is_taken_out)
-                    known = ", the machine's speed taken out" if is_taken_out else ""
+                for is_known in (False, True) if work else (False,):
+                    cells = describe(launches, pool, plan, knows_machine=is_known)
+                    known = ", the machine's speed known" if is_known else ""
                     print(f"| {TOLD[kind]} | {told}{known} | {' | '.join(cells)} |")
         for kind, launches in (*kinds.items(), (POOL, pool)):
             print(f"\n{tell_launches(kind, launches)}")
@@ -207,13 +205,10 @@ def describe(
     pool: Sequence[dict[str, Any]],
     plan: LaunchPlan,
     *,
-    takes_machine_out: bool,
+    knows_machine: bool,
 ) -> list[str]:
     """The cells of a row: how many comparisons, and what came of them at each tolerance."""
-    judged = [
-        judge(launches, pool, tolerance, plan, takes_machine_out=takes_machine_out)
-        for tolerance in TOLERANCES
-    ]
+    judged = [judge(launches, pool, tolerance, plan, knows_machine=knows_machine) for tolerance in TOLERANCES]
     return [
         str(judged[0][0].total()),
         *(

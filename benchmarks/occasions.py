@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 from scipy import special
 
 from benchmarks.gate import SEVERAL, spend
-from harness.budgets.gate import ALPHA, Verdict
+from harness.budgets.gate import ALPHA
 from harness.budgets.machine import FixedWorkTimes
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,7 +33,7 @@ from benchmarks.ab import parse_arguments
 from benchmarks.gate import ONE, SEVERAL, TIMES, read_pools, spend, split_drawn
 from benchmarks.rejudging import TOLERANCES, list_judged
 from benchmarks.trial_records import RECORDS, ROOT, read_trials, tell_left_out
-from harness.budgets.gate import Verdict
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from harness.budgets.launches import LaunchPlan

@@ -120,9 +120,8 @@ class SmokeTraining:
                 if capture is not None:
                     options = dataclasses.replace(options, watch=lighten(options.watch))
                 call = functools.partial(function, *args, **kwargs)
-                run = self._time_beside(
-                    functools.partial(run_call, call, options=options, recorder=self._recorder)
-                )
+                launch = functools.partial(run_call, call, options=options, recorder=self._recorder)
+                run = launch() if capture is not None else self._time_beside(launch)
         except HarnessError as error:
             self._tell_findings(error)
             raise error.with_traceback(None)  # noqa: B904  the same error, without our frames
@@ -187,10 +186,12 @@ class SmokeTraining:
 
     def _time_beside(self, launch: Callable[[], TrainingRun]) -> TrainingRun:
         """Launches, with fixed work beside it where times are to be compared with those of other hours."""
-        from harness.watch.fixed_work import run_beside  # noqa: PLC0415  imports torch
-
         __tracebackhide__ = True
-        return run_beside(launch) if _compares_times(self._item, self._state) else launch()
+        if not _compares_times(self._item, self._state):
+            return launch()
+        from harness.watch.fixed_work import run_beside  # noqa: PLC0415  late
+
+        return run_beside(launch)
 
     def _tell_findings(self, error: HarnessError) -> None:
         """Adds what leads the findings in what was seen before the program failed."""
@@ -257,7 +258,9 @@ class SmokeTraining:
 def _compares_times(item: pytest.Item, state: TestState) -> bool:
     """Whether a test has a tolerance for a time, or may set one with the `budget` fixture."""
     on_marker = state.budget.tolerances if state.budget is not None else ()
-    return any(metric.is_time for metric in on_marker) or "budget" in getattr(item, "fixturenames", ())
+    is_wanted = any(metric.is_time for metric in on_marker) or "budget" in getattr(item, "fixturenames", ())
+    # Beside other workers it would tell of them.
+    return is_wanted and getattr(item.config, "workerinput", {}).get("workercount", 1) == 1
 
 
 def _choose_rules(item: pytest.Item) -> RuleSelection:

@@ -194,7 +194,7 @@ def _judge(
     *,
     accepts: bool = False,
 ) -> None:
-    from harness.budgets.gate import find_failing  # noqa: PLC0415  late
+    from harness.budgets.verdicts import find_failing  # noqa: PLC0415  late
 
     settings = item.config.stash[SETTINGS]
     judge = _build_judge(item, state)

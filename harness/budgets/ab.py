@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.budgets.gate import Verdict
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

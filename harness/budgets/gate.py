@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.budgets.machine import take_machine_out
+from harness.budgets.machine import draw_line
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.budgets.machine import FixedWorkTimes, MachineEffect
+    from harness.budgets.machine import FixedWorkTimes
 
 ALPHA = 0.001
 """Share of unchanged launches a gate with tolerance 0 may call regressed."""
@@ -24,6 +24,13 @@ MIN_LAUNCHES = 5
 MIN_OCCASIONS = 5
 """From so many occasions on, a pool tells how they differ, and so what several launches made together are worth."""
 
+MIN_LINE = 7
+"""From so many occasions on, a line through them tells how much of a change the machine's speed explains; a line
+through the launches of fewer can only excuse."""
+
+EXCUSED = {Verdict.REGRESSED: Verdict.INCONCLUSIVE, Verdict.IMPROVED: Verdict.PASS}
+"""What becomes of a change that the machine's speed may explain."""
+
 MIN_TELLING, PASS_ALPHA = 3, 0.05
 """From so many launches on, a pool lets pass what is this surely within the tolerance, and those that are judged have a
 spread to trust: two have none."""
@@ -33,35 +40,6 @@ MAX_LOG = 100.0
 
 ROUNDING = 1e-9
 """Changes this small are the arithmetic's own, so that a tolerance of 0 passes an unchanged value."""
-
-
-class Verdict(StrEnum):
-    """What a budget came to."""
-
-    PASS = "pass"  # noqa: S105  not a password
-    REGRESSED = "regressed"
-    IMPROVED = "improved"
-    INCONCLUSIVE = "inconclusive"
-    NOT_STEADY = "not steady"
-    NOT_COMPARABLE = "not comparable"
-    MISSING_BASELINE = "missing baseline"
-    EXCEEDED = "limit exceeded"
-    ACCEPTED = "accepted"
-
-
-def find_failing(*, fails_inconclusive: bool, requires_baseline: bool) -> frozenset[Verdict]:
-    """The verdicts that fail a test or a command.
-
-    Args:
-        fails_inconclusive: Whether what can't be told fails too.
-        requires_baseline: Whether what can't be compared on this machine does.
-    """
-    failing = {Verdict.REGRESSED, Verdict.EXCEEDED, Verdict.MISSING_BASELINE}
-    if requires_baseline:
-        failing.add(Verdict.NOT_COMPARABLE)
-    if fails_inconclusive:
-        failing |= {Verdict.INCONCLUSIVE, Verdict.NOT_STEADY}
-    return frozenset(failing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +55,10 @@ class Comparison:
         num_launches: Size of the pool.
         num_observed: Launches that were compared with it.
         num_occasions: Occasions on which those of the pool were made.
-        machine: How the machine's own speed differed; None where it is not known.
-        net_change: The change without what the machine's speed did to it, which is what is judged.
+        machine_change: How much longer fixed work took than beside the pool, as a share; None where it is not known.
+        net_change: The change without what the machine's speed explains of it; None where the pool does not show how
+            the measurement goes with it.
+        is_excused: Whether it would be regressed or improved, but for what the machine's speed explains.
     """
 
     verdict: Verdict
@@ -88,8 +68,9 @@ class Comparison:
     num_launches: int
     num_observed: int = 1
     num_occasions: int = 1
-    machine: MachineEffect | None = None
+    machine_change: float | None = None
     net_change: float | None = None
+    is_excused: bool = False
 
 
 def compare_with_pool(
@@ -118,9 +99,11 @@ def compare_with_pool(
     three launches on, a value passes that is shown to be no worse than the tolerance, at a level of 5 % if all launches
     were independent. So little must they differ that even the few tell.
 
-    Where it is known how long fixed work took beside each launch, and the pool shows that the measurement goes with it,
-    all launches are judged as if the machine had been equally fast. How well the pool shows it is in the noise: the
-    more, the further the machine is from what it was.
+    Where it is known how long fixed work took beside each launch, and a line through seven occasions or more shows that
+    the measurement goes with it, launches are judged as if all machines had been equally fast. How little is known of
+    that line is in the noise: the more, the further the machine is from the occasions' middle. What passes by it alone
+    must be shown to be within the tolerance. A line through the launches of fewer occasions does not tell how these
+    differ: it only has what it explains be no regression, but inconclusive, and no improvement.
 
     Args:
         observed: Values of the launches that are judged, above 0, one per process, made on one occasion.
@@ -141,41 +124,92 @@ def compare_with_pool(
     Graybill and Wang, 1980); what is shown to be within is the one-sided test of non-inferiority (Schuirmann, 1987).
     """
     _check(observed, pool, works)
-    ours, occasions = _take_logs(observed), [_take_logs(occasion) for occasion in pool if occasion]
-    num_occasions = len(occasions)
-    baseline, mean = _find_center(occasions), statistics.fmean(ours)
-    effect = None
-    if works is not None:
-        effect, ours, occasions = take_machine_out(
-            ours, occasions, works, _find_center, is_lower_better=is_lower_better
-        )
-    logs = [log for occasion in occasions for log in occasion]
-    difference = statistics.fmean(ours) - _find_center(occasions)
-    has_enough = len(logs) >= MIN_LAUNCHES
-    noise = _measure_noise(ours, _find_units(occasions), alpha) if has_enough else math.inf
-    doubt = _measure_doubt(ours, logs) if len(logs) >= MIN_TELLING else math.inf
-    if effect is not None and effect.is_taken_out:
-        noise = math.hypot(noise, _find_quantile(alpha, effect.freedom) * effect.log_error)
-        doubt = math.hypot(doubt, _find_quantile(PASS_ALPHA, effect.freedom) * effect.log_error)
-    worse = difference if is_lower_better else -difference
-    allowed = math.log1p(tolerance)
-    is_shown_within = worse + doubt <= allowed + ROUNDING
-    verdict = _decide(worse, allowed, noise)
-    if not has_enough:
-        verdict = Verdict.PASS if is_shown_within else Verdict.INCONCLUSIVE
-    elif not is_last and (not is_shown_within if verdict is Verdict.PASS else len(ours) < MIN_TELLING):
-        verdict = Verdict.INCONCLUSIVE
-    return Comparison(
-        verdict=verdict,
-        baseline=math.exp(baseline),
-        change=math.expm1(mean - baseline),
-        noise=math.expm1(min(noise, MAX_LOG)) if math.isfinite(noise) else noise,
-        num_launches=len(logs),
-        num_observed=len(observed),
-        num_occasions=num_occasions,
-        machine=effect,
-        net_change=math.expm1(difference),
+    # More is slower: of a rate the log is turned around.
+    sign = 1 if is_lower_better else -1
+    ours = _take_logs(observed, sign)
+    occasions = [_take_logs(occasion, sign) for occasion in pool if occasion]
+    question = _Question(math.log1p(tolerance), alpha, is_last)
+    answer = question.answer(ours, _find_units(occasions, MIN_OCCASIONS))
+    comparison = Comparison(
+        verdict=answer.verdict,
+        baseline=math.exp(sign * answer.center),
+        change=math.expm1(sign * answer.worse),
+        noise=answer.noise_share,
+        num_launches=sum(map(len, occasions)),
+        num_observed=len(ours),
+        num_occasions=len(occasions),
     )
+    if works is None:
+        return comparison
+    our_works = _take_logs(works.observed)
+    work_units = _find_units([_take_logs(times_s) for times_s in works.pool if times_s], MIN_LINE)
+    units = _find_units(occasions, MIN_LINE)
+    line = draw_line([*map(statistics.fmean, work_units)], [*map(statistics.fmean, units)])
+    machine = statistics.fmean(our_works) - statistics.fmean(map(statistics.fmean, work_units))
+    comparison = replace(comparison, machine_change=math.expm1(machine))
+    if line is None:
+        return comparison
+    net = question.answer(
+        line.level(ours, our_works), [*map(line.level, units, work_units)], line.find_leverage(our_works)
+    )
+    comparison = replace(comparison, net_change=math.expm1(sign * net.worse))
+    if len(occasions) >= MIN_LINE:
+        is_shown = net.verdict is not Verdict.PASS or answer.verdict is Verdict.PASS or net.is_shown_within
+        verdict = net.verdict if is_shown else Verdict.INCONCLUSIVE
+        return replace(comparison, verdict=verdict, noise=net.noise_share)
+    if answer.verdict not in EXCUSED or net.verdict is answer.verdict:
+        return comparison
+    return replace(comparison, verdict=EXCUSED[answer.verdict], is_excused=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a question came to; logs, more of which is slower."""
+
+    verdict: Verdict
+    center: float
+    worse: float
+    noise: float
+    is_shown_within: bool
+
+    @property
+    def noise_share(self) -> float:
+        return math.expm1(min(self.noise, MAX_LOG)) if math.isfinite(self.noise) else self.noise
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Are launches slower than those of a pool by more than is allowed, on the log scale?"""
+
+    allowed: float
+    alpha: float
+    is_last: bool
+
+    def answer(
+        self, ours: Sequence[float], units: Sequence[Sequence[float]], leverage: float | None = None
+    ) -> _Answer:
+        """By the logs of our launches, and of those of each unit of the pool: an occasion, or a launch.
+
+        Args:
+            ours: Logs of our launches.
+            units: Those of the pool's.
+            leverage: What not knowing the line adds, where both have been levelled by one through the units.
+        """
+        logs = [log for unit in units for log in unit]
+        center = statistics.fmean(map(statistics.fmean, units))
+        worse = statistics.fmean(ours) - center
+        has_enough = len(logs) >= MIN_LAUNCHES
+        noise = _measure_noise(ours, units, self.alpha, leverage) if has_enough else math.inf
+        doubt = _measure_doubt(ours, logs, leverage) if len(logs) >= MIN_TELLING else math.inf
+        is_shown_within = worse + doubt <= self.allowed + ROUNDING
+        verdict = _decide(worse, self.allowed, noise)
+        if not has_enough:
+            verdict = Verdict.PASS if is_shown_within else Verdict.INCONCLUSIVE
+        elif not self.is_last and (
+            not is_shown_within if verdict is Verdict.PASS else len(ours) < MIN_TELLING
+        ):
+            verdict = Verdict.INCONCLUSIVE
+        return _Answer(verdict, center, worse, noise, is_shown_within)
 
 
 def compare_quality(
@@ -216,41 +250,42 @@ def _check(observed: Sequence[float], pool: Sequence[Sequence[float]], works: Fi
         raise ValueError("times of fixed work must be finite and above 0")
 
 
-def _take_logs(values: Sequence[float]) -> list[float]:
-    return [math.log(value) for value in values]
+def _take_logs(values: Sequence[float], sign: int = 1) -> list[float]:
+    return [sign * math.log(value) for value in values]
 
 
-def _find_units(occasions: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
-    """What is one observation each: occasions, or launches where fewer occasions do not tell how they differ."""
-    if len(occasions) >= MIN_OCCASIONS:
+def _find_units(occasions: Sequence[Sequence[float]], least: int) -> Sequence[Sequence[float]]:
+    """What is one observation each: occasions, or launches where there are fewer than tell how occasions differ."""
+    if len(occasions) >= least:
         return occasions
     return [[log] for occasion in occasions for log in occasion]
 
 
-def _find_center(occasions: Sequence[Sequence[float]]) -> float:
-    return statistics.fmean(map(statistics.fmean, _find_units(occasions)))
-
-
-def _measure_noise(ours: Sequence[float], occasions: Sequence[Sequence[float]], alpha: float) -> float:
-    """What the mean of ours may differ by from that of the occasions: by how these differ, and what we have less."""
-    num = len(occasions)
-    means = [statistics.fmean(logs) for logs in occasions]
-    freedom = sum(map(len, occasions)) - num
-    squares = sum((log - mean) ** 2 for logs, mean in zip(occasions, means, strict=True) for log in logs)
+def _measure_noise(
+    ours: Sequence[float], units: Sequence[Sequence[float]], alpha: float, leverage: float | None
+) -> float:
+    """What the mean of ours may differ by from that of the units: by how these differ, and what we have less."""
+    num = len(units)
+    num_drawn = 1 if leverage is None else 2
+    means = [statistics.fmean(logs) for logs in units]
+    freedom = sum(map(len, units)) - num
+    squares = sum((log - mean) ** 2 for logs, mean in zip(units, means, strict=True) for log in logs)
     within = max(squares / freedom if freedom else 0.0, _measure_spread(ours) ** 2)
-    typical_size = statistics.harmonic_mean([len(logs) for logs in occasions])
-    between = max(statistics.variance(means), within / typical_size) * (1 + 1 / num)
-    noise = _find_quantile(alpha, num - 1) * math.sqrt(between)
+    typical_size = statistics.harmonic_mean([len(logs) for logs in units])
+    variance = statistics.variance(means) * (num - 1) / (num - num_drawn)
+    between = max(variance, within / typical_size) * (1 + 1 / num + (leverage or 0.0))
+    noise = _find_quantile(alpha, num - num_drawn) * math.sqrt(between)
     # An occasion of the pool that has one launch lacks nothing that ours have.
     if (missing := within * (1 / len(ours) - 1 / typical_size)) > 0:
         noise = math.hypot(noise, _find_quantile(alpha, freedom) * math.sqrt(missing))
     return noise
 
 
-def _measure_doubt(ours: Sequence[float], logs: Sequence[float]) -> float:
+def _measure_doubt(ours: Sequence[float], logs: Sequence[float], leverage: float | None) -> float:
     """What the true change may be above the one that is seen, if all launches are independent."""
     spread = max(statistics.stdev(logs), _measure_spread(ours))
-    return _find_quantile(PASS_ALPHA, len(logs) - 1) * spread * math.sqrt(1 / len(ours) + 1 / len(logs))
+    share = 1 / len(ours) + 1 / len(logs) + (leverage or 0.0)
+    return _find_quantile(PASS_ALPHA, len(logs) - 1) * spread * math.sqrt(share)
 
 
 def _measure_spread(ours: Sequence[float]) -> float:

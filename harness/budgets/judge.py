@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness import clock
 from harness.baselines.pools import MAX_LAUNCHES, Launch
 from harness.budgets.counters import tell_counters
-from harness.budgets.gate import ALPHA, Verdict, compare_quality, compare_with_pool
+from harness.budgets.gate import ALPHA, compare_quality, compare_with_pool
 from harness.budgets.machine import FixedWorkTimes
 from harness.budgets.metrics import (
     STEP_TIME,
@@ -22,6 +22,7 @@ from harness.budgets.metrics import (
 )
 from harness.budgets.results import BudgetResult, judge_limit, refuse_non_finite, tell_comparison
 from harness.budgets.unmeasured import explain_unmeasured
+from harness.budgets.verdicts import Verdict
 from harness.errors import BaselineError, ObservationError
 from harness.record.counters import CountedStep
 from harness.record.request import quote_test
@@ -186,7 +187,8 @@ class Judge:
                     is_lower_better=metric.is_lower_better,
                     alpha=alpha,
                     is_last=is_last,
-                    works=_find_works(runs, occasions) if metric.is_time else None,
+                    # Beside other tests fixed work is no measure of the machine.
+                    works=_find_works(runs, occasions) if metric.is_time and not self.is_crowded else None,
                 )
             results.append(
                 tell_comparison(metric, mean, comparison, tolerance, budget, unit, self.runner_class)

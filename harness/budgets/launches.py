@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import clock
-from harness.budgets.gate import Verdict
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

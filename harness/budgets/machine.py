@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-MIN_FREEDOM = 15
-"""Degrees of freedom below which a pool does not tell whether the machine's speed is in a measurement, or chance is."""
+MIN_FREEDOM = 5
+"""Degrees of freedom below which a line through occasions, or launches, tells nothing."""
 
 RELATED_ALPHA = 0.01
 """How surely a pool has to show that fixed work and the measurement move together."""
 
-ROUNDING = 1e-12
-"""Logs of times that differ by less than their arithmetic."""
+LEAST_SPREAD = 1e-9
+"""Times of fixed work that differ by less, as a share, are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,98 +34,55 @@ class FixedWorkTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineEffect:
-    """What the machine's speed does to the log of a measurement.
+class MachineLine:
+    """How a measurement goes with the machine's speed: a line through the logs of both.
 
     Attributes:
-        change: How much longer fixed work took beside the launches that are judged than beside those of the pool, as
-            a share; 0.1 is 10 %.
-        exponent: The measurement goes with this power of the time of fixed work: from 0, where the pool does not show
-            that it does, to 1.
-        error: Standard error of the exponent.
-        freedom: Degrees of freedom of that error.
+        exponent: The measurement goes with this power of the time of fixed work; at most 1.
+        center: The log of the time of fixed work, in the middle of what the line goes through.
+        spread: Sum of the squares that logs of it differ from the middle by.
     """
 
-    change: float
-    exponent: float = 0.0
-    error: float = 0.0
-    freedom: int = 1
+    exponent: float
+    center: float
+    spread: float
 
-    @property
-    def is_taken_out(self) -> bool:
-        """Whether measurements are judged without it."""
-        return self.exponent > 0
+    def level(self, logs: Sequence[float], works: Sequence[float]) -> list[float]:
+        """The logs of launches as they would be at the middle speed, by the logs of fixed work beside them."""
+        return [log - self.exponent * (work - self.center) for log, work in zip(logs, works, strict=True)]
 
-    @property
-    def log_error(self) -> float:
-        """Standard error of what is taken out of the mean of the launches that are judged."""
-        return self.error * abs(math.log1p(self.change))
+    def find_leverage(self, works: Sequence[float]) -> float:
+        """What not knowing the line adds to the variance of the mean of launches, in variances of what it went through.
+
+        It grows with the square of how far their machine is from the middle.
+        """
+        return (statistics.fmean(works) - self.center) ** 2 / self.spread
 
 
-def take_machine_out(
-    ours: Sequence[float],
-    occasions: Sequence[Sequence[float]],
-    works: FixedWorkTimes,
-    find_center: Callable[[Sequence[Sequence[float]]], float],
-    *,
-    is_lower_better: bool,
-) -> tuple[MachineEffect, list[float], list[list[float]]]:
-    """What the machine's speed does to a measurement, and the logs as they would be at the speed of the pool's middle.
+def draw_line(works: Sequence[float], logs: Sequence[float]) -> MachineLine | None:
+    """The line of least squares; None where it is not shown to rise.
+
+    An exponent above 1 is taken for 1: of few the noise, and else what fixed work does not do to such a degree.
 
     Args:
-        ours: Logs of the launches that are judged.
-        occasions: Those of the pool.
-        works: The times of fixed work, in the same order.
-        find_center: Finds the middle of the logs of a pool.
-        is_lower_better: True for times, which a slow machine makes longer, False for what it makes less.
-    """
-    our_works = [math.log(time_s) for time_s in works.observed]
-    work_occasions = [[math.log(time_s) for time_s in times_s] for times_s in works.pool if times_s]
-    center = find_center(work_occasions)
-    sign = 1 if is_lower_better else -1
-    effect = find_effect(
-        math.expm1(statistics.fmean(our_works) - center),
-        work_occasions,
-        [[sign * log for log in logs] for logs in occasions],
-    )
-
-    def level(logs: Sequence[float], work_logs: Sequence[float]) -> list[float]:
-        exponent = sign * effect.exponent
-        return [log - exponent * (work - center) for log, work in zip(logs, work_logs, strict=True)]
-
-    return effect, level(ours, our_works), [*map(level, occasions, work_occasions)]
-
-
-def find_effect(
-    change: float, works: Sequence[Sequence[float]], slowness: Sequence[Sequence[float]]
-) -> MachineEffect:
-    """How a measurement follows the machine's speed, by least squares over the launches of each occasion of a pool.
-
-    What occasions differ by is left out: it says how much is left when the machine's speed is taken out, and must not
-    have been fitted itself. An exponent is found where it is shown to be above 0. One above 1 is taken for 1: then it
-    is the noise of few.
-
-    Args:
-        change: How much longer fixed work took beside the launches that are judged, as a share.
-        works: Logs of the times that fixed work took beside each launch of the pool, by occasion.
-        slowness: The log of the measurement of each, more of which is slower.
+        works: Logs of the time of fixed work beside each occasion, or launch.
+        logs: The log of its measurement, more of which is slower.
 
     Source: analysis of covariance (Fisher, 1932), with the time of fixed work as the covariate.
     """
-    freedom = sum(map(len, works)) - len(works) - 1
-    across, up = _center_each(works), _center_each(slowness)
+    freedom = len(works) - 2
+    if freedom < MIN_FREEDOM:
+        return None
+    center, middle = statistics.fmean(works), statistics.fmean(logs)
+    across, up = [work - center for work in works], [log - middle for log in logs]
     spread = math.fsum(work * work for work in across)
-    if freedom < MIN_FREEDOM or spread < ROUNDING:
-        return MachineEffect(change)
+    if spread < len(works) * LEAST_SPREAD**2:
+        return None
     slope = math.fsum(work * log for work, log in zip(across, up, strict=True)) / spread
     rest = math.fsum((log - slope * work) ** 2 for work, log in zip(across, up, strict=True))
     error = math.sqrt(rest / freedom / spread)
     from scipy import special  # noqa: PLC0415  imported late
 
     if slope <= error * float(special.stdtrit(freedom, 1 - RELATED_ALPHA)):
-        return MachineEffect(change)
-    return MachineEffect(change, min(slope, 1.0), error, freedom)
-
-
-def _center_each(occasions: Sequence[Sequence[float]]) -> list[float]:
-    return [log - statistics.fmean(logs) for logs in occasions for log in logs]
+        return None
+    return MachineLine(min(slope, 1.0), center, spread)

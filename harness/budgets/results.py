@@ -6,8 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.budgets.gate import MIN_LAUNCHES, MIN_OCCASIONS, Comparison, Verdict
+from harness.budgets.gate import MIN_LAUNCHES, MIN_LINE, MIN_OCCASIONS, Comparison
 from harness.budgets.metrics import Scope
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from harness.budgets.metrics import Metric
@@ -31,7 +32,7 @@ class BudgetResult:
         message: The verdict in words, with values and origin.
         advice: What to do next; empty where nothing needs to be done.
         machine_change: How much longer fixed work took than beside the baseline, as a share; None where not known.
-        net_change: The change that was judged, without what the machine's speed did; None for a limit.
+        net_change: The change without what the machine's speed explains of it; None where that is not known.
     """
 
     metric: str
@@ -87,13 +88,13 @@ def tell_comparison(
     """What came of comparing with a pool."""
     where = f"{comparison.num_launches} launches of {runner_class}"
     ours = f"mean of {comparison.num_observed} launches, " if comparison.num_observed > 1 else ""
-    net, machine = "", comparison.machine
-    if machine is not None and machine.is_taken_out:
-        net = f"{comparison.net_change:+.1%} at equal speed of the machine, "
+    net = ""
+    if comparison.net_change is not None:
+        net = f"{_show_change(comparison.net_change)} at equal speed of the machine, "
     message = (
         f"{metric.name} {comparison.verdict}: baseline {metric.show(comparison.baseline, unit)}, observed "
         f"{metric.show(observed, unit)} ({ours}{comparison.change:+.1%}, {net}allowed {tolerance:.1%} by "
-        f"{budget.source}; {where}).{_tell_machine(comparison)}"
+        f"{budget.source}; {where}).{_tell_machine(metric, comparison)}"
     )
     return BudgetResult(
         metric.name,
@@ -103,19 +104,23 @@ def tell_comparison(
         comparison.change,
         message,
         _advise(comparison),
-        machine_change=None if machine is None else machine.change,
+        machine_change=comparison.machine_change,
         net_change=comparison.net_change,
     )
 
 
-def _tell_machine(comparison: Comparison) -> str:
-    """That the machine itself was slower or faster, where that is more than noise or was taken out."""
-    machine = comparison.machine
-    if machine is None or not (machine.is_taken_out or abs(machine.change) >= TOLD_MACHINE_CHANGE):
+def _show_change(change: float) -> str:
+    return f"{change:+.1%}".replace("-0.0%", "+0.0%")
+
+
+def _tell_machine(metric: Metric, comparison: Comparison) -> str:
+    """That the machine itself was slower or faster, where that is more than noise or explains something."""
+    change = comparison.machine_change
+    if change is None or (comparison.net_change is None and abs(change) < TOLD_MACHINE_CHANGE):
         return ""
-    longer = "longer" if machine.change > 0 else "less long"
-    what_for = "" if machine.is_taken_out else ", which these launches are not shown to follow"
-    return f" Fixed work took {abs(machine.change):.1%} {longer} than beside the baseline{what_for}."
+    more = "more" if change > 0 else "less"
+    what_for = "" if comparison.net_change is not None else f", which {metric.name} is not shown to go with"
+    return f" Fixed work took {abs(change):.1%} {more} time than beside the baseline{what_for}."
 
 
 def _advise_limit(metric: Metric, budget: Budget) -> str:
@@ -131,6 +136,12 @@ def _advise_limit(metric: Metric, budget: Budget) -> str:
 
 def _advise(comparison: Comparison) -> str:
     match comparison.verdict:
+        case Verdict.INCONCLUSIVE if comparison.is_excused:
+            return (
+                "the machine was slower, which may be all of it; run it again later, ask harness ab, or accept "
+                f"launches on {MIN_LINE} occasions, more than an hour apart (the baseline has "
+                f"{comparison.num_occasions}), which tell what the machine does."
+            )
         case Verdict.INCONCLUSIVE if comparison.num_launches < MIN_LAUNCHES:
             return "accept more launches; five are needed, twenty judge well."
         case Verdict.INCONCLUSIVE:

@@ -18,7 +18,7 @@ from harness.commands.output import (
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.budgets.gate import Verdict
+    from harness.budgets.verdicts import Verdict
     from harness.report.ab import Side, Told
     from harness.side_by_side import ArmSummary, Comparison
     from harness.versions import Revisions
@@ -121,7 +121,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def find_exit_code(verdict: Verdict, inconclusive: str) -> int:
     """The exit code of a verdict."""
-    from harness.budgets.gate import Verdict  # noqa: PLC0415  late
+    from harness.budgets.verdicts import Verdict  # noqa: PLC0415  late
 
     if verdict is Verdict.NOT_STEADY:
         return EXIT_NOT_OBSERVED

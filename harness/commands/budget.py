@@ -6,7 +6,7 @@ import argparse
 import functools
 import shlex
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +111,8 @@ def run_budget(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from harness.budgets.gate import find_failing  # noqa: PLC0415  late
     from harness.budgets.launches import spend_launches  # noqa: PLC0415
+    from harness.budgets.verdicts import find_failing  # noqa: PLC0415  late
 
     budget = _read_budget(options)
     _check_options(options, budget)
@@ -287,13 +287,18 @@ def _tell(judged: Judged, runner_class: str) -> list[str]:
 
 
 def _describe(options: argparse.Namespace, judged: Judged, runner_class: str, code: int) -> dict[str, Any]:
-    from harness.budgets.metrics import measure  # noqa: PLC0415  late
-
     return {
         "outcome": "failed" if code else "passed",
         "message": "\n".join(result.message for result in judged.results),
         "command": options.words,
         "runner_class": runner_class,
-        "launches": [measure(run) | {"waiting_share": run.waiting_share} for run in judged.runs],
+        "launches": [_describe_launch(run) for run in judged.runs],
         "budget": [result.to_json() for result in judged.results],
     }
+
+
+def _describe_launch(run: TrainingRun) -> dict[str, Any]:
+    from harness.budgets.metrics import measure  # noqa: PLC0415  late
+
+    work = None if run.fixed_work is None else asdict(run.fixed_work)
+    return {**measure(run), "waiting_share": run.waiting_share, "fixed_work": work}

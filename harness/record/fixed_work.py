@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FixedWork:
-    """Work of the harness's own that was timed before a run and behind it, on the run's cores.
+    """Work of the harness's own that was timed before a run and behind it.
 
     Attributes:
-        time_s: Seconds it took, the geometric mean of before and behind.
+        time_s: Seconds it took, in the quicker of the two turns.
         made_with: What the work is, and what does it: only times of the same can be compared.
     """
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.budgets.counters import tell_counters
-from harness.budgets.gate import Verdict
 from harness.budgets.metrics import PEAK_MEMORY, STEP_TIME, THROUGHPUT
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,19 +1,21 @@
-"""Times work that never changes, on the cores of a launch: how fast is the machine at the moment?"""
+"""Times work that never changes, on the cores of a launch: how fast is the machine at the moment?
+
+A process of its own does it, which knows nothing of what programs have left in this one: types and devices they have
+set, threads, modes, the state of the allocator.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-import mmap
-import platform
-import statistics
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from harness import clock
 from harness.record.fixed_work import FixedWork
 from harness.watch.cores import pinned
-from harness.watch.devices import limited_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,82 +23,50 @@ if TYPE_CHECKING:
 
     from harness.record.run import TrainingRun
 
-VERSION = 1
-"""Of the work: a change to any of it makes its times incomparable."""
-
-ROUNDS = 10
-SIZE = 256
-NUMBERS = 2**20
-BYTES = 8 * 2**20
-PAGE = 4096
+PROGRAM = Path(__file__).with_name("fixed_work_program.py")
+LONGEST_S = 30.0
+"""A turn takes half a second; after this it is given up."""
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def run_beside(launch: Callable[[], TrainingRun], cores: AbstractSet[int] = frozenset()) -> TrainingRun:
-    """Launches a program between two turns of fixed work, whose time the record then has.
+    """Launches a program between two turns of fixed work; the record then has the time of the quicker one.
+
+    The quicker, because what a program leaves running slows the turn behind it: it must not excuse itself.
 
     Args:
         launch: Runs the program once.
         cores: Processors that the program is kept on; none leaves the choice to the system.
 
     Raises:
-        HarnessError: What `launch` raises.
+        HarnessError: What `launch` raises. Where the work can't be timed, the record has no time of it.
     """
     __tracebackhide__ = True
-    before_s = _time_work(cores)
+    before = time_work(cores)
     run = launch()
-    run.fixed_work = FixedWork(
-        time_s=math.sqrt(before_s * _time_work(cores)),
-        made_with=f"{VERSION}, Python {platform.python_version()}, torch {torch.__version__}",
-    )
+    behind = time_work(cores)
+    if before is not None and behind is not None and before.made_with == behind.made_with:
+        run.fixed_work = min(before, behind, key=lambda work: work.time_s)
     return run
 
 
-def _time_work(cores: AbstractSet[int]) -> float:
-    """Seconds of one round, the geometric mean of the kinds of work, each of which is the median of its rounds."""
-    with pinned(cores), limited_threads(1), torch.no_grad():
-        works = (_build_multiply(), _build_scale(), _touch_pages, _build_objects)
-        for work in works:
-            work()
-        rounds = [[_time(work) for work in works] for _ in range(ROUNDS)]
-    return statistics.geometric_mean(map(statistics.median, zip(*rounds, strict=True)))
+def time_work(cores: AbstractSet[int] = frozenset()) -> FixedWork | None:
+    """How long one turn takes now; None where it can't be told.
 
-
-def _time(work: Callable[[], object]) -> float:
-    start_s = clock.monotonic_s()
-    work()
-    return clock.monotonic_s() - start_s
-
-
-def _build_multiply() -> Callable[[], object]:
-    matrix = torch.full((SIZE, SIZE), 1.0)
-    product = torch.empty_like(matrix)
-
-    def multiply() -> None:
-        for _ in range(30):
-            torch.mm(matrix, matrix, out=product)
-
-    return multiply
-
-
-def _build_scale() -> Callable[[], object]:
-    """More numbers than the caches of a core hold."""
-    numbers = torch.full((NUMBERS,), 1.0)
-    scaled = torch.empty_like(numbers)
-
-    def scale() -> None:
-        for _ in range(10):
-            torch.mul(numbers, 1.5, out=scaled)
-
-    return scale
-
-
-def _touch_pages() -> None:
-    """Memory that the system gives and takes back: what the steps of a training ask for over and over."""
-    with mmap.mmap(-1, BYTES) as memory:
-        for place in range(0, BYTES, PAGE):
-            memory[place] = 1
-
-
-def _build_objects() -> None:
-    for _ in range(15):
-        [{"number": number, "pair": (number, str(number))} for number in range(1000)]
+    Args:
+        cores: Processors that it is done on; none leaves the choice to the system.
+    """
+    try:
+        with pinned(cores):
+            done = subprocess.run(
+                [sys.executable, str(PROGRAM)],
+                env=os.environ | ONE_THREAD,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LONGEST_S,
+                check=True,
+            )
+        work = FixedWork(**json.loads(done.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError):
+        return None
+    return work if 0 < work.time_s < math.inf else None

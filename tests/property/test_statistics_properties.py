@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.budgets.gate import MIN_LAUNCHES, Verdict, compare_quality, compare_with_pool
+from harness.budgets.gate import MIN_LAUNCHES, compare_quality, compare_with_pool
+from harness.budgets.verdicts import Verdict
 from harness.report.curve import draw_curve, draw_sparkline
 from harness.rules.diagnosis import diagnose
 from harness.rules.trend import measure_trend

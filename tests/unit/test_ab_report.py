@@ -8,8 +8,8 @@ import json
 import pytest
 
 from harness.budgets.ab import PairedVerdict, PhaseChange, Ratio, judge_pairs
-from harness.budgets.gate import Verdict
 from harness.budgets.launch_pair import LaunchPair
+from harness.budgets.verdicts import Verdict
 from harness.commands.ab import find_exit_code
 from harness.record.counters import CountedStep
 from harness.report.ab import Side, Told, describe_comparison, tell_comparison

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from harness.budgets.gate import MIN_LAUNCHES, Verdict, compare_quality, compare_with_pool
+from harness.budgets.gate import MIN_LAUNCHES, compare_quality, compare_with_pool
+from harness.budgets.verdicts import Verdict
 
 POOL = [1.00, 1.01, 0.99, 1.02, 0.98, 1.00, 1.01, 0.99, 1.00, 1.00]
 EVEN = [2.0] * MIN_LAUNCHES

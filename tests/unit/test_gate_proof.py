@@ -7,7 +7,7 @@ import pytest
 from benchmarks.gate import ONE, ROOT, SEVERAL, TIMES, count_several, judge_all, read_pools, spend
 from benchmarks.gate import split_drawn as draw
 from benchmarks.gate import split_successive as follow
-from harness.budgets.gate import Verdict
+from harness.budgets.verdicts import Verdict
 
 POOL = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0, 1.0, 1.0]
 

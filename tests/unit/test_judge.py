@@ -8,9 +8,9 @@ import pytest
 
 from harness.baselines.pools import Launch, PoolStore
 from harness.baselines.shelves import FolderShelf
-from harness.budgets.gate import Verdict
 from harness.budgets.judge import Judge
 from harness.budgets.spec import Budget, parse_budget
+from harness.budgets.verdicts import Verdict
 from harness.errors import BaselineError, ObservationError
 from harness.record.fixed_work import FixedWork
 from harness.record.run import Step
@@ -118,43 +118,91 @@ def test_a_baseline_of_this_class_judges(judge: Judge, make_run: MakeRun, fill: 
     assert "--accept-baselines" in results[0].advice
 
 
+@pytest.fixture
+def fill_occasions(
+    store: PoolStore, environment: Environment, make_launch: MakeLaunch
+) -> Callable[[int], None]:
+    """Stores three launches on each of so many days, on a machine that is as fast as it is."""
+
+    def fill_occasions(num: int) -> None:
+        for day in range(num):
+            speeds = [math.exp(0.02 * (day % 4 - 1.5) + 0.01 * number) for number in (-1, 0, 1)]
+            launches = [
+                replace(
+                    make_launch(wall_clock_s=8.9 * speed, throughput=2.3 / speed),
+                    fixed_work=FixedWork(0.005 * speed, "1"),
+                    recorded_at=f"2026-11-{day + 1:02}",
+                )
+                for speed in speeds
+            ]
+            store.extend(TEST, launches, environment, CLASS)
+
+    return fill_occasions
+
+
 def test_a_slow_machine_is_told_from_slow_code_where_the_pool_shows_how(
-    judge: Judge, store: PoolStore, environment: Environment, make_launch: MakeLaunch, make_run: MakeRun
+    judge: Judge, fill_occasions: Callable[[int], None], make_run: MakeRun
 ) -> None:
-    def add_work(speed: float, made_with: str = "1") -> FixedWork:
-        return FixedWork(0.005 * speed, made_with)
+    fill_occasions(8)
 
     def compare(*runs: TrainingRun) -> BudgetResult:
         (result,) = judge.judge(TEST, runs, make_budget(wall_clock=0.05))
         return result
 
-    speeds = [math.exp(0.02 * number) for number in (0, 2, -2, 1, -1)] * 4
-    launches = [
-        replace(make_launch(wall_clock_s=8.9 * speed), fixed_work=add_work(speed)) for speed in speeds
-    ]
-    store.extend(TEST, launches, environment, CLASS)
+    def add_work(change: float, made_with: str = "1") -> TrainingRun:
+        return make_run(fixed_work=FixedWork(0.005 * change, made_with))
 
-    slow = compare(make_run(fixed_work=add_work(1.124)))
+    slow = compare(add_work(1.124))
     assert slow.verdict is Verdict.PASS
-    assert "(+12.4%, -0.0% at equal speed of the machine, allowed 5.0% by the marker;" in slow.message
-    assert slow.message.endswith("). Fixed work took 12.4% longer than beside the baseline.")
+    assert "(+12.4%, +0.0% at equal speed of the machine, allowed 5.0% by the marker;" in slow.message
+    assert slow.message.endswith("). Fixed work took 12.4% more time than beside the baseline.")
     assert slow.machine_change == pytest.approx(0.124, abs=0.001)
     assert slow.net_change == pytest.approx(0, abs=0.001)
     assert slow.change == pytest.approx(0.124, abs=0.001)
 
-    regressed = compare(make_run(fixed_work=add_work(1.0)))
+    regressed = compare(add_work(1.0))
     assert regressed.verdict is Verdict.REGRESSED
     assert "(+12.4%, +12.4% at equal speed" in regressed.message
 
-    for runs in (
-        [make_run(fixed_work=add_work(1.124, "2"))],
-        [make_run()],
-        [make_run(fixed_work=add_work(1.124)), make_run()],
-    ):
+    for runs in ([add_work(1.124, "2")], [make_run()], [add_work(1.124), make_run()]):
         unknown = compare(*runs)
         assert unknown.verdict is not Verdict.PASS
         assert unknown.machine_change is None
         assert "achine" not in unknown.message
+
+
+def test_throughput_goes_with_the_machine_the_other_way(
+    judge: Judge, fill_occasions: Callable[[int], None], make_run: MakeRun
+) -> None:
+    fill_occasions(8)
+    run = make_run(fixed_work=FixedWork(0.005 * 1.15, "1"))
+    (result,) = judge.judge(TEST, [run], make_budget(throughput=0.05))
+    assert result.verdict is Verdict.PASS
+    assert result.change == pytest.approx(-0.13, abs=0.001)
+    assert result.net_change == pytest.approx(0, abs=0.001)
+
+
+def test_a_young_baseline_excuses_what_the_machine_explains(
+    judge: Judge, fill_occasions: Callable[[int], None], make_run: MakeRun
+) -> None:
+    fill_occasions(4)
+    run = make_run(wall_clock_s=12.0, fixed_work=FixedWork(0.005 * 1.348, "1"))
+    (result,) = judge.judge(TEST, [run], make_budget(wall_clock=0.05))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "+34.8%, +0.0% at equal speed of the machine" in result.message
+    assert result.advice.startswith("the machine was slower, which may be all of it; run it again later")
+    assert "on 7 occasions, more than an hour apart (the baseline has 4)" in result.advice
+
+
+def test_beside_other_tests_fixed_work_tells_nothing(
+    judge: Judge, fill_occasions: Callable[[int], None], make_run: MakeRun
+) -> None:
+    fill_occasions(8)
+    run = make_run(fixed_work=FixedWork(0.005 * 1.124, "1"))
+    crowded = replace(judge, is_crowded=True)
+    (result,) = crowded.judge(TEST, [run], make_budget(wall_clock=0.05))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.machine_change is None
 
 
 def test_a_slow_machine_is_told_where_the_pool_does_not_show_what_it_does(
@@ -170,9 +218,9 @@ def test_a_slow_machine_is_told_where_the_pool_does_not_show_what_it_does(
         assert result.verdict is Verdict.REGRESSED
         return result.message.partition("). ")[2]
 
-    told = "{} than beside the baseline, which these launches are not shown to follow."
-    assert tell(0.006) == f"Fixed work took {told.format('20.0% longer')}"
-    assert tell(0.004) == f"Fixed work took {told.format('20.0% less long')}"
+    told = "time than beside the baseline, which wall_clock_s is not shown to go with."
+    assert tell(0.006) == f"Fixed work took 20.0% more {told}"
+    assert tell(0.004) == f"Fixed work took 20.0% less {told}"
     assert tell(0.0051) == ""
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import clock
-from harness.budgets.gate import Verdict
 from harness.budgets.launches import LaunchPlan, spend_launches
 from harness.budgets.results import BudgetResult
+from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from harness.budgets.ab import ALPHA, LOOKS, PairedVerdict, correct_holm, find_level, judge_pairs
-from harness.budgets.gate import Verdict
 from harness.budgets.launch_pair import LaunchPair
+from harness.budgets.verdicts import Verdict
 
 BASE_S = {"data": 0.001, "forward": 0.010, "backward": 0.015, "optimizer": 0.003, "other": 0.001}
 STEP_S = sum(BASE_S.values())

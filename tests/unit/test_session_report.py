@@ -4,8 +4,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from harness.budgets.gate import Verdict
 from harness.budgets.results import BudgetResult
+from harness.budgets.verdicts import Verdict
 from harness.record.run import Step, TrainingRun
 from harness.report.document import SCHEMA_VERSION, build_session, describe_run, describe_test
 from harness.report.folder import make_report_folder, publish_trace
