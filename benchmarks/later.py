@@ -19,6 +19,8 @@ import argparse
 import contextlib
 import functools
 import io
+import itertools
+import math
 import os
 import statistics
 import subprocess
@@ -29,6 +31,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from scipy import stats
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
 from benchmarks.trial_records import ROOT, append_lines, digest_files, find_revision, read_lines
@@ -44,7 +48,7 @@ from harness.watch.launch import RunOptions
 from harness.watch.options import Depth, ObserverOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.budgets.launches import LaunchPlan
 
@@ -179,20 +183,29 @@ def print_tables(rows: Sequence[dict[str, Any]]) -> None:
         if not kinds:
             print(f"nothing is recorded that was made later.{advise(program, 'quiet --launches 150')}")
             continue
-        print(
-            f"| meanwhile | verdict over | comparisons | {' | '.join(f'tolerance {one:.0%}' for one in TOLERANCES)} |"
-        )
-        print(f"|{' --- |' * (len(TOLERANCES) + 3)}")
-        for kind, launches in kinds.items():
-            for plan, told in ((ONE, "one launch"), (SEVERAL, f"up to {SEVERAL.most}")):
-                if len(launches) < plan.most:
-                    continue
-                for is_known in (False, True) if work else (False,):
-                    cells = describe(launches, pool, plan, knows_machine=is_known)
-                    known = ", the machine's speed known" if is_known else ""
-                    print(f"| {TOLD[kind]} | {told}{known} | {' | '.join(cells)} |")
-        for kind, launches in (*kinds.items(), (POOL, pool)):
-            print(f"\n{tell_launches(kind, launches)}")
+        print_table(kinds, pool, has_works=bool(work))
+
+
+def print_table(
+    kinds: Mapping[str, Sequence[dict[str, Any]]], pool: Sequence[dict[str, Any]], *, has_works: bool
+) -> None:
+    """A row for each kind of launches and plan, without and with fixed work; and what the launches are like."""
+    print(
+        f"| meanwhile | verdict over | comparisons | {' | '.join(f'tolerance {one:.0%}' for one in TOLERANCES)} |"
+    )
+    print(f"|{' --- |' * (len(TOLERANCES) + 3)}")
+    plans = ((ONE, "one launch"), (SEVERAL, f"up to {SEVERAL.most}"))
+    for (kind, launches), (plan, told) in itertools.product(kinds.items(), plans):
+        if len(launches) < plan.most:
+            continue
+        for is_known in (False, True) if has_works else (False,):
+            cells = describe(launches, pool, plan, knows_machine=is_known)
+            known = ", the machine's speed known" if is_known else ""
+            print(f"| {TOLD[kind]} | {told}{known} | {' | '.join(cells)} |")
+    for kind, launches in (*kinds.items(), (POOL, pool)):
+        print(f"\n{tell_launches(kind, launches)}")
+        if has_works and len(launches) >= MIN_POOL and len(set(_list_works(launches))) > 1:
+            print(tell_line(launches))
 
 
 def advise(program: str, words: str) -> str:
@@ -231,6 +244,18 @@ def tell_launches(kind: str, launches: Sequence[dict[str, Any]]) -> str:
         f"{kind}: {len(launches)} launches, {launches[0]['at']} to {launches[-1]['at']}; coefficients of variation "
         f"{', '.join(spreads)}; load {loads:.1f}, waited {waiting:.1%} of the time (medians)."
     )
+
+
+def tell_line(launches: Sequence[dict[str, Any]]) -> str:
+    """How far the times of launches go with fixed work, and what they differ by besides."""
+    works = [math.log(time_s) for time_s in _list_works(launches)]
+    told = []
+    for name in TIMES:
+        logs = [math.log(row["values"][name]) for row in launches]
+        line = stats.linregress(works, logs)
+        left = statistics.stdev(logs) * math.sqrt(1 - line.rvalue**2)
+        told.append(f"{name} r {line.rvalue:.2f}, exponent {line.slope:.2f}, left {left:.1%}")
+    return f"With fixed work, which differs by {statistics.stdev(works):.1%}: {'; '.join(told)}."
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ MIN_LAUNCHES = 5
 MIN_OCCASIONS = 5
 """From so many occasions on, a pool tells how they differ, and so what several launches made together are worth."""
 
-MIN_LINE = 7
-"""From so many occasions on, a line through them tells how much of a change the machine's speed explains; a line
-through the launches of fewer can only excuse."""
+EXCUSING_EXPONENT = 1.5
+"""Trainings that wait for the memory slow down by more than fixed work does beside a busy program, by a power of its
+time of 1.2 to 1.6 (docs/performance.md, "The machine's own speed"): so much of a change the machine may explain."""
 
 EXCUSED = {Verdict.REGRESSED: Verdict.INCONCLUSIVE, Verdict.IMPROVED: Verdict.PASS}
 """What becomes of a change that the machine's speed may explain."""
@@ -56,8 +56,9 @@ class Comparison:
         num_observed: Launches that were compared with it.
         num_occasions: Occasions on which those of the pool were made.
         machine_change: How much longer fixed work took than beside the pool, as a share; None where it is not known.
-        net_change: The change without what the machine's speed explains of it; None where the pool does not show how
-            the measurement goes with it.
+        net_change: The change at equal speed of the machine: by what the pool shows it to do, else as if all took as
+            much longer as fixed work; None where it is not known.
+        is_levelled: Whether that is what was judged.
         is_excused: Whether it would be regressed or improved, but for what the machine's speed explains.
     """
 
@@ -70,6 +71,7 @@ class Comparison:
     num_occasions: int = 1
     machine_change: float | None = None
     net_change: float | None = None
+    is_levelled: bool = False
     is_excused: bool = False
 
 
@@ -102,8 +104,8 @@ def compare_with_pool(
     Where it is known how long fixed work took beside each launch, and a line through seven occasions or more shows that
     the measurement goes with it, launches are judged as if all machines had been equally fast. How little is known of
     that line is in the noise: the more, the further the machine is from the occasions' middle. What passes by it alone
-    must be shown to be within the tolerance. A line through the launches of fewer occasions does not tell how these
-    differ: it only has what it explains be no regression, but inconclusive, and no improvement.
+    must be shown to be within the tolerance. Without such a line nothing is decided by it. But what is regressed no
+    further than the machine may explain is inconclusive, and what is improved no further passes.
 
     Args:
         observed: Values of the launches that are judged, above 0, one per process, made on one occasion.
@@ -129,7 +131,7 @@ def compare_with_pool(
     ours = _take_logs(observed, sign)
     occasions = [_take_logs(occasion, sign) for occasion in pool if occasion]
     question = _Question(math.log1p(tolerance), alpha, is_last)
-    answer = question.answer(ours, _find_units(occasions, MIN_OCCASIONS))
+    answer = question.answer(ours, _find_units(occasions))
     comparison = Comparison(
         verdict=answer.verdict,
         baseline=math.exp(sign * answer.center),
@@ -141,25 +143,33 @@ def compare_with_pool(
     )
     if works is None:
         return comparison
-    our_works = _take_logs(works.observed)
-    work_units = _find_units([_take_logs(times_s) for times_s in works.pool if times_s], MIN_LINE)
-    units = _find_units(occasions, MIN_LINE)
-    line = draw_line([*map(statistics.fmean, work_units)], [*map(statistics.fmean, units)])
-    machine = statistics.fmean(our_works) - statistics.fmean(map(statistics.fmean, work_units))
-    comparison = replace(comparison, machine_change=math.expm1(machine))
-    if line is None:
-        return comparison
-    net = question.answer(
-        line.level(ours, our_works), [*map(line.level, units, work_units)], line.find_leverage(our_works)
-    )
-    comparison = replace(comparison, net_change=math.expm1(sign * net.worse))
-    if len(occasions) >= MIN_LINE:
+    our_works, work_occasions = _take_logs(works.observed), [*map(_take_logs, filter(None, works.pool))]
+    machine = statistics.fmean(our_works) - _find_center(_find_units(work_occasions))
+    line = draw_line([*map(statistics.fmean, work_occasions)], [*map(statistics.fmean, occasions)])
+    if line is not None:
+        net = question.answer(
+            line.level(ours, our_works),
+            [*map(line.level, occasions, work_occasions)],
+            line.find_leverage(our_works),
+        )
         is_shown = net.verdict is not Verdict.PASS or answer.verdict is Verdict.PASS or net.is_shown_within
-        verdict = net.verdict if is_shown else Verdict.INCONCLUSIVE
-        return replace(comparison, verdict=verdict, noise=net.noise_share)
-    if answer.verdict not in EXCUSED or net.verdict is answer.verdict:
-        return comparison
-    return replace(comparison, verdict=EXCUSED[answer.verdict], is_excused=True)
+        return replace(
+            comparison,
+            verdict=net.verdict if is_shown else Verdict.INCONCLUSIVE,
+            noise=net.noise_share,
+            machine_change=math.expm1(machine),
+            net_change=math.expm1(sign * net.worse),
+            is_levelled=True,
+        )
+    unexplained = question.decide(answer.worse - EXCUSING_EXPONENT * machine, answer.noise)
+    is_excused = answer.verdict in EXCUSED and unexplained is not answer.verdict
+    return replace(
+        comparison,
+        verdict=EXCUSED[answer.verdict] if is_excused else answer.verdict,
+        machine_change=math.expm1(machine),
+        net_change=math.expm1(sign * (answer.worse - machine)),
+        is_excused=is_excused,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +206,13 @@ class _Question:
             leverage: What not knowing the line adds, where both have been levelled by one through the units.
         """
         logs = [log for unit in units for log in unit]
-        center = statistics.fmean(map(statistics.fmean, units))
+        center = _find_center(units)
         worse = statistics.fmean(ours) - center
         has_enough = len(logs) >= MIN_LAUNCHES
         noise = _measure_noise(ours, units, self.alpha, leverage) if has_enough else math.inf
         doubt = _measure_doubt(ours, logs, leverage) if len(logs) >= MIN_TELLING else math.inf
         is_shown_within = worse + doubt <= self.allowed + ROUNDING
-        verdict = _decide(worse, self.allowed, noise)
+        verdict = self.decide(worse, noise)
         if not has_enough:
             verdict = Verdict.PASS if is_shown_within else Verdict.INCONCLUSIVE
         elif not self.is_last and (
@@ -210,6 +220,16 @@ class _Question:
         ):
             verdict = Verdict.INCONCLUSIVE
         return _Answer(verdict, center, worse, noise, is_shown_within)
+
+    def decide(self, worse: float, noise: float) -> Verdict:
+        """What so much slower comes to, where launches of unchanged code stay under the noise."""
+        if math.isinf(noise):
+            return Verdict.INCONCLUSIVE
+        if worse > self.allowed + ROUNDING:
+            return Verdict.REGRESSED if worse > noise else Verdict.INCONCLUSIVE
+        if worse < -self.allowed - ROUNDING:
+            return Verdict.IMPROVED if -worse > noise else Verdict.PASS
+        return Verdict.PASS
 
 
 def compare_quality(
@@ -254,11 +274,15 @@ def _take_logs(values: Sequence[float], sign: int = 1) -> list[float]:
     return [sign * math.log(value) for value in values]
 
 
-def _find_units(occasions: Sequence[Sequence[float]], least: int) -> Sequence[Sequence[float]]:
+def _find_units(occasions: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
     """What is one observation each: occasions, or launches where there are fewer than tell how occasions differ."""
-    if len(occasions) >= least:
+    if len(occasions) >= MIN_OCCASIONS:
         return occasions
     return [[log] for occasion in occasions for log in occasion]
+
+
+def _find_center(units: Sequence[Sequence[float]]) -> float:
+    return statistics.fmean(map(statistics.fmean, units))
 
 
 def _measure_noise(
@@ -297,13 +321,3 @@ def _find_quantile(alpha: float, freedom: float) -> float:
     from scipy import special  # noqa: PLC0415  imported late
 
     return float(special.stdtrit(freedom, 1 - alpha))
-
-
-def _decide(worse: float, allowed: float, noise: float) -> Verdict:
-    if math.isinf(noise):
-        return Verdict.INCONCLUSIVE
-    if worse > allowed + ROUNDING:
-        return Verdict.REGRESSED if worse > noise else Verdict.INCONCLUSIVE
-    if worse < -allowed - ROUNDING:
-        return Verdict.IMPROVED if -worse > noise else Verdict.PASS
-    return Verdict.PASS

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MIN_FREEDOM = 5
-"""Degrees of freedom below which a line through occasions, or launches, tells nothing."""
+MIN_LINE = 7
+"""From so many occasions on, a line through them tells how a measurement goes with the machine's speed."""
 
 RELATED_ALPHA = 0.01
 """How surely a pool has to show that fixed work and the measurement move together."""
@@ -38,7 +38,7 @@ class MachineLine:
     """How a measurement goes with the machine's speed: a line through the logs of both.
 
     Attributes:
-        exponent: The measurement goes with this power of the time of fixed work; at most 1.
+        exponent: The measurement goes with this power of the time of fixed work.
         center: The log of the time of fixed work, in the middle of what the line goes through.
         spread: Sum of the squares that logs of it differ from the middle by.
     """
@@ -62,17 +62,15 @@ class MachineLine:
 def draw_line(works: Sequence[float], logs: Sequence[float]) -> MachineLine | None:
     """The line of least squares; None where it is not shown to rise.
 
-    An exponent above 1 is taken for 1: of few the noise, and else what fixed work does not do to such a degree.
-
     Args:
-        works: Logs of the time of fixed work beside each occasion, or launch.
-        logs: The log of its measurement, more of which is slower.
+        works: Means of the logs of the time of fixed work beside each occasion.
+        logs: Those of the measurement, more of which is slower.
 
     Source: analysis of covariance (Fisher, 1932), with the time of fixed work as the covariate.
     """
-    freedom = len(works) - 2
-    if freedom < MIN_FREEDOM:
+    if len(works) < MIN_LINE:
         return None
+    freedom = len(works) - 2
     center, middle = statistics.fmean(works), statistics.fmean(logs)
     across, up = [work - center for work in works], [log - middle for log in logs]
     spread = math.fsum(work * work for work in across)
@@ -85,4 +83,4 @@ def draw_line(works: Sequence[float], logs: Sequence[float]) -> MachineLine | No
 
     if slope <= error * float(special.stdtrit(freedom, 1 - RELATED_ALPHA)):
         return None
-    return MachineLine(min(slope, 1.0), center, spread)
+    return MachineLine(slope, center, spread)

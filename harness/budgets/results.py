@@ -6,7 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.budgets.gate import MIN_LAUNCHES, MIN_LINE, MIN_OCCASIONS, Comparison
+from harness.budgets.gate import MIN_LAUNCHES, MIN_OCCASIONS, Comparison
+from harness.budgets.machine import MIN_LINE
 from harness.budgets.metrics import Scope
 from harness.budgets.verdicts import Verdict
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 TOLD_MACHINE_CHANGE = 0.03
-"""From here on it is told that the machine was slower or faster, also where that is not taken out."""
+"""From here on it is told that the machine was slower or faster, also where nothing is decided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class BudgetResult:
         message: The verdict in words, with values and origin.
         advice: What to do next; empty where nothing needs to be done.
         machine_change: How much longer fixed work took than beside the baseline, as a share; None where not known.
-        net_change: The change without what the machine's speed explains of it; None where that is not known.
+        net_change: The change at equal speed of the machine; None where that is not known.
     """
 
     metric: str
@@ -88,13 +89,12 @@ def tell_comparison(
     """What came of comparing with a pool."""
     where = f"{comparison.num_launches} launches of {runner_class}"
     ours = f"mean of {comparison.num_observed} launches, " if comparison.num_observed > 1 else ""
-    net = ""
-    if comparison.net_change is not None:
-        net = f"{_show_change(comparison.net_change)} at equal speed of the machine, "
+    machine = _tell_machine(comparison)
+    net = f"{_show_change(comparison.net_change or 0.0)} at equal speed of the machine, " if machine else ""
     message = (
         f"{metric.name} {comparison.verdict}: baseline {metric.show(comparison.baseline, unit)}, observed "
         f"{metric.show(observed, unit)} ({ours}{comparison.change:+.1%}, {net}allowed {tolerance:.1%} by "
-        f"{budget.source}; {where}).{_tell_machine(metric, comparison)}"
+        f"{budget.source}; {where}).{machine}"
     )
     return BudgetResult(
         metric.name,
@@ -113,14 +113,12 @@ def _show_change(change: float) -> str:
     return f"{change:+.1%}".replace("-0.0%", "+0.0%")
 
 
-def _tell_machine(metric: Metric, comparison: Comparison) -> str:
-    """That the machine itself was slower or faster, where that is more than noise or explains something."""
+def _tell_machine(comparison: Comparison) -> str:
+    """That the machine itself was slower or faster, where that is more than noise or was taken out."""
     change = comparison.machine_change
-    if change is None or (comparison.net_change is None and abs(change) < TOLD_MACHINE_CHANGE):
+    if change is None or not (comparison.is_levelled or abs(change) >= TOLD_MACHINE_CHANGE):
         return ""
-    more = "more" if change > 0 else "less"
-    what_for = "" if comparison.net_change is not None else f", which {metric.name} is not shown to go with"
-    return f" Fixed work took {abs(change):.1%} {more} time than beside the baseline{what_for}."
+    return f" Fixed work took {abs(change):.1%} {'more' if change > 0 else 'less'} time than beside the baseline."
 
 
 def _advise_limit(metric: Metric, budget: Budget) -> str:

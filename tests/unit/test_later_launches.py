@@ -130,4 +130,7 @@ def test_launches_with_fixed_work_beside_them_have_a_table_of_their_own_and_one_
     assert f"ours, program {NOW}, fixed work 1, torch 2, against a pool of 20" in told
     assert "| nothing | up to 8 | 6 | 6 / 0 / 3.0 |" in told
     assert "| nothing | up to 8, the machine's speed known | 6 | 0 / 6 / 8.0 |" in told
+    assert "With fixed work, which differs by 1.1%: step_time_s r 1.00, exponent 1.00, left 0.0%;" in told
+    # Of launches beside which it took equally long there is nothing to tell.
+    assert told.count("With fixed work") == 1
     assert f"ours, program {NOW}, against a pool of 10" in told
