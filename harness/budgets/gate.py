@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.budgets.machine import draw_line
+from harness.budgets.machine import EXCUSING_EXPONENT, MachineRole, draw_line
 from harness.budgets.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -23,13 +23,6 @@ MIN_LAUNCHES = 5
 
 MIN_OCCASIONS = 5
 """From so many occasions on, a pool tells how they differ, and so what several launches made together are worth."""
-
-EXCUSING_EXPONENT = 1.5
-"""Trainings that wait for the memory slow down by more than fixed work does beside a busy program, by a power of its
-time of 1.2 to 1.6 (docs/performance.md, "The machine's own speed"): so much of a change the machine may explain."""
-
-EXCUSED = {Verdict.REGRESSED: Verdict.INCONCLUSIVE, Verdict.IMPROVED: Verdict.PASS}
-"""What becomes of a change that the machine's speed may explain."""
 
 MIN_TELLING, PASS_ALPHA = 3, 0.05
 """From so many launches on, a pool lets pass what is this surely within the tolerance, and those that are judged have a
@@ -58,8 +51,7 @@ class Comparison:
         machine_change: How much longer fixed work took than beside the pool, as a share; None where it is not known.
         net_change: The change at equal speed of the machine: by what the pool shows it to do, else as if all took as
             much longer as fixed work; None where it is not known.
-        is_levelled: Whether that is what was judged.
-        is_excused: Whether it would be regressed or improved, but for what the machine's speed explains.
+        machine_role: What the machine's speed did to the verdict; None where it is not known.
     """
 
     verdict: Verdict
@@ -71,8 +63,7 @@ class Comparison:
     num_occasions: int = 1
     machine_change: float | None = None
     net_change: float | None = None
-    is_levelled: bool = False
-    is_excused: bool = False
+    machine_role: MachineRole | None = None
 
 
 def compare_with_pool(
@@ -104,8 +95,10 @@ def compare_with_pool(
     Where it is known how long fixed work took beside each launch, and a line through seven occasions or more shows that
     the measurement goes with it, launches are judged as if all machines had been equally fast. How little is known of
     that line is in the noise: the more, the further the machine is from the occasions' middle. What passes by it alone
-    must be shown to be within the tolerance. Without such a line nothing is decided by it. But what is regressed no
-    further than the machine may explain is inconclusive, and what is improved no further passes.
+    must be shown to be within the tolerance. Without such a line, or far beyond its ends, nothing passes or is
+    regressed by it. But what is regressed no further than the machine may explain is inconclusive, what is improved no
+    further passes, and what would be regressed if it had gained from a faster machine all that fixed work did is
+    inconclusive.
 
     Args:
         observed: Values of the launches that are judged, above 0, one per process, made on one occasion.
@@ -145,30 +138,24 @@ def compare_with_pool(
         return comparison
     our_works, work_occasions = _take_logs(works.observed), [*map(_take_logs, filter(None, works.pool))]
     machine = statistics.fmean(our_works) - _find_center(_find_units(work_occasions))
+    comparison = replace(comparison, machine_change=math.expm1(machine))
     line = draw_line([*map(statistics.fmean, work_occasions)], [*map(statistics.fmean, occasions)])
-    if line is not None:
-        net = question.answer(
-            line.level(ours, our_works),
-            [*map(line.level, occasions, work_occasions)],
-            line.find_leverage(our_works),
-        )
-        is_shown = net.verdict is not Verdict.PASS or answer.verdict is Verdict.PASS or net.is_shown_within
-        return replace(
-            comparison,
-            verdict=net.verdict if is_shown else Verdict.INCONCLUSIVE,
-            noise=net.noise_share,
-            machine_change=math.expm1(machine),
-            net_change=math.expm1(sign * net.worse),
-            is_levelled=True,
-        )
-    unexplained = question.decide(answer.worse - EXCUSING_EXPONENT * machine, answer.noise)
-    is_excused = answer.verdict in EXCUSED and unexplained is not answer.verdict
+    if line is None or not line.reaches(our_works):
+        verdict, role = question.doubt_by_machine(answer, machine)
+        net_change = math.expm1(sign * (answer.worse - machine))
+        return replace(comparison, verdict=verdict, net_change=net_change, machine_role=role)
+    net = question.answer(
+        line.level(ours, our_works),
+        [*map(line.level, occasions, work_occasions)],
+        line.find_leverage(our_works),
+    )
+    is_shown = net.verdict is not Verdict.PASS or answer.verdict is Verdict.PASS or net.is_shown_within
     return replace(
         comparison,
-        verdict=EXCUSED[answer.verdict] if is_excused else answer.verdict,
-        machine_change=math.expm1(machine),
-        net_change=math.expm1(sign * (answer.worse - machine)),
-        is_excused=is_excused,
+        verdict=net.verdict if is_shown else Verdict.INCONCLUSIVE,
+        noise=net.noise_share,
+        net_change=math.expm1(sign * net.worse),
+        machine_role=MachineRole.DECIDED,
     )
 
 
@@ -220,6 +207,18 @@ class _Question:
         ):
             verdict = Verdict.INCONCLUSIVE
         return _Answer(verdict, center, worse, noise, is_shown_within)
+
+    def doubt_by_machine(self, answer: _Answer, machine: float) -> tuple[Verdict, MachineRole]:
+        """The verdict where the log of the time of fixed work differs by so much, and what that did to it."""
+        explained = self.decide(answer.worse - EXCUSING_EXPONENT * machine, answer.noise)
+        if answer.verdict is Verdict.REGRESSED and explained is not Verdict.REGRESSED:
+            return Verdict.INCONCLUSIVE, MachineRole.EXCUSED
+        is_good = answer.verdict in (Verdict.PASS, Verdict.IMPROVED)
+        if is_good and self.decide(answer.worse - machine, answer.noise) is Verdict.REGRESSED:
+            return Verdict.INCONCLUSIVE, MachineRole.HID
+        if answer.verdict is Verdict.IMPROVED and explained is not Verdict.IMPROVED:
+            return Verdict.PASS, MachineRole.EXCUSED
+        return answer.verdict, MachineRole.TOLD
 
     def decide(self, worse: float, noise: float) -> Verdict:
         """What so much slower comes to, where launches of unchanged code stay under the noise."""

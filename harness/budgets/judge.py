@@ -12,7 +12,7 @@ from harness import clock
 from harness.baselines.pools import MAX_LAUNCHES, Launch
 from harness.budgets.counters import tell_counters
 from harness.budgets.gate import ALPHA, compare_quality, compare_with_pool
-from harness.budgets.machine import FixedWorkTimes
+from harness.budgets.machine import FixedWorkTimes, MachineRole
 from harness.budgets.metrics import (
     STEP_TIME,
     THROUGHPUT,
@@ -187,8 +187,10 @@ class Judge:
                     is_lower_better=metric.is_lower_better,
                     alpha=alpha,
                     is_last=is_last,
-                    # Beside other tests fixed work is no measure of the machine.
-                    works=_find_works(runs, occasions) if metric.is_time and not self.is_crowded else None,
+                    # It tells nothing of a GPU, and beside other tests of them.
+                    works=_find_works(runs, occasions)
+                    if metric.is_time and runs[0].device == "cpu" and not self.is_crowded
+                    else None,
                 )
             results.append(
                 tell_comparison(metric, mean, comparison, tolerance, budget, unit, self.runner_class)
@@ -200,7 +202,9 @@ class Judge:
         waiting_share = _find_waiting_share(runs)
         is_busy = waiting_share > MAX_WAITING_SHARE
         is_time = result.metric in {metric.name for metric in budget.metrics if metric.is_time}
-        if result.verdict is not Verdict.REGRESSED or not is_time or not (is_busy or self.is_crowded):
+        is_excused = result.machine_role == MachineRole.EXCUSED and is_busy
+        is_regressed = result.verdict is Verdict.REGRESSED and (is_busy or self.is_crowded)
+        if not is_time or not (is_excused or is_regressed):
             return result
         advice = "other tests ran beside it; judge times without pytest-xdist (-n 0)."
         if is_busy:
@@ -290,6 +294,8 @@ class Judge:
         )
         path = self.store.locate(test, self.runner_class)
         why = f" (started anew: {', '.join(result.metric for result in moved)} moved)" if moved else ""
+        if (share := _find_waiting_share(runs)) > MAX_WAITING_SHARE:
+            why += f" (a busy machine: the program waited {share:.0%} of its time for a processor; better accept anew)"
         last = len(pool.launches)
         numbers = f"launch {last}" if num_kept == 1 else f"launches {last - num_kept + 1} to {last}"
         if num_kept < len(runs):

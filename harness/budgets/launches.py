@@ -44,11 +44,13 @@ class Judged:
         runs: The launches, in order.
         results: The judged lines over all of them.
         is_cut_short: Whether the time was up while a line was still inconclusive.
+        spent_s: Seconds that the launches took, and what is done beside them.
     """
 
     runs: Sequence[TrainingRun]
     results: Sequence[BudgetResult]
     is_cut_short: bool
+    spent_s: float
 
 
 def spend_launches(
@@ -87,6 +89,6 @@ def spend_launches(
         is_open = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
         if is_last or not is_open:
             is_cut_short = (is_open or all_at_once) and len(runs) < plan.most
-            return Judged(runs, results, is_cut_short)
+            return Judged(runs, results, is_cut_short, spent_s)
         open_ones = ", ".join(result.metric for result in results if result.verdict is Verdict.INCONCLUSIVE)
         tell(f"{progress}; not decided: {open_ones}")

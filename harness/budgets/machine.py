@@ -5,10 +5,29 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class MachineRole(StrEnum):
+    """What the machine's speed did to a verdict."""
+
+    DECIDED = "decided"
+    """All was judged as at equal speed."""
+    EXCUSED = "excused"
+    """It may explain what would be regressed or improved."""
+    HID = "hid"
+    """It may hide a regression."""
+    TOLD = "told"
+    """Nothing."""
+
+
+EXCUSING_EXPONENT = 1.5
+"""Trainings that wait for the memory slow down by more than fixed work does beside a busy program, by a power of its
+time of 1.2 to 1.6 (docs/performance.md, "The machine's own speed"): so much of a change the machine may explain."""
 
 MIN_LINE = 7
 """From so many occasions on, a line through them tells how a measurement goes with the machine's speed."""
@@ -41,15 +60,24 @@ class MachineLine:
         exponent: The measurement goes with this power of the time of fixed work.
         center: The log of the time of fixed work, in the middle of what the line goes through.
         spread: Sum of the squares that logs of it differ from the middle by.
+        lowest: The least of these logs.
+        highest: The greatest.
     """
 
     exponent: float
     center: float
     spread: float
+    lowest: float
+    highest: float
 
     def level(self, logs: Sequence[float], works: Sequence[float]) -> list[float]:
         """The logs of launches as they would be at the middle speed, by the logs of fixed work beside them."""
         return [log - self.exponent * (work - self.center) for log, work in zip(logs, works, strict=True)]
+
+    def reaches(self, works: Sequence[float]) -> bool:
+        """Whether a line can be told to go on to launches: half of its own length beyond its ends, and no further."""
+        margin = (self.highest - self.lowest) / 2
+        return self.lowest - margin <= statistics.fmean(works) <= self.highest + margin
 
     def find_leverage(self, works: Sequence[float]) -> float:
         """What not knowing the line adds to the variance of the mean of launches, in variances of what it went through.
@@ -83,4 +111,4 @@ def draw_line(works: Sequence[float], logs: Sequence[float]) -> MachineLine | No
 
     if slope <= error * float(special.stdtrit(freedom, 1 - RELATED_ALPHA)):
         return None
-    return MachineLine(slope, center, spread)
+    return MachineLine(slope, center, spread, min(works), max(works))

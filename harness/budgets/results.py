@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.budgets.gate import MIN_LAUNCHES, MIN_OCCASIONS, Comparison
-from harness.budgets.machine import MIN_LINE
+from harness.budgets.machine import MIN_LINE, MachineRole
 from harness.budgets.metrics import Scope
 from harness.budgets.verdicts import Verdict
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from harness.budgets.spec import Budget
 
 
+MACHINE_DOUBTS: dict[MachineRole | None, str] = {
+    MachineRole.EXCUSED: "the machine needed {:.1%} more time for fixed work, which may be all of it",
+    MachineRole.HID: "the machine needed {:.1%} less time for fixed work, which may hide that this is slower",
+}
 TOLD_MACHINE_CHANGE = 0.03
 """From here on it is told that the machine was slower or faster, also where nothing is decided by it."""
 
@@ -32,6 +36,7 @@ class BudgetResult:
         change: Relative change against the baseline; None for a limit.
         message: The verdict in words, with values and origin.
         advice: What to do next; empty where nothing needs to be done.
+        machine_role: What the machine's speed did to the verdict: decided, excused, hid or told.
         machine_change: How much longer fixed work took than beside the baseline, as a share; None where not known.
         net_change: The change at equal speed of the machine; None where that is not known.
     """
@@ -43,6 +48,7 @@ class BudgetResult:
     change: float | None
     message: str
     advice: str = ""
+    machine_role: str | None = None
     machine_change: float | None = None
     net_change: float | None = None
 
@@ -91,6 +97,8 @@ def tell_comparison(
     ours = f"mean of {comparison.num_observed} launches, " if comparison.num_observed > 1 else ""
     machine = _tell_machine(comparison)
     net = f"{_show_change(comparison.net_change or 0.0)} at equal speed of the machine, " if machine else ""
+    if comparison.machine_role is MachineRole.DECIDED:
+        net = f"judged as {net}"
     message = (
         f"{metric.name} {comparison.verdict}: baseline {metric.show(comparison.baseline, unit)}, observed "
         f"{metric.show(observed, unit)} ({ours}{comparison.change:+.1%}, {net}allowed {tolerance:.1%} by "
@@ -104,6 +112,7 @@ def tell_comparison(
         comparison.change,
         message,
         _advise(comparison),
+        machine_role=None if comparison.machine_role is None else str(comparison.machine_role),
         machine_change=comparison.machine_change,
         net_change=comparison.net_change,
     )
@@ -116,7 +125,7 @@ def _show_change(change: float) -> str:
 def _tell_machine(comparison: Comparison) -> str:
     """That the machine itself was slower or faster, where that is more than noise or was taken out."""
     change = comparison.machine_change
-    if change is None or not (comparison.is_levelled or abs(change) >= TOLD_MACHINE_CHANGE):
+    if change is None or (comparison.machine_role is MachineRole.TOLD and abs(change) < TOLD_MACHINE_CHANGE):
         return ""
     return f" Fixed work took {abs(change):.1%} {'more' if change > 0 else 'less'} time than beside the baseline."
 
@@ -134,25 +143,34 @@ def _advise_limit(metric: Metric, budget: Budget) -> str:
 
 def _advise(comparison: Comparison) -> str:
     match comparison.verdict:
-        case Verdict.INCONCLUSIVE if comparison.is_excused:
-            return (
-                "the machine was slower, which may be all of it; run it again later, ask harness ab, or accept "
-                f"launches on {MIN_LINE} occasions, more than an hour apart (the baseline has "
-                f"{comparison.num_occasions}), which tell what the machine does."
-            )
-        case Verdict.INCONCLUSIVE if comparison.num_launches < MIN_LAUNCHES:
-            return "accept more launches; five are needed, twenty judge well."
         case Verdict.INCONCLUSIVE:
-            return (
-                f"unchanged launches differ by up to {comparison.noise:.1%}, so this may be noise; run it again, or "
-                f"on a quieter machine{_advise_occasions(comparison)}."
-            )
+            return _advise_inconclusive(comparison)
         case Verdict.IMPROVED:
             return 'to hold the gain, --accept-baselines --reason "...".'
         case Verdict.REGRESSED:
             return 'find the change that did it; if it is intended, --accept-baselines --reason "...".'
         case _:
             return ""
+
+
+def _advise_inconclusive(comparison: Comparison) -> str:
+    if comparison.machine_role in MACHINE_DOUBTS:
+        doubt = MACHINE_DOUBTS[comparison.machine_role].format(abs(comparison.machine_change or 0.0))
+        return (
+            f"{doubt}; run it again later, ask harness ab, or accept launches on {MIN_LINE} occasions, more than an "
+            f"hour apart (the baseline has {comparison.num_occasions}), which tell what the machine does."
+        )
+    if comparison.machine_role is MachineRole.DECIDED:
+        return (
+            f"at this speed of the machine unchanged launches are known to {comparison.noise:.1%} only; run it later, "
+            "ask harness ab, or accept launches on more occasions."
+        )
+    if comparison.num_launches < MIN_LAUNCHES:
+        return "accept more launches; five are needed, twenty judge well."
+    return (
+        f"unchanged launches differ by up to {comparison.noise:.1%}, so this may be noise; run it again, or "
+        f"on a quieter machine{_advise_occasions(comparison)}."
+    )
 
 
 def _advise_occasions(comparison: Comparison) -> str:

@@ -65,7 +65,8 @@ def explain_unmeasured(run: TrainingRun, metric: Metric, peak_tflops: float | No
     if metric is NUM_KERNELS:
         seen = run.observed.not_seen if run.observed is not None else []
         told = next((text for text in seen if text.startswith("kernel launches")), "")
-        return f"{told}.\nNext: leave it out of the budget here." if told else NO_GPU
+        if told or run.device != "cuda":
+            return f"{told}.\nNext: leave it out of the budget here." if told else NO_GPU
     if metric in OF_OPERATIONS:
         seen = run.observed.not_seen if run.observed is not None else ["the run was not watched"]
         told = "; ".join(text for text in seen if text.startswith(("operations", "the run")))

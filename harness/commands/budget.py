@@ -266,10 +266,8 @@ def _build_judge(options: argparse.Namespace, first: TrainingRun) -> Judge:
 
 def _tell(judged: Judged, runner_class: str) -> list[str]:
     runs = judged.runs
-    wall_s = sum(run.wall_clock_s for run in runs)
-    lines = [
-        f"harness: {len(runs)} {'launch' if len(runs) == 1 else 'launches'} in {wall_s:.0f} s on {runner_class}"
-    ]
+    launches = "launch" if len(runs) == 1 else "launches"
+    lines = [f"harness: {len(runs)} {launches} in {judged.spent_s:.0f} s on {runner_class}"]
     told: set[str] = set()
     for result in judged.results:
         lines.append(result.message)

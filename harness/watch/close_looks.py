@@ -72,7 +72,7 @@ class CloseLooks:
         if self._session.options.counts_kernels:
             from harness.watch.kernel_launches import KernelLaunches  # noqa: PLC0415  for those that count
 
-            self._kernels = KernelLaunches(self._session.taps)
+            self._kernels = self._session.attempt("kernel launches", KernelLaunches, self._session.taps)
         if 0 in self._deep_steps:
             self._open_deep()
 

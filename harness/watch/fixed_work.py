@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).with_name("fixed_work_program.py")
 LONGEST_S = 30.0
-"""A turn takes half a second; after this it is given up."""
+"""A turn takes a third of a second; after this it is given up."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -59,7 +59,8 @@ def time_work(cores: AbstractSet[int] = frozenset()) -> FixedWork | None:
     try:
         with pinned(cores):
             done = subprocess.run(
-                [sys.executable, str(PROGRAM)],
+                # Without its folder on the path, where modules have names of the standard library's.
+                [sys.executable, "-P", str(PROGRAM)],
                 env=os.environ | ONE_THREAD,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -67,6 +68,7 @@ def time_work(cores: AbstractSet[int] = frozenset()) -> FixedWork | None:
                 check=True,
             )
         work = FixedWork(**json.loads(done.stdout))
+        is_time = 0 < work.time_s < math.inf
     except (OSError, subprocess.SubprocessError, ValueError, TypeError):
         return None
-    return work if 0 < work.time_s < math.inf else None
+    return work if is_time else None

@@ -126,7 +126,7 @@ def fill_occasions(
 
     def fill_occasions(num: int) -> None:
         for day in range(num):
-            speeds = [math.exp(0.02 * (day % 4 - 1.5) + 0.01 * number) for number in (-1, 0, 1)]
+            speeds = [math.exp(0.05 * (day % 4 - 1.5) + 0.01 * number) for number in (-1, 0, 1)]
             launches = [
                 replace(
                     make_launch(wall_clock_s=8.9 * speed, throughput=2.3 / speed),
@@ -154,7 +154,9 @@ def test_a_slow_machine_is_told_from_slow_code_where_the_pool_shows_how(
 
     slow = compare(add_work(1.124))
     assert slow.verdict is Verdict.PASS
-    assert "(+12.4%, +0.0% at equal speed of the machine, allowed 5.0% by the marker;" in slow.message
+    assert (
+        "(+12.4%, judged as +0.0% at equal speed of the machine, allowed 5.0% by the marker;" in slow.message
+    )
     assert slow.message.endswith("). Fixed work took 12.4% more time than beside the baseline.")
     assert slow.machine_change == pytest.approx(0.124, abs=0.001)
     assert slow.net_change == pytest.approx(0, abs=0.001)
@@ -162,7 +164,7 @@ def test_a_slow_machine_is_told_from_slow_code_where_the_pool_shows_how(
 
     regressed = compare(add_work(1.0))
     assert regressed.verdict is Verdict.REGRESSED
-    assert "(+12.4%, +12.4% at equal speed" in regressed.message
+    assert "(+12.4%, judged as +12.4% at equal speed" in regressed.message
 
     for runs in ([add_work(1.124, "2")], [make_run()], [add_work(1.124), make_run()]):
         unknown = compare(*runs)
@@ -190,8 +192,44 @@ def test_a_young_baseline_excuses_what_the_machine_explains(
     (result,) = judge.judge(TEST, [run], make_budget(wall_clock=0.05))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "+34.8%, +0.0% at equal speed of the machine" in result.message
-    assert result.advice.startswith("the machine was slower, which may be all of it; run it again later")
+    assert result.machine_role == "excused"
+    more = "the machine needed 34.8% more time for fixed work, which may be all of it; run it again later"
+    assert result.advice.startswith(more)
     assert "on 7 occasions, more than an hour apart (the baseline has 4)" in result.advice
+
+
+@pytest.mark.parametrize("waiting_s", [0.0, 2.0])
+def test_what_a_faster_machine_may_hide_and_what_a_busy_one_explains_say_so(
+    judge: Judge, fill_occasions: Callable[[int], None], make_run: MakeRun, waiting_s: float
+) -> None:
+    fill_occasions(4)
+    hidden = make_run(wall_clock_s=9.0, fixed_work=FixedWork(0.003, "1"))
+    (result,) = judge.judge(TEST, [hidden], make_budget(wall_clock=0.05))
+    assert (result.verdict, result.machine_role) == (Verdict.INCONCLUSIVE, "hid")
+    assert result.advice.startswith("the machine needed 40.0% less time for fixed work, which may hide that")
+    slow = make_run(wall_clock_s=12.0, waiting_s=waiting_s, fixed_work=FixedWork(0.005 * 1.348, "1"))
+    (result,) = judge.judge(TEST, [slow], make_budget(wall_clock=0.05))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert ("the machine was busy" in result.advice) == bool(waiting_s)
+
+
+def test_accepting_on_a_busy_machine_says_so(judge: Judge, make_run: MakeRun) -> None:
+    accepting = replace(judge, reason="first")
+    (result,) = accepting.judge(TEST, [make_run(waiting_s=5.0)], make_budget(wall_clock=0.05))
+    assert result.verdict is Verdict.ACCEPTED
+    assert (
+        "(a busy machine: the program waited 50% of its time for a processor; better accept anew)"
+        in result.message
+    )
+
+
+def test_fixed_work_tells_nothing_of_a_gpu(
+    judge: Judge, fill_occasions: Callable[[int], None], make_run: MakeRun
+) -> None:
+    fill_occasions(8)
+    run = make_run(device="cuda", fixed_work=FixedWork(0.005 * 1.124, "1"))
+    (result,) = judge.judge(TEST, [run], make_budget(wall_clock=0.05))
+    assert result.machine_change is None
 
 
 def test_beside_other_tests_fixed_work_tells_nothing(
