@@ -84,7 +84,7 @@ def spend(
     """The verdict over launches that are looked at as the plan says, and how many of them it took.
 
     Where `waiting_shares` tells that they waited for a processor, a regressed one is inconclusive, as in the gate.
-    Where `works` tells how fast the machine was, that may be taken out.
+    Where `works` tells how fast the machine was, the gate knows it.
     """
     verdict, num = Verdict.INCONCLUSIVE, 0
     for num in plan.looks:

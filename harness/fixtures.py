@@ -255,12 +255,17 @@ class SmokeTraining:
         return run
 
 
+def is_crowded(config: pytest.Config) -> bool:
+    """Whether other workers of pytest-xdist run tests beside this one."""
+    return bool(getattr(config, "workerinput", {}).get("workercount", 1) > 1)
+
+
 def _compares_times(item: pytest.Item, state: TestState) -> bool:
-    """Whether a test has a tolerance for a time, or may set one with the `budget` fixture."""
-    on_marker = state.budget.tolerances if state.budget is not None else ()
-    is_wanted = any(metric.is_time for metric in on_marker) or "budget" in getattr(item, "fixturenames", ())
-    # Beside other workers it would tell of them.
-    return is_wanted and getattr(item.config, "workerinput", {}).get("workercount", 1) == 1
+    """Whether a test has a tolerance for a time, or may set one with the `budget` fixture, and the machine for it."""
+    is_on_marker = state.budget is not None and state.budget.compares_times
+    is_wanted = is_on_marker or "budget" in getattr(item, "fixturenames", ())
+    # Beside other workers fixed work would tell of them.
+    return is_wanted and not is_crowded(item.config)
 
 
 def _choose_rules(item: pytest.Item) -> RuleSelection:

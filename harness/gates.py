@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError, UsageError
-from harness.fixtures import SETTINGS, STATE
+from harness.fixtures import SETTINGS, STATE, is_crowded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -231,6 +231,6 @@ def _build_judge(item: pytest.Item, state: TestState) -> Judge:
         store=PoolStore(open_shelf(settings["baselines"], root=item.config.rootpath)),
         runner_class=state.runner_class or "",
         reason=settings["reason"] if settings["accept"] else None,
-        is_crowded=getattr(item.config, "workerinput", {}).get("workercount", 1) > 1,
+        is_crowded=is_crowded(item.config),
         num_session_tolerances=stash.get(NUM_TOLERANCES, 0),
     )

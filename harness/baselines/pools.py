@@ -262,14 +262,7 @@ def _read_launch(document: Any) -> Launch:
     if (counted := document.get("counted")) is not None:
         CountedStep.from_json(counted)
     work = document.get("fixed_work")
-    return Launch(**(document | {"fixed_work": None if work is None else _read_fixed_work(work)}))
-
-
-def _read_fixed_work(document: Any) -> FixedWork:
-    work = FixedWork(**document)
-    if not 0 < work.time_s < math.inf:
-        raise ValueError(f"fixed work took {work.time_s!r} s")
-    return work
+    return Launch(**(document | {"fixed_work": None if work is None else FixedWork.from_json(work)}))
 
 
 def _describe_launch(launch: Launch) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class Budget:
         return list(dict.fromkeys((*self.limits, *self.tolerances)))
 
     @property
+    def compares_times(self) -> bool:
+        """Whether any of it compares a time with those of other hours."""
+        return any(metric.is_time for metric in self.tolerances)
+
+    @property
     def counts_operations(self) -> bool:
         """Whether any of it is about what a step does, which has to be counted."""
         return any(metric in OF_OPERATIONS for metric in self.metrics)

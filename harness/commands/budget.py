@@ -162,7 +162,7 @@ class _Launcher:
             threads=options.threads,
             watch=watch,
         )
-        self._times_fixed_work = any(metric.is_time for metric in budget.tolerances)
+        self._compares_times = budget.compares_times
         num_cores = options.threads * (options.ranks or 1)
         self._cores = frozenset() if options.no_pin else choose_cores(num_cores)
 
@@ -178,7 +178,7 @@ class _Launcher:
             ranks=self._options.ranks,
             cores=self._cores,
         )
-        return run_beside(launch, self._cores) if self._times_fixed_work else launch()
+        return run_beside(launch, self._cores) if self._compares_times else launch()
 
 
 def _read_budget(options: argparse.Namespace) -> Budget:

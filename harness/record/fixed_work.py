@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +18,15 @@ class FixedWork:
 
     time_s: float
     made_with: str
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """The work as `dataclasses.asdict` gave it.
+
+        Raises:
+            TypeError, ValueError: It is not one, or took no time.
+        """
+        work = cls(**value)
+        if not 0 < work.time_s < math.inf:
+            raise ValueError(f"fixed work took {work.time_s!r} s")
+        return work

@@ -7,7 +7,6 @@ set, threads, modes, the state of the allocator.
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -67,8 +66,6 @@ def time_work(cores: AbstractSet[int] = frozenset()) -> FixedWork | None:
                 timeout=LONGEST_S,
                 check=True,
             )
-        work = FixedWork(**json.loads(done.stdout))
-        is_time = 0 < work.time_s < math.inf
+        return FixedWork.from_json(json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError, ValueError, TypeError):
         return None
-    return work if is_time else None

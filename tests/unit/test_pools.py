@@ -28,11 +28,6 @@ CLASS = "some-class"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> PoolStore:
-    return PoolStore(FolderShelf(tmp_path))
-
-
-@pytest.fixture
 def extend(store: PoolStore, environment: Environment, make_launch: MakeLaunch) -> Callable[..., None]:
     def extend(test: str = TEST, *, runner_class: str = CLASS, anew: bool = False, **values: float) -> None:
         launch = make_launch(**values or {"wall_clock_s": 1.0})

@@ -52,9 +52,9 @@ CALL = LossFunctionObservation(
 )
 
 
-def make_parameter(position: int, **changes: Any) -> ParameterObservation:
+def make_parameter(position: int, names: tuple[str, ...] = NAMES, **changes: Any) -> ParameterObservation:
     made = ParameterObservation(
-        name=NAMES[position],
+        name=names[position],
         num_elements=256,
         dtype="float32",
         grad_norm=0.5,

@@ -17,6 +17,7 @@ from harness.record.observation import RunObservation
 from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation
 from harness.record.step_observation import StepObservation
 from harness.rules import catalogue, freezing, optimizer, optimizer_settings, optimizers, updates
+from tests.unit.rules import gradient_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,19 +39,7 @@ DEEP_STEPS = (0, 1, 10)
 
 
 def make_parameter(position: int, **changes: Any) -> ParameterObservation:
-    made = ParameterObservation(
-        name=NAMES[position],
-        num_elements=256,
-        dtype="float32",
-        grad_norm=0.5,
-        update_norm=0.05,
-        weight_norm=4.0,
-        took_part=True,
-        shape=(16, 16),
-        call_position=position,
-        model_position=position,
-    )
-    return replace(made, **changes)
+    return gradient_records.make_parameter(position, NAMES, **{"model_position": position, **changes})
 
 
 def make_observation(
