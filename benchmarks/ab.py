@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, Any
 from scipy import stats
 
 from benchmarks.rejudging import list_judged, tell_judged_again
+from benchmarks.subject import Subject, add_arguments, read_subject, split_words
 from benchmarks.trial_records import (
     RECORDS,
-    ROOT,
     append_trial,
     describe_setup,
     find_revision,
@@ -71,19 +71,6 @@ SPIN_TURNS = 200_000
 NUM_SPINS = 25
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The program that is compared with itself.
-
-    Attributes:
-        words: As they follow `python`.
-        folder: Where it runs.
-    """
-
-    words: list[str]
-    folder: Path = ROOT
-
-
 def build_program(name: str, subject: Subject, phase: str, num_turns: int) -> Program:
     """The program, with a busy loop of so many turns in a phase."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -93,16 +80,10 @@ def build_program(name: str, subject: Subject, phase: str, num_turns: int) -> Pr
 
 def measure_turns(subject: Subject) -> float:
     """Turns of the busy loop that take as long as a step does, both at the pace of an idle machine."""
-    programs = [build_program(name, subject, "forward", 0) for name in ("base", "head")]
     with tempfile.TemporaryDirectory() as folder:
         programs = [
-            Program(
-                one.name,
-                [word.replace("{out}", f"{folder}/{one.name}-out") for word in one.words],
-                one.cwd,
-                one.env,
-            )
-            for one in programs
+            build_program(name, replace(subject, words=subject.fill_in(f"{folder}/{name}-out")), "forward", 0)
+            for name in ("base", "head")
         ]
         watch = ObserverOptions(depth=Depth.LIGHT)
         record = run_pair(programs[0], programs[1], Path(folder), TurnPlan(), watch=watch, timeout_s=300)
@@ -225,10 +206,7 @@ def describe_group(group: list[dict[str, Any]]) -> list[str]:
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """The arguments, with the program as words, and the setup of its trials."""
-    words = list(words)
-    own, program = (
-        (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, REFERENCE)
-    )
+    own, program = split_words(words)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -236,18 +214,14 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--slower", type=float, nargs="*", default=[0.0], help="shares of a step; 0 is A/A")
     parser.add_argument("--tolerance", type=float, nargs="*", default=[0.02])
     parser.add_argument("--allowance", type=float, default=ComparisonOptions().allowance_s)
-    parser.add_argument("--of", metavar="NAME", help="what the program is, such as owner/name@commit")
-    parser.add_argument("--folder", type=Path, default=ROOT, help="where the program runs")
+    add_arguments(parser)
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="those made slower")
     parser.add_argument("--out", type=Path, default=RECORDS, help="the records that are added to")
     parser.add_argument("--table", action="store_true", help="make no trial")
     options = parser.parse_args(own)
-    if options.folder != ROOT and not options.of:
-        parser.error(
-            "--folder: a path means nothing in the records.\nNext: say what is there, --of owner/name@commit"
-        )
-    options.subject = Subject(program, options.folder.resolve())
-    options.setup = describe_setup(program, ComparisonOptions(allowance_s=options.allowance), options.of)
+    options.subject = read_subject(parser, options, program or REFERENCE)
+    how = ComparisonOptions(allowance_s=options.allowance)
+    options.setup = describe_setup(list(options.subject.words), how, options.of)
     return options
 
 

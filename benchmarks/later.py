@@ -3,14 +3,15 @@
     python -m benchmarks.later --record pool --launches 20
     python -m benchmarks.later --record quiet --launches 150
     python -m benchmarks.later --record busy --launches 150
+    python -m benchmarks.later --record pool --of owner/name@1234567 --folder ../name -- train.py --out '{out}'
     python -m benchmarks.later
 
-A launch is one of `harness budget`: the reference model in a fresh process, on one core, watched lightly. It is
-appended to the records as it ends, so that those of several hours pool, as long as machine and program are the same.
-`busy` has a program on every other core that multiplies matrices meanwhile; `others` is for launches beside work that
-is there anyway. Without `--record`, the tables of all that is recorded: each launch against the pool of its machine
-and program alone, and up to eight that followed one another; where fixed work was timed beside them, with it and
-without.
+A launch is one of `harness budget`: a fresh process, on one core, watched lightly. The program is the reference model,
+or the words after `--` (`benchmarks/subject.py`). A launch is appended to the records as it ends, so that those of
+several hours pool, as long as machine and program are the same. `busy` has a program on every other core that
+multiplies matrices meanwhile; `others` is for launches beside work that is there anyway. Without `--record`, the tables
+of all that is recorded: each launch against the pool of its machine and program alone, and up to eight that followed
+one another; where fixed work was timed beside them, with it and without.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import stats
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, TOLERANCES, spend
+from benchmarks.subject import Subject, add_arguments, read_subject, split_words
 from benchmarks.trial_records import ROOT, append_lines, digest_files, find_revision, read_lines
 from harness import clock
 from harness.budgets.machine import FixedWorkTimes
@@ -56,7 +58,7 @@ RECORDS = ROOT / "benchmarks" / "records" / "launches.jsonl"
 POOL, QUIET, BUSY, OTHERS = "pool", "quiet", "busy", "others"
 """What a launch is for, and what else ran meanwhile: nothing, a busy program on each other core, other work."""
 TOLD = {QUIET: "nothing", BUSY: "a busy program on each other core", OTHERS: "other work on the other core"}
-COMMAND = (*("-m", "reference_model", "--mode", "ci", "--device", "cpu"), "--out")
+REFERENCE = ("-m", "reference_model", "--mode", "ci", "--device", "cpu", "--out", "{out}")
 MULTIPLY = (
     "import torch; torch.set_num_threads(1); a = torch.randn(1024, 1024)\nwhile True: a = (a @ a).tanh()\n"
 )
@@ -71,7 +73,12 @@ def digest_program(root: Path) -> str:
     return digest_files(root, sorted(f"reference_model/{file.name}" for file in folder.glob("*.py")))
 
 
-def launch_once(kind: str) -> dict[str, Any]:
+def name_program(subject: Subject) -> str:
+    """What the records know a program by: ours by its code, one of others by what it is said to be."""
+    return digest_program(ROOT) if tuple(subject.words) == REFERENCE else subject.tell()
+
+
+def launch_once(kind: str, subject: Subject) -> dict[str, Any]:
     """One launch, as a row of the records."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -81,10 +88,11 @@ def launch_once(kind: str) -> dict[str, Any]:
     ):
         launch = functools.partial(
             run_command,
-            [sys.executable, *COMMAND, f"{folder}/out"],
+            [sys.executable, *subject.fill_in(f"{folder}/out")],
             options=RunOptions(
                 name="launch", run_dir=Path(folder), threads=1, watch=ObserverOptions(depth=Depth.LIGHT)
             ),
+            cwd=subject.folder,
             cores=choose_cores(1),
         )
         run = run_beside(launch, choose_cores(1))
@@ -93,7 +101,7 @@ def launch_once(kind: str) -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": find_revision(),
         "machine": derive_runner_class(run.environment, device="cpu", threads=1),
-        "program": digest_program(ROOT),
+        "program": name_program(subject),
         "load": round(os.getloadavg()[0], 2),
         "kind": kind,
         "values": {name: values[name] for name in TIMES},
@@ -118,11 +126,11 @@ def busy_elsewhere() -> Iterator[list[subprocess.Popen[bytes]]]:
             program.wait()
 
 
-def record(kind: str, num: int, path: Path) -> None:
+def record(kind: str, num: int, path: Path, subject: Subject) -> None:
     """Makes launches, and appends each as it ends."""
     with busy_elsewhere() if kind == BUSY else contextlib.nullcontext():
         for index in range(num):
-            row = launch_once(kind)
+            row = launch_once(kind, subject)
             append_lines(path, [row])
             told = ", ".join(f"{name} {row['values'][name]:.4g}" for name in TIMES)
             print(f"{kind} {index + 1} of {num}: {told}", file=sys.stderr, flush=True)
@@ -260,15 +268,18 @@ def tell_line(launches: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Records launches, or prints the tables of those that are."""
+    own, words = split_words(sys.argv[1:])
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--record", choices=(POOL, *TOLD), help="make launches of this kind")
     parser.add_argument("--launches", type=int, default=20)
     parser.add_argument("--out", type=Path, default=RECORDS, help="the records that are added to, and read")
-    options = parser.parse_args()
+    add_arguments(parser)
+    options = parser.parse_args(own)
     if options.record is not None:
-        record(options.record, options.launches, options.out)
+        subject = read_subject(parser, options, words or REFERENCE)
+        record(options.record, options.launches, options.out, subject)
     rows, _ = read_lines(options.out)
     if not rows:
         sys.exit("no launches are recorded.\nNext: python -m benchmarks.later --record pool --launches 20")

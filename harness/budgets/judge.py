@@ -12,7 +12,7 @@ from harness import clock
 from harness.baselines.pools import MAX_LAUNCHES, Launch
 from harness.budgets.counters import tell_counters
 from harness.budgets.gate import ALPHA, compare_quality, compare_with_pool
-from harness.budgets.machine import FixedWorkTimes, MachineRole
+from harness.budgets.machine import MachineRole
 from harness.budgets.metrics import (
     STEP_TIME,
     THROUGHPUT,
@@ -23,6 +23,7 @@ from harness.budgets.metrics import (
 from harness.budgets.results import BudgetResult, judge_limit, refuse_non_finite, tell_comparison
 from harness.budgets.unmeasured import explain_unmeasured
 from harness.budgets.verdicts import Verdict
+from harness.budgets.work_beside import explain_unknown, find_works
 from harness.errors import BaselineError, ObservationError
 from harness.record.counters import CountedStep
 from harness.record.request import quote_test
@@ -150,52 +151,73 @@ class Judge:
         *,
         is_last: bool,
     ) -> list[BudgetResult]:
-        unit = runs[0].throughput_unit
-        alpha = min(
-            ALPHA / len(budget.tolerances),
-            SESSION_ALPHA / max(self.num_session_tolerances, len(budget.tolerances)),
+        return [
+            self._compare(runs, values[metric], pool, metric, budget, is_last=is_last)
+            for metric in budget.tolerances
+        ]
+
+    def _compare(
+        self,
+        runs: Sequence[TrainingRun],
+        observed: Sequence[float],
+        pool: Pool,
+        metric: Metric,
+        budget: Budget,
+        *,
+        is_last: bool,
+    ) -> BudgetResult:
+        """Compares one measurement with its pool; a time on a CPU with how fast the machine was."""
+        mean, earlier, tolerance = (
+            statistics.fmean(observed),
+            pool.values(metric.name),
+            budget.tolerances[metric],
         )
-        results = []
-        for metric, tolerance in budget.tolerances.items():
-            observed, earlier = values[metric], pool.values(metric.name)
-            mean = statistics.fmean(observed)
-            if not earlier:
-                message = (
-                    f"{metric.name} is new in this budget: the baseline of {pool.test} on {self.runner_class} holds "
-                    "none."
-                )
-                advice = self._tell_accepting(pool.test, f"budget on {metric.name}")
-                results.append(
-                    BudgetResult(metric.name, Verdict.MISSING_BASELINE, mean, None, None, message, advice)
-                )
-                continue
-            if metric.scope is Scope.ANY or metric.is_counted:
-                comparison = compare_quality(
-                    mean, earlier, tolerance=tolerance, is_lower_better=metric.is_lower_better
-                )
-            elif min(earlier) <= 0:
-                raise BaselineError(
-                    f"the baseline of {pool.test} on {self.runner_class} holds a {metric.name} of "
-                    f"{min(earlier):g}.\nNext: restore it from version control, or delete it and accept a new one."
-                )
-            else:
-                occasions = pool.list_occasions(metric.name)
-                comparison = compare_with_pool(
-                    observed,
-                    [[launch.values[metric.name] for launch in occasion] for occasion in occasions],
-                    tolerance=tolerance,
-                    is_lower_better=metric.is_lower_better,
-                    alpha=alpha,
-                    is_last=is_last,
-                    # It tells nothing of a GPU, and beside other tests of them.
-                    works=_find_works(runs, occasions)
-                    if metric.is_time and runs[0].device == "cpu" and not self.is_crowded
-                    else None,
-                )
-            results.append(
-                tell_comparison(metric, mean, comparison, tolerance, budget, unit, self.runner_class)
+        if not earlier:
+            return BudgetResult(
+                metric.name,
+                Verdict.MISSING_BASELINE,
+                mean,
+                None,
+                None,
+                f"{metric.name} is new in this budget: the baseline of {pool.test} on {self.runner_class} holds none.",
+                self._tell_accepting(pool.test, f"budget on {metric.name}"),
             )
-        return results
+        unknown_speed = ""
+        if metric.scope is Scope.ANY or metric.is_counted:
+            comparison = compare_quality(
+                mean, earlier, tolerance=tolerance, is_lower_better=metric.is_lower_better
+            )
+        elif min(earlier) <= 0:
+            raise BaselineError(
+                f"the baseline of {pool.test} on {self.runner_class} holds a {metric.name} of "
+                f"{min(earlier):g}.\nNext: restore it from version control, or delete it and accept a new one."
+            )
+        else:
+            occasions = pool.list_occasions(metric.name)
+            # Fixed work tells nothing of a GPU, and beside other tests of them.
+            goes_with_machine = metric.is_time and runs[0].device == "cpu" and not self.is_crowded
+            comparison = compare_with_pool(
+                observed,
+                [[launch.values[metric.name] for launch in occasion] for occasion in occasions],
+                tolerance=tolerance,
+                is_lower_better=metric.is_lower_better,
+                alpha=self._find_alpha(budget),
+                is_last=is_last,
+                works=find_works(runs, occasions) if goes_with_machine else None,
+            )
+            if goes_with_machine:
+                unknown_speed = explain_unknown(runs, occasions)
+        result = tell_comparison(
+            metric, mean, comparison, tolerance, budget, runs[0].throughput_unit, self.runner_class
+        )
+        if not unknown_speed or not result.advice:
+            return result
+        return replace(result, advice=f"{result.advice} {unknown_speed}")
+
+    def _find_alpha(self, budget: Budget) -> float:
+        """The error rate of one tolerance."""
+        num_tolerances = len(budget.tolerances)
+        return min(ALPHA / num_tolerances, SESSION_ALPHA / max(self.num_session_tolerances, num_tolerances))
 
     def _excuse(self, result: BudgetResult, runs: Sequence[TrainingRun], budget: Budget) -> BudgetResult:
         """A regressed time is inconclusive when others had the processor meanwhile."""
@@ -330,19 +352,6 @@ def _measure_all(runs: Sequence[TrainingRun], budget: Budget) -> list[dict[str, 
                     f"{explain_unmeasured(run, metric, budget.peak_tflops)}"
                 )
     return measured
-
-
-def _find_works(runs: Sequence[TrainingRun], occasions: Sequence[Sequence[Launch]]) -> FixedWorkTimes | None:
-    """How long fixed work took beside each launch, ours and those of a pool; None unless all did the same work."""
-    ours = [run.fixed_work for run in runs]
-    earlier = [[launch.fixed_work for launch in occasion] for occasion in occasions]
-    kinds = {None if work is None else work.made_with for works in (ours, *earlier) for work in works}
-    if None in kinds or len(kinds) > 1:
-        return None
-    return FixedWorkTimes(
-        [work.time_s for work in ours if work is not None],
-        [[work.time_s for work in works if work is not None] for works in earlier],
-    )
 
 
 def _find_waiting_share(runs: Sequence[TrainingRun]) -> float:

@@ -74,7 +74,10 @@ def _time_s(work: Callable[[], None]) -> float:
 
 def main() -> None:
     """Prints the time, and what it is the time of, as a JSON object."""
-    made_with = f"{VERSION}, Python {platform.python_version()}, NumPy {np.__version__}"
+    python, numpy = (
+        ".".join(version.split(".")[:2]) for version in (platform.python_version(), np.__version__)
+    )
+    made_with = f"{VERSION}, Python {python}, NumPy {numpy}"
     json.dump({"time_s": measure_s(), "made_with": made_with}, sys.stdout)
 
 

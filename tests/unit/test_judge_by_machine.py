@@ -73,11 +73,56 @@ def test_a_slow_machine_is_told_from_slow_code_where_the_pool_shows_how(
     assert regressed.verdict is Verdict.REGRESSED
     assert "(+12.4%, judged as +12.4% at equal speed" in regressed.message
 
-    for runs in ([add_work(1.124, "2")], [make_run()], [add_work(1.124), make_run()]):
-        unknown = compare(*runs)
-        assert unknown.verdict is not Verdict.PASS
-        assert unknown.machine_change is None
-        assert "achine" not in unknown.message
+
+@pytest.mark.parametrize(
+    ("made_with", "told"),
+    [
+        (
+            ["2"],
+            "fixed work was done with 1 and 2, which can't be compared; launches accepted from now on can.",
+        ),
+        (["1", "2"], "fixed work was done with 1 and 2, which can't be"),
+        ([None], "fixed work could not be timed beside this program."),
+        (["1", None], "fixed work could not be timed beside this program."),
+    ],
+)
+def test_without_the_same_work_beside_all_launches_it_is_told_that_the_speed_is_not_known(
+    judge: Judge,
+    fill_occasions: Callable[[int], None],
+    make_run: MakeRun,
+    made_with: list[str | None],
+    told: str,
+) -> None:
+    fill_occasions(8)
+    runs = [
+        make_run(fixed_work=None if version is None else FixedWork(0.005 * 1.124, version))
+        for version in made_with
+    ]
+    (unknown,) = judge.judge(TEST, runs, make_budget(wall_clock=0.05))
+    assert unknown.verdict is not Verdict.PASS
+    assert unknown.machine_change is None
+    assert f" How fast the machine was is not known: {told}" in unknown.advice
+    # Nothing needs to be known of a machine that slows nothing down.
+    within = [replace(run, wall_clock_s=8.9) for run in runs]
+    (result,) = judge.judge(TEST, within, make_budget(wall_clock=0.05))
+    assert (result.verdict, result.advice) == (Verdict.PASS, "")
+
+
+def test_a_baseline_of_launches_without_fixed_work_says_so(
+    judge: Judge, store: PoolStore, environment: Environment, make_launch: MakeLaunch, make_run: MakeRun
+) -> None:
+    launches = [make_launch(wall_clock_s=7.0) for _ in range(5)]
+    launches[0] = replace(launches[0], fixed_work=FixedWork(0.005, "1"))
+    store.extend(TEST, launches, environment, CLASS)
+    run = make_run(fixed_work=FixedWork(0.005, "1"))
+    (result,) = judge.judge(TEST, [run], make_budget(wall_clock=0.05))
+    assert result.verdict is Verdict.REGRESSED
+    assert result.advice.endswith(
+        "4 of the 5 launches of the baseline have no time of fixed work; those accepted from now on have one."
+    )
+    # Of memory it would tell nothing.
+    (memory,) = judge.judge(TEST, [run], make_budget(peak_memory=0.0))
+    assert "fixed work" not in memory.advice
 
 
 def test_throughput_goes_with_the_machine_the_other_way(

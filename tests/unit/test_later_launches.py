@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gate import ONE, SEVERAL, TIMES, spend
-from benchmarks.later import digest_program, judge, print_tables
+from benchmarks.later import REFERENCE, digest_program, judge, name_program, print_tables
+from benchmarks.subject import Subject
 from benchmarks.trial_records import ROOT, read_lines
 from harness.budgets.verdicts import Verdict
 
@@ -103,6 +104,19 @@ def test_programs_are_told_apart_by_what_they_import_and_do(tmp_path: Path) -> N
         digests.append(digest_program(folder.parent))
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+
+
+def test_a_program_of_others_is_known_by_its_name_and_its_words(tmp_path: Path) -> None:
+    def name(*words: str, of: str | None = "owner/name@1234567", folder: Path = tmp_path) -> str:
+        return name_program(Subject(words, folder, of))
+
+    told = name("train.py", "--steps=2")
+    assert told.startswith("owner/name@1234567 ")
+    assert told != name("train.py", "--steps=3")
+    # Where it lies is no part of it.
+    assert told == name("train.py", "--steps=2", folder=tmp_path.parent)
+    assert name("train.py", of=None).startswith("train.py ")
+    assert name_program(Subject(REFERENCE)) == NOW
 
 
 def test_launches_with_a_break_between_them_are_not_judged_together() -> None:
