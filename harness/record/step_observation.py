@@ -60,8 +60,8 @@ class StepObservation:
             for a first step whose start was not seen.
         phase_times_s: Seconds by phase: data, forward, backward, optimizer, other.
         has_device_times: Whether these are times of a GPU, between events in its stream; otherwise the host's.
-        rss_bytes: Resident set at the end of every eighth step, later of ever fewer; None for the others and outside
-            Linux.
+        rss_bytes: Resident set at the end of the step, no more often than every tenth of a second, later ever more
+            rarely; None for the others and outside Linux.
         is_deep: Whether it was watched in depth, so that its time says nothing.
         was_skipped: Whether a GradScaler skipped it because of infinite gradients.
         clipping: The clipping calls of the step.

@@ -7,7 +7,7 @@ import itertools
 import weakref
 from collections.abc import Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.utils.data import DataLoader
@@ -331,6 +331,13 @@ class BatchSize:
         self.sequence_length = 0
         self._add(batch)
 
+    @classmethod
+    def of_tensor(cls, shape: tuple[int, ...], dtype: torch.dtype) -> Self:
+        """The size of a batch that is one tensor."""
+        size = cls(())
+        size._add_tensor(tuple(shape), dtype)
+        return size
+
     def with_shapes(self, shapes: list[tuple[int, ...]]) -> BatchSize:
         """The same size, of other tensors."""
         other = BatchSize(())
@@ -340,20 +347,22 @@ class BatchSize:
 
     def _add(self, value: Any) -> None:
         if isinstance(value, torch.Tensor):
-            shape = tuple(value.shape)
-            if not self.shapes and shape:
-                self.num_samples = shape[0]
-                # Whole numbers in two dimensions are token ids: samples by positions.
-                if len(shape) == TOKEN_DIMENSIONS and not value.dtype.is_floating_point:
-                    self.num_tokens = value.numel()
-                    self.sequence_length = shape[1]
-            self.shapes.append(shape)
+            self._add_tensor(tuple(value.shape), value.dtype)
         elif isinstance(value, (list, tuple)):
             for part in value:
                 self._add(part)
         elif isinstance(value, Mapping):
             for part in value.values():
                 self._add(part)
+
+    def _add_tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        if not self.shapes and shape:
+            self.num_samples = shape[0]
+            # Whole numbers in two dimensions are token ids: samples by positions.
+            if len(shape) == TOKEN_DIMENSIONS and not dtype.is_floating_point:
+                self.num_tokens = shape[0] * shape[1]
+                self.sequence_length = shape[1]
+        self.shapes.append(shape)
 
 
 TOKEN_DIMENSIONS = 2

@@ -77,7 +77,7 @@ class RunDescription:
         run.rank, run.world_size = find_rank()
         run.has_process_group |= torch.distributed.is_available() and torch.distributed.is_initialized()
         names = self._name_optimizers()
-        run.trainable_parameters = self._modules.names.count_trainable() or run.trainable_parameters
+        run.trainable_parameters = self._modules.names.count_trainable(names) or run.trainable_parameters
         if not run.numerics and run.optimizers:
             self._session.attempt("numerics", self._take_circumstances, names)
         # Last: where an optimizer's step is compiled, the compiler follows this, and changes what it counts.

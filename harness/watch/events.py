@@ -85,12 +85,19 @@ class EventLog:
         Raises:
             TrainingStopped: The program is to be ended.
         """
+        num_calls = self.num_calls + 1
+        if num_calls < self._settle_at and event[1] < self._settle_before_s and not self.is_direct:
+            # Noted before it is counted: to another thread that plans in between, the next one is due too early.
+            self.note(event)
+            self.num_calls = num_calls
+            self.num_turns += 1
+            return
         # Another thread that asks meanwhile must not be the one that goes through the end of a step that is due.
         with self._lock:
-            self.num_calls += 1
+            self.num_calls = num_calls
             self.num_turns += 1
             self.note(event)
-            if self.waiting and (self.num_calls >= self._settle_at or event[1] >= self._settle_before_s):
+            if self.waiting:
                 self.settle()
 
     def settle(self, *, is_own_time: bool = True) -> None:
@@ -104,9 +111,14 @@ class EventLog:
                 return
             self.is_settling = True
             start_s = self._clock.read_s()
+            take = self.waiting.popleft
             try:
                 while self.waiting:
-                    self._handle(self.waiting.popleft())
+                    handler, at_s, told = take()
+                    try:
+                        handler(at_s, told)
+                    except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
+                        self._fail(handler, error)
             finally:
                 self.is_settling = False
                 if is_own_time:
@@ -142,4 +154,7 @@ class EventLog:
         try:
             handler(at_s, told)
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
-            self._note_failure(getattr(handler, "__name__", "event").strip("_").replace("_", " "), error)
+            self._fail(handler, error)
+
+    def _fail(self, handler: Callable[[float, Any], None], error: Exception) -> None:
+        self._note_failure(getattr(handler, "__name__", "event").strip("_").replace("_", " "), error)

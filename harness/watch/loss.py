@@ -72,6 +72,7 @@ class LossHooks:
     def _build_backward(self, call: Callable[..., Any]) -> Callable[..., Any]:
         session, events, read_s = self._session, self._session.events, self._clock.read_s
         begin, end, fail = self._begin_backward, self._end_backward, self._fail_backward
+        plain = torch.Tensor
 
         def watch_backward(*args: Any, **kwargs: Any) -> Any:
             # A backward inside a backward is the recomputation of activation checkpointing, not a loss.
@@ -81,7 +82,21 @@ class LossHooks:
             if session.thread is None:
                 session.claim_thread()
             try:
-                told = self._take_loss(args, kwargs)
+                number: float | None = None
+                tensor = args[0] if args else None
+                # As `_take_loss` would, without the call: it is one number, and all there is to tell.
+                if (
+                    type(tensor) is plain
+                    and tensor.is_cpu
+                    and tensor.numel() == 1
+                    and self.held_graphs is None
+                    and not self._unscaled
+                ):
+                    number = float(tensor.item())
+                told: Reading | _Losses = number
+                # Of a number that is not finite even the difference from itself is none.
+                if number is None or number - number != 0.0:
+                    told = self._take_loss(args, kwargs)
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                 told = NOTHING
                 session.note_failure("loss", error)
@@ -123,7 +138,6 @@ class LossHooks:
             if mark is None and reading - reading == 0.0:
                 return reading
             readings = (reading,)
-        # Of a number that is not finite even the difference from itself is none.
         if len(readings) == 1 and type(readings[0]) is float and readings[0] - readings[0] != 0.0:
             self._tell_non_finite(tensors)
         return _Losses(readings, mark)

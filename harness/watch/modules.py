@@ -52,7 +52,7 @@ class ModuleHooks:
         self._num_evaluations: dict[int, list[int]] = {}
         self._batch_of: int | None = None
         self._is_batch_partial = False
-        self._latest: tuple[torch.Size, torch.dtype, BatchSize] | None = None
+        self._latest: tuple[tuple[torch.Size, torch.dtype], BatchSize] | None = None
 
     def install(self) -> None:
         """Starts to look for outermost modules."""
@@ -135,7 +135,9 @@ class ModuleHooks:
             taps.wrap_method(type(module), "__call__", self._build_call)
 
     def _build_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        session, events = self._session, self._session.events
+        session, events, steps = self._session, self._session.events, self._steps
+        read_s, begin = self._clock.read_s, self._begin_forward
+        plain, is_grad_enabled = torch.Tensor, torch.is_grad_enabled
 
         def watch_call(*args: Any, **kwargs: Any) -> Any:
             if (
@@ -154,7 +156,17 @@ class ModuleHooks:
                 if self._handles:
                     session.attempt("model", self._adopt, module)
                 try:
-                    self._begin(module, args[1:], kwargs)
+                    if events.is_direct or kwargs or not (module.training and is_grad_enabled()):
+                        self._begin(module, args[1:], kwargs)
+                    elif len(args) == 2 and type(batch := args[1]) is plain:  # noqa: PLR2004  and the model
+                        # As `_begin` would, without its calls.
+                        at_s, size = read_s(), None
+                        if events.num_turns != self._batch_of and steps.open.num_closure_calls <= 1:
+                            self._batch_of = events.num_turns
+                            size = (batch.shape, batch.dtype)
+                        events.note((begin, at_s, size))
+                    else:
+                        self._begin_training(module, args[1:], kwargs)
                 except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
                     session.note_failure("forward", error)
                 given = call(*args, **kwargs)
@@ -211,15 +223,20 @@ class ModuleHooks:
                 row.trace.note_batch(args, kwargs)
             self._begin_call(row.trace, module, args, kwargs)
 
-    def _begin_forward(self, at_s: float, size: BatchSize | None) -> None:
+    def _begin_forward(self, at_s: float, told: BatchSize | tuple[torch.Size, torch.dtype] | None) -> None:
         clock, ledger, run = self._clock, self._steps, self._run
         if ledger.last is not None:
             ledger.begin()
         if clock.current == OTHER:
             clock.switch(FORWARD, at_s)
         run.num_forwards = (run.num_forwards or 0) + 1
-        if size is not None:
-            ledger.open.batches.append(size)
+        if isinstance(told, BatchSize):
+            ledger.open.batches.append(told)
+        elif told is not None:
+            # One tensor of the shape and type of the one before has its size.
+            if self._latest is None or told != self._latest[0]:
+                self._latest = told, BatchSize.of_tensor(*told)
+            ledger.open.batches.append(self._latest[1])
 
     def _begin_call(
         self, trace: TracedStep, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -262,14 +279,7 @@ class ModuleHooks:
         session = self._session
         if session.events.num_turns == self._batch_of or self._steps.open.num_closure_calls > 1:
             return None
-        if kwargs or len(args) != 1 or type(args[0]) is not torch.Tensor:
-            size = BatchSize((args, kwargs) if kwargs else args)
-        else:
-            # One tensor of the shape and type of the one before has its size.
-            shape, dtype, latest = args[0].shape, args[0].dtype, self._latest
-            if latest is None or latest[0] != shape or latest[1] != dtype:
-                self._latest = latest = (shape, dtype, BatchSize(args))
-            size = latest[2]
+        size = BatchSize((args, kwargs) if kwargs else args)
         if not size.shapes:
             return None
         self._batch_of = session.events.num_turns

@@ -81,9 +81,12 @@ class ModelNames:
             if (root := model.root()) is not None
         }
 
-    def count_trainable(self) -> dict[str, int]:
-        """Number of elements of every trainable parameter, by name; empty once a model is gone."""
-        names = self.name_parameters()
+    def count_trainable(self, names: dict[int, str]) -> dict[str, int]:
+        """Number of elements of every trainable parameter, by name; empty once a model is gone.
+
+        Args:
+            names: As `name_parameters` has just given them.
+        """
         roots = [model.root() for model in self._models]
         if None in roots:
             return {}

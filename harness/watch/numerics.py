@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import zlib
 from typing import Any
@@ -52,6 +53,7 @@ def _capture_machine() -> dict[str, str]:
     return found | {name: value for name in OVERRIDES if (value := os.environ.get(name))}
 
 
+@functools.cache
 def _fingerprint_build() -> str:
     """A fingerprint of how torch was built, with the versions of its math libraries."""
     lines = torch.__config__.show().splitlines()

@@ -74,7 +74,8 @@ def _list_settings(module: nn.Module) -> str:
 def find_folder() -> Path:
     """The working directory; one in which no file lies where it has been deleted."""
     try:
-        return Path.cwd().resolve()
+        # Without links, as POSIX has it.
+        return Path.cwd()
     except OSError:
         return Path(os.devnull)
 

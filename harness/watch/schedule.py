@@ -46,6 +46,7 @@ class ScheduleHooks:
         self._steps, self._run = session.ledger, session.run
         self._find_optimizer = find_optimizer
         self._seen: list[_Seen] = []
+        self._latest: _Seen | None = None
         self._num_inside = 0
 
     def install(self) -> None:
@@ -99,8 +100,9 @@ class ScheduleHooks:
             finally:
                 self._num_inside -= 1
             try:
-                scheduler = args[0]
-                seen = self._find(scheduler)
+                scheduler, seen = args[0], self._latest
+                if seen is None or seen.reference() is not scheduler:
+                    self._latest = seen = self._find(scheduler)
                 if seen.found.optimizer is None:
                     seen.found.optimizer = self._find_optimizer(scheduler.optimizer)
                 events.note((count, 0.0, (seen, scheduler.last_epoch)))

@@ -193,7 +193,14 @@ class OptimizerHooks:
                 index, groups = self._latest, optimizer.param_groups
                 if not seen or seen[index][0]() is not optimizer or len(seen[index][1]) != len(groups):
                     self._latest = index = self.find_index(optimizer)
-                rates = [rate if type(rate := group.get("lr")) is float else read(rate) for group in groups]
+                rates: list[Reading]
+                # Most have one, and a loop takes long among a step's own work.
+                if len(groups) == 1 and type(rate := groups[0].get("lr")) is float:
+                    rates = [rate]
+                else:
+                    rates = [
+                        rate if type(rate := group.get("lr")) is float else read(rate) for group in groups
+                    ]
                 if len(args) > 1 or kwargs:
                     closure = args[1] if len(args) > 1 else kwargs.get("closure")
                     if callable(closure):
@@ -201,7 +208,8 @@ class OptimizerHooks:
                         self._steps.open.learning_rates.append(rates)
                         return self._replace_closure(optimizer, closure, args, kwargs)
                 norm = self._measure_norm(optimizer) if self._measures_norms else None
-                events.note((begin, at_s, (index, rates, norm, self._read_found_inf(optimizer))))
+                found_inf = self._read_found_inf(optimizer) if "found_inf" in vars(optimizer) else None
+                events.note((begin, at_s, (index, rates, norm, found_inf)))
                 if events.is_direct:
                     self._look_at_gradients(optimizer, self._steps.find_row(index))
             except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
@@ -281,8 +289,8 @@ class OptimizerHooks:
                 index = self._latest
                 if seen[index][0]() is not optimizer:
                     index = self.find_index(optimizer)
-                if events.num_calls >= resident.next_call:
-                    events.note((self._note_memory, at_s, (index, resident.read_bytes(events.num_calls))))
+                if at_s >= resident.next_s:
+                    events.note((self._note_memory, at_s, (index, resident.read(at_s))))
                     self._clock.leave_out_since(at_s)
                 if is_inside:
                     events.stay_direct()
@@ -301,10 +309,11 @@ class OptimizerHooks:
 
         return after_step
 
-    def _note_memory(self, at_s: float, told: tuple[int, int | None]) -> None:
+    def _note_memory(self, at_s: float, told: tuple[int, bytes | None]) -> None:
         self._clock.switch(OTHER, at_s)
-        index, num_bytes = told
-        self._steps.find_row(index).rss_bytes = num_bytes
+        index, read = told
+        if read is not None:
+            self._steps.find_row(index).rss_bytes = self._resident.find_bytes(read)
 
     def _look_at_updates(self, optimizer: Optimizer, index: int) -> None:
         """Of a step that is watched in depth, or traced, at what the optimizer has done."""

@@ -174,6 +174,8 @@ def test_ordinary_steps_only_note_what_happens_and_whoever_asks_sees_all_of_it()
     waiting, seen = [], []
     observer = Observer(ObserverOptions(depth=Depth.LIGHT))
     session = observer._session
+    # The time decides when the memory is read.
+    observer._resident.next_s = math.inf
 
     def look(step: int) -> None:
         waiting.append(len(session.events.waiting))
@@ -183,8 +185,8 @@ def test_ordinary_steps_only_note_what_happens_and_whoever_asks_sees_all_of_it()
 
     with observer:
         train_plainly(50, look)
-    # Five events a step, from the ninth on: at the end of the eighth the run is described. Every eighth reads memory.
-    assert waiting[8:41] == [5 * num + 1 + (num - 1) // 8 for num in range(1, 34)]
+    # Five events a step, from the ninth on: at the end of the eighth the run is described.
+    assert waiting[8:41] == [5 * num for num in range(1, 34)]
     assert seen == [41, 41]
     assert waiting[41] == 0
     assert not session.events.waiting
@@ -275,16 +277,15 @@ def test_an_interrupt_while_events_are_gone_through_leaves_nothing_behind(
     options: ObserverOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observer = Observer(options)
-    events = observer._session.events
+    clock = observer._session._clock
 
-    def interrupt(event: Any) -> None:
-        del event
+    def interrupt(*_: object) -> None:
         monkeypatch.undo()
         raise KeyboardInterrupt
 
     def look(step: int) -> None:
         if step == 8:
-            monkeypatch.setattr(events, "_handle", interrupt)
+            monkeypatch.setattr(clock, "switch", interrupt)
 
     with pytest.raises(KeyboardInterrupt), observer:
         train_plainly(50, look)
