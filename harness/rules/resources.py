@@ -118,7 +118,7 @@ samples and replay buffers fill up on purpose. GPU memory is not looked at.""",
     find_obstacle=lambda run: (
         None
         if len(_list_resident(run)) >= MIN_SAMPLES
-        else f"it needs {MIN_SAMPLES} samples of the resident set, one every tenth of a second, in the second half of the run"
+        else f"it needs {MIN_SAMPLES} samples of the resident set, at most ten a second, in the second half of the run"
     ),
     check=_check_resident,
 )
