@@ -71,7 +71,8 @@ def watch(train: Callable[[], object], options: ObserverOptions, *, is_direct: b
             "rows": [step.to_json() for step in run.steps],
             "deep": [deep.to_json() for deep in run.deep_steps],
             "timed": [step.step for step in run.steps if step.time_s is not None],
-            "memory": [step.step for step in run.steps if step.rss_bytes is not None],
+            # Of later ones the time decides.
+            "memory": run.steps[0].rss_bytes is not None,
         }
     )
 
