@@ -75,7 +75,7 @@ def digest_program(root: Path) -> str:
 
 def name_program(subject: Subject) -> str:
     """What the records know a program by: ours by its code, one of others by what it is said to be."""
-    return digest_program(ROOT) if tuple(subject.words) == REFERENCE else subject.tell()
+    return digest_program(ROOT) if subject == Subject(REFERENCE) else subject.tell()
 
 
 def launch_once(kind: str, subject: Subject) -> dict[str, Any]:
@@ -278,6 +278,10 @@ def main() -> None:
     add_arguments(parser)
     options = parser.parse_args(own)
     if options.record is not None:
+        if words and not options.of:
+            parser.error(
+                "records can't tell what these words train.\nNext: say what it is, --of owner/name@commit"
+            )
         subject = read_subject(parser, options, words or REFERENCE)
         record(options.record, options.launches, options.out, subject)
     rows, _ = read_lines(options.out)

@@ -26,7 +26,7 @@ class Subject:
     Attributes:
         words: As they follow `python`.
         folder: Where it runs.
-        of: What it is, such as owner/name@commit; None for the reference model.
+        of: What it is, such as owner/name@commit; None where the words say it.
     """
 
     words: Sequence[str]
@@ -40,7 +40,7 @@ class Subject:
     def tell(self) -> str:
         """A name that only these words of this program have."""
         digest = hashlib.sha256(json.dumps(list(self.words)).encode()).hexdigest()[:10]
-        return f"{self.of or self.words[0]} {digest}"
+        return f"{self.of} {digest}"
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -63,4 +63,4 @@ def read_subject(
         parser.error(
             "--folder: a path means nothing in the records.\nNext: say what is there, --of owner/name@commit"
         )
-    return Subject(list(words), options.folder.resolve(), options.of)
+    return Subject(tuple(words), options.folder.resolve(), options.of)

@@ -23,7 +23,7 @@ from harness.budgets.metrics import (
 from harness.budgets.results import BudgetResult, judge_limit, refuse_non_finite, tell_comparison
 from harness.budgets.unmeasured import explain_unmeasured
 from harness.budgets.verdicts import Verdict
-from harness.budgets.work_beside import explain_unknown, find_works
+from harness.budgets.work_beside import explain_unknown, list_works
 from harness.errors import BaselineError, ObservationError
 from harness.record.counters import CountedStep
 from harness.record.request import quote_test
@@ -167,11 +167,8 @@ class Judge:
         is_last: bool,
     ) -> BudgetResult:
         """Compares one measurement with its pool; a time on a CPU with how fast the machine was."""
-        mean, earlier, tolerance = (
-            statistics.fmean(observed),
-            pool.values(metric.name),
-            budget.tolerances[metric],
-        )
+        mean, tolerance = statistics.fmean(observed), budget.tolerances[metric]
+        earlier = pool.values(metric.name)
         if not earlier:
             return BudgetResult(
                 metric.name,
@@ -196,6 +193,7 @@ class Judge:
             occasions = pool.list_occasions(metric.name)
             # Fixed work tells nothing of a GPU, and beside other tests of them.
             goes_with_machine = metric.is_time and runs[0].device == "cpu" and not self.is_crowded
+            unknown_speed = explain_unknown(runs, occasions) if goes_with_machine else ""
             comparison = compare_with_pool(
                 observed,
                 [[launch.values[metric.name] for launch in occasion] for occasion in occasions],
@@ -203,10 +201,8 @@ class Judge:
                 is_lower_better=metric.is_lower_better,
                 alpha=self._find_alpha(budget),
                 is_last=is_last,
-                works=find_works(runs, occasions) if goes_with_machine else None,
+                works=list_works(runs, occasions) if goes_with_machine and not unknown_speed else None,
             )
-            if goes_with_machine:
-                unknown_speed = explain_unknown(runs, occasions)
         result = tell_comparison(
             metric, mean, comparison, tolerance, budget, runs[0].throughput_unit, self.runner_class
         )

@@ -15,19 +15,6 @@ if TYPE_CHECKING:
     Occasions = Sequence[Sequence[Launch]]
 
 
-def find_works(runs: Sequence[TrainingRun], occasions: Occasions) -> FixedWorkTimes | None:
-    """How long fixed work took beside each launch, ours and those of a pool; None unless all did the same work."""
-    if explain_unknown(runs, occasions):
-        return None
-    return FixedWorkTimes(
-        [run.fixed_work.time_s for run in runs if run.fixed_work is not None],
-        [
-            [launch.fixed_work.time_s for launch in occasion if launch.fixed_work is not None]
-            for occasion in occasions
-        ],
-    )
-
-
 def explain_unknown(runs: Sequence[TrainingRun], occasions: Occasions) -> str:
     """Why the machine's speed beside these launches is not known, with what to do about it; empty where it is."""
     ours = {run.fixed_work.made_with if run.fixed_work is not None else None for run in runs}
@@ -47,3 +34,14 @@ def explain_unknown(runs: Sequence[TrainingRun], occasions: Occasions) -> str:
             "launches accepted from now on can."
         )
     return ""
+
+
+def list_works(runs: Sequence[TrainingRun], occasions: Occasions) -> FixedWorkTimes:
+    """How long fixed work took beside each launch, ours and those of a pool, where `explain_unknown` has nothing."""
+    return FixedWorkTimes(
+        [run.fixed_work.time_s for run in runs if run.fixed_work is not None],
+        [
+            [launch.fixed_work.time_s for launch in occasion if launch.fixed_work is not None]
+            for occasion in occasions
+        ],
+    )

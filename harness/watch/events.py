@@ -85,16 +85,15 @@ class EventLog:
         Raises:
             TrainingStopped: The program is to be ended.
         """
-        num_calls = self.num_calls + 1
-        if num_calls < self._settle_at and event[1] < self._settle_before_s and not self.is_direct:
-            # Noted before it is counted: to another thread that plans in between, the next one is due too early.
+        if self.num_calls + 1 < self._settle_at and event[1] < self._settle_before_s and not self.is_direct:
+            # Noted before it is counted: what another thread that plans meanwhile counts is in a step, or waits.
             self.note(event)
-            self.num_calls = num_calls
+            self.num_calls += 1
             self.num_turns += 1
             return
         # Another thread that asks meanwhile must not be the one that goes through the end of a step that is due.
         with self._lock:
-            self.num_calls = num_calls
+            self.num_calls += 1
             self.num_turns += 1
             self.note(event)
             if self.waiting:
@@ -114,6 +113,7 @@ class EventLog:
             take = self.waiting.popleft
             try:
                 while self.waiting:
+                    # As `_handle`, without a call for each of some five hundred.
                     handler, at_s, told = take()
                     try:
                         handler(at_s, told)
@@ -142,7 +142,10 @@ class EventLog:
         """Has events wait, at most, for the call that may end the next step at whose end there is more to do."""
         self._settle_before_s = self._clock.read_s() + self._longest_wait_s
         num_left = self.next_stop - self._ledger.open.number + 1
-        self._settle_at = self.num_calls + max(1, min(CALLS_TOGETHER, num_left))
+        num_calls = self.num_calls
+        # What another thread has noted since the last look is in no step yet.
+        num_together = 1 if self.waiting else max(1, min(CALLS_TOGETHER, num_left))
+        self._settle_at = num_calls + num_together
 
     def _handle_at_once(self, event: Event) -> None:
         if self.waiting:

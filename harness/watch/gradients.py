@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
 
 PLAIN = frozenset((torch.Tensor, nn.Parameter))
-MAX_KEPT_NORMS = 256
-"""Of each step that waits; some kilobytes a hundred."""
 
 
 class GradientHooks:
@@ -46,12 +44,8 @@ class GradientHooks:
             if "unscale_" in scaler.__dict__:
                 taps.on_method(scaler, "unscale_", self._around_unscale)
 
-    def measure(self, optimizer: torch.optim.Optimizer) -> Reading | Tensors:
-        """The norm of all gradients an optimizer holds, without its loss scale; None without gradients.
-
-        On the CPU it may come as that of each gradient, which `join_norms` makes one number of: among a step's own work
-        that would take twice as long.
-        """
+    def measure(self, optimizer: torch.optim.Optimizer) -> Reading:
+        """The norm of all gradients an optimizer holds, without its loss scale; None without gradients."""
         gradients = list_gradients(optimizer)
         if not gradients:
             return None
@@ -60,7 +54,7 @@ class GradientHooks:
             # Those of a gradient with a graph of its own get one too, which goes with them.
             norms = measure_norms(gradients)
             if scale is None and norms[0].is_cpu:
-                return norms if len(norms) <= MAX_KEPT_NORMS else join_norms(norms)
+                return math.hypot(*[norm.item() for norm in norms])
             with torch.no_grad():
                 norm = torch.linalg.vector_norm(torch.stack(norms))
                 if scale is not None:
@@ -208,11 +202,6 @@ def list_gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
         for parameter in group["params"]
         if (gradient := parameter.grad) is not None
     ]
-
-
-def join_norms(norms: Tensors) -> float:
-    """The norm of all, of the norm of each; both Euclidean."""
-    return math.hypot(*[norm.item() for norm in norms])
 
 
 def read_norms(tensors: Tensors) -> list[float]:

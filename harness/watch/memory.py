@@ -12,8 +12,8 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 RESET_PEAK = "5"
 KIB = 1024
-SHORTEST_S, NUM_READINGS = 0.1, 16
-"""Of the resident set: seconds between the first readings, and later ones until the time has doubled."""
+SHORTEST_S, TIME_SHARE = 0.1, 1 / 32
+"""Between readings of the resident set: so many seconds, and later such a share of the time since the first."""
 
 
 def reset_peak_memory() -> None:
@@ -48,8 +48,8 @@ def read_peak_memory_bytes(process: int | None = None) -> int | None:
 class ResidentSet:
     """Reads the resident set of this process over and over, ever more rarely, where there is /proc.
 
-    When an optimizer has ended a step, every tenth of a second, and after 3.2 s sixteen times before that time has
-    doubled: among a step's work it takes 20 to 50 microseconds.
+    When an optimizer has ended a step, every tenth of a second, and after 3.2 s whenever a thirty-second of the time
+    since the first reading has passed: among a step's work it takes 20 to 50 microseconds.
 
     Attributes:
         next_s: When it is to be read again, on the clock of whoever reads.
@@ -68,7 +68,7 @@ class ResidentSet:
         """What the system tells now; None where it does not tell."""
         if self._first_s is None:
             self._first_s = at_s
-        self.next_s = at_s + max(SHORTEST_S, (at_s - self._first_s) / (2 * NUM_READINGS))
+        self.next_s = at_s + max(SHORTEST_S, (at_s - self._first_s) * TIME_SHARE)
         return None if self._file is None else os.pread(self._file, 64, 0)
 
     def find_bytes(self, told: bytes) -> int:

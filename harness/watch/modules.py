@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from harness.watch.steps import OpenStep
     from harness.watch.trace import TracedStep
 
+    OneTensor = tuple[torch.Size, torch.dtype]
+    """What is noted of a batch that is one tensor."""
+
 MAX_EVALUATIONS = 10_000
 
 
@@ -52,7 +55,7 @@ class ModuleHooks:
         self._num_evaluations: dict[int, list[int]] = {}
         self._batch_of: int | None = None
         self._is_batch_partial = False
-        self._latest: tuple[tuple[torch.Size, torch.dtype], BatchSize] | None = None
+        self._latest: tuple[OneTensor, BatchSize] | None = None
 
     def install(self) -> None:
         """Starts to look for outermost modules."""
@@ -162,8 +165,8 @@ class ModuleHooks:
                         # As `_begin` would, without its calls.
                         at_s, size = read_s(), None
                         if events.num_turns != self._batch_of and steps.open.num_closure_calls <= 1:
-                            self._batch_of = events.num_turns
                             size = (batch.shape, batch.dtype)
+                            self._batch_of = events.num_turns
                         events.note((begin, at_s, size))
                     else:
                         self._begin_training(module, args[1:], kwargs)
@@ -223,7 +226,7 @@ class ModuleHooks:
                 row.trace.note_batch(args, kwargs)
             self._begin_call(row.trace, module, args, kwargs)
 
-    def _begin_forward(self, at_s: float, told: BatchSize | tuple[torch.Size, torch.dtype] | None) -> None:
+    def _begin_forward(self, at_s: float, told: BatchSize | OneTensor | None) -> None:
         clock, ledger, run = self._clock, self._steps, self._run
         if ledger.last is not None:
             ledger.begin()

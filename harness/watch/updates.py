@@ -14,7 +14,7 @@ from torch.optim.optimizer import (
 
 from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation, ScalerObservation
 from harness.watch.device_clock import build_cuda_clock
-from harness.watch.gradients import join_norms, list_parameters
+from harness.watch.gradients import list_parameters
 from harness.watch.loss import find_classes
 from harness.watch.options import Depth
 from harness.watch.timing import OPTIMIZER, OTHER
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     ]
     AfterStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]
 
-    from harness.watch.gradients import GradientHooks, Tensors
+    from harness.watch.gradients import GradientHooks
     from harness.watch.memory import ResidentSet
     from harness.watch.readings import Reading
     from harness.watch.session import Session
@@ -218,7 +218,7 @@ class OptimizerHooks:
 
         return before_step
 
-    def _measure_norm(self, optimizer: Optimizer) -> Reading | Tensors:
+    def _measure_norm(self, optimizer: Optimizer) -> Reading:
         return None if self._gradients.is_covered(optimizer) else self._gradients.measure(optimizer)
 
     def _read_found_inf(self, optimizer: Optimizer) -> Reading:
@@ -238,7 +238,7 @@ class OptimizerHooks:
             return (args[0], watched, *args[2:]), kwargs
         return args, {**kwargs, "closure": watched}
 
-    def _begin_step(self, at_s: float, told: tuple[int, list[Reading], Reading | Tensors, Reading]) -> None:
+    def _begin_step(self, at_s: float, told: tuple[int, list[Reading], Reading, Reading]) -> None:
         index, rates, norm, found_inf = told
         self._clock.switch(OPTIMIZER, at_s)
         row = self._steps.find_row(index)
@@ -372,10 +372,9 @@ class OptimizerHooks:
             self._close(index)
 
 
-def _add_readings(row: OpenStep, norm: Reading | Tensors, found_inf: Reading) -> None:
+def _add_readings(row: OpenStep, norm: Reading, found_inf: Reading) -> None:
     if norm is not None:
-        number = join_norms(norm) if isinstance(norm, (list, tuple)) else norm
-        row.measured_norms = [*row.measured_norms, number]
+        row.measured_norms = [*row.measured_norms, norm]
     if found_inf is not None:
         row.found_inf = found_inf
 

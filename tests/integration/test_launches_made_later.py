@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks.gate import TIMES
 from benchmarks.later import BUSY, REFERENCE, busy_elsewhere, main, record
 from benchmarks.subject import Subject
@@ -13,8 +15,6 @@ from harness.watch.cores import choose_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_a_launch_is_recorded_as_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +60,17 @@ def test_a_program_of_others_runs_in_its_own_folder(
     assert (tmp_path / "ran.txt").read_text(encoding="utf-8").endswith("/out")
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
     assert "owner/name@1234567" in capsys.readouterr().out
+
+
+def test_words_that_records_do_not_know_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "launches.jsonl"
+    monkeypatch.setattr("sys.argv", ["later", "--record", "quiet", "--out", str(path), "--", "train.py"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Next: say what it is, --of owner/name@commit" in capsys.readouterr().err
+    assert not path.exists()
 
 
 def test_the_busy_programs_have_the_other_cores_and_end() -> None:

@@ -111,7 +111,7 @@ def test_without_the_same_work_beside_all_launches_it_is_told_that_the_speed_is_
 def test_a_baseline_of_launches_without_fixed_work_says_so(
     judge: Judge, store: PoolStore, environment: Environment, make_launch: MakeLaunch, make_run: MakeRun
 ) -> None:
-    launches = [make_launch(wall_clock_s=7.0) for _ in range(5)]
+    launches = [make_launch(wall_clock_s=7.0, peak_memory_bytes=50 * 2**20) for _ in range(5)]
     launches[0] = replace(launches[0], fixed_work=FixedWork(0.005, "1"))
     store.extend(TEST, launches, environment, CLASS)
     run = make_run(fixed_work=FixedWork(0.005, "1"))
@@ -122,7 +122,11 @@ def test_a_baseline_of_launches_without_fixed_work_says_so(
     )
     # Of memory it would tell nothing.
     (memory,) = judge.judge(TEST, [run], make_budget(peak_memory=0.0))
+    assert memory.verdict is Verdict.REGRESSED
     assert "fixed work" not in memory.advice
+    (on_gpu,) = judge.judge(TEST, [replace(run, device="cuda")], make_budget(wall_clock=0.05))
+    assert on_gpu.verdict is Verdict.REGRESSED
+    assert "fixed work" not in on_gpu.advice
 
 
 def test_throughput_goes_with_the_machine_the_other_way(

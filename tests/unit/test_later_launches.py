@@ -107,7 +107,7 @@ def test_programs_are_told_apart_by_what_they_import_and_do(tmp_path: Path) -> N
 
 
 def test_a_program_of_others_is_known_by_its_name_and_its_words(tmp_path: Path) -> None:
-    def name(*words: str, of: str | None = "owner/name@1234567", folder: Path = tmp_path) -> str:
+    def name(*words: str, of: str = "owner/name@1234567", folder: Path = tmp_path) -> str:
         return name_program(Subject(words, folder, of))
 
     told = name("train.py", "--steps=2")
@@ -115,8 +115,9 @@ def test_a_program_of_others_is_known_by_its_name_and_its_words(tmp_path: Path) 
     assert told != name("train.py", "--steps=3")
     # Where it lies is no part of it.
     assert told == name("train.py", "--steps=2", folder=tmp_path.parent)
-    assert name("train.py", of=None).startswith("train.py ")
     assert name_program(Subject(REFERENCE)) == NOW
+    # What others have made of it is not ours.
+    assert name(*REFERENCE, of="owner/fork@1234567").startswith("owner/fork@1234567 ")
 
 
 def test_launches_with_a_break_between_them_are_not_judged_together() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+from harness.watch.memory import STATUS as RESIDENT
 from harness.watch.observer import Observer
 from harness.watch.options import Depth, ObserverOptions
 from tests.integration.watch.programs import STYLES, build_batches, build_model
@@ -71,8 +72,6 @@ def watch(train: Callable[[], object], options: ObserverOptions, *, is_direct: b
             "rows": [step.to_json() for step in run.steps],
             "deep": [deep.to_json() for deep in run.deep_steps],
             "timed": [step.step for step in run.steps if step.time_s is not None],
-            # Of later ones the time decides.
-            "memory": run.steps[0].rss_bytes is not None,
         }
     )
 
@@ -294,6 +293,62 @@ def test_an_interrupt_while_events_are_gone_through_leaves_nothing_behind(
     assert run.outcome == "raised"
     assert 9 <= len(run.steps) <= 10
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [ObserverOptions(depth=Depth.LIGHT, max_steps=40), ObserverOptions(deep_steps=(0, 40), max_steps=42)],
+)
+def test_steps_that_end_while_another_thread_plans_are_planned_with(
+    options: ObserverOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observer = Observer(options)
+    events = observer._session.events
+    plan = events._plan_settling
+    has_asked, may_plan = threading.Event(), threading.Event()
+    asker = threading.Thread(target=lambda: observer.observation)
+
+    def plan_late() -> None:
+        if threading.current_thread() is asker:
+            has_asked.set()
+            may_plan.wait(20)
+        plan()
+
+    def look(step: int) -> None:
+        if step == 20:
+            asker.start()
+            assert has_asked.wait(20)
+        if step == 25:
+            assert len(events.waiting) > 20
+            may_plan.set()
+            asker.join(20)
+
+    monkeypatch.setattr(events, "_plan_settling", plan_late)
+    with observer:
+        train_plainly(60, look)
+    run = observer.observation
+    assert len(run.steps) == options.max_steps
+    assert [bool(deep.parameters) for deep in run.deep_steps] == [True] * (
+        2 if options.depth is Depth.DEEP else 0
+    )
+
+
+@pytest.mark.skipif(not RESIDENT.exists(), reason="the resident set is read from /proc")
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_the_resident_set_is_that_of_steps_a_tenth_of_a_second_apart(is_direct: bool) -> None:
+    observer = Observer(ObserverOptions(depth=Depth.LIGHT))
+    now_s = 0.0
+
+    def take_time(step: int) -> None:
+        nonlocal now_s
+        now_s = 0.03 * (step + 1)
+
+    observer._session._clock.read_s = lambda: now_s
+    if is_direct:
+        observer._session.events.stay_direct()
+    with observer:
+        train_plainly(30, take_time)
+    assert [step.step for step in observer.observation.steps if step.rss_bytes] == [*range(0, 30, 4)]
 
 
 def test_a_failure_of_a_handler_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

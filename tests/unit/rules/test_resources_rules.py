@@ -48,7 +48,7 @@ def test_graphs_of_a_few_steps_or_of_one_epoch_are_not(make_run: MakeRun, held: 
 
 
 def make_resident(sizes: Sequence[float]) -> RunObservation:
-    """Sizes that are read at the end of every eighth step."""
+    """Sizes that are read when a step has ended, here every eighth."""
     return RunObservation(
         steps=[
             StepObservation(step=step, rss_bytes=None if step % 8 else int(sizes[step // 8] * MIB))
