@@ -152,10 +152,10 @@ class CloseLooks:
             self._open_deep()
         return can_begin
 
-    def give_way(self) -> None:
+    def give_way(self, compiler: str) -> None:
         """Takes the hooks of a deep step off what a compiler would build them into."""
         if self._deep is not None:
-            self._deep.give_way()
+            self._deep.give_way(compiler)
 
     def _before_backward(self, tensors: object) -> None:
         row = self._session.ledger.open
@@ -184,7 +184,7 @@ class CloseLooks:
         session.attempt("schedulers", self._schedules.look, row.number)
         if self._structure is not None:
             session.attempt("structure", self._structure.look, deep, self._optimizers.find_optimizers())
-        deep.note_resources(self._description.num_graphs_before, self._held_graphs)
+        deep.note_resources(self._session.foreign_graphs[0], self._held_graphs)
         self._modules.note_closed(row)
         # Optimizers that take turns are looked at one after the other.
         if len(session.run.optimizers) > 1 and row.number in session.options.deep_steps:

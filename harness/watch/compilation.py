@@ -44,9 +44,9 @@ def count_frames() -> int:
     return 0 if counters is None else sum(counters["frames"].values())
 
 
-def note_compilation(found: CompilationObservation, before: tuple[int, int]) -> None:
-    """Fills in what has been compiled since `before`."""
+def note_compilation(found: CompilationObservation, foreign: tuple[int, int]) -> None:
+    """Fills in what has been compiled, without graphs and graph breaks that are not the training's."""
     graphs, breaks = count_graphs()
-    found.num_graphs = graphs - before[0]
-    found.num_graph_breaks = breaks - before[1]
+    found.num_graphs = graphs - foreign[0]
+    found.num_graph_breaks = breaks - foreign[1]
     found.is_used = found.is_used or found.num_graphs > 0

@@ -78,7 +78,7 @@ class DeepStep:
                 # Not held: a program that sets its gradients to None is to have their memory back.
                 self._before[id(parameter)] = (TensorWeakRef(gradient), gradient._version)  # noqa: SLF001
         if self._session.run.compilation.is_used:
-            self.give_way()
+            self.give_way("torch.compile")
             return
         self._handles += [
             register_module_forward_pre_hook(self._before_module),
@@ -95,11 +95,11 @@ class DeepStep:
         self._handles = []
         self.loss_functions.remove()
 
-    def give_way(self) -> None:
+    def give_way(self, compiler: str) -> None:
         """Takes the hooks off modules and loss functions: a compiler would build them in, and recompile later."""
         self.close()
         self._session.add_blind_spot(
-            "modules and loss functions on deep steps: torch.compile is used, and hooks would end up in its graphs"
+            f"modules and loss functions on deep steps: {compiler} is used, and hooks would end up in its graphs"
         )
 
     def note_first_event(self) -> None:
@@ -217,11 +217,11 @@ class DeepStep:
         """By how much the step changed each parameter of its optimizers, by identity."""
         return {identity: found.update_norm for identity, found in self._parameters.items()}
 
-    def note_resources(self, num_graphs_before: int, graphs: HeldGraphs) -> None:
+    def note_resources(self, num_foreign_graphs: int, graphs: HeldGraphs) -> None:
         """At the end of the step: what is still held, and what has been compiled."""
         record = self.record
         record.num_held_graphs, record.num_marked_graphs = graphs.count(record.step)
-        self.record.num_compiled_graphs = count_graphs()[0] - num_graphs_before
+        self.record.num_compiled_graphs = count_graphs()[0] - num_foreign_graphs
 
     def finish(
         self, names: dict[int, str], models: dict[int, str], optimizers: Sequence[Optimizer]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.watch.compilation import count_graphs, note_compilation
+from harness.watch.compilation import note_compilation
 from harness.watch.events import NEVER
 from harness.watch.numerics import START, capture_numerics, capture_start
 from harness.watch.provenance import describe_modules, find_sources, list_project_files
@@ -49,19 +49,13 @@ class RunDescription:
         self._optimizers = optimizers
         self._data = data
         self._loss = loss
-        self._graphs_before = (0, 0)
         self._start: dict[str, str] = {}
         self._num_named = self._next_naming = 0
-
-    @property
-    def num_graphs_before(self) -> int:
-        """Graphs that this process had compiled when the watching began."""
-        return self._graphs_before[0]
 
     def begin(self) -> None:
         """Takes what a run is told from: before anything else is watched."""
         self._start = capture_start()
-        self._graphs_before = count_graphs()
+        self._session.leave_out_graphs((0, 0))
 
     def take_all(self) -> None:
         """All there is to tell so far."""
@@ -81,7 +75,7 @@ class RunDescription:
         if not run.numerics and run.optimizers:
             self._session.attempt("numerics", self._take_circumstances, names)
         # Last: where an optimizer's step is compiled, the compiler follows this, and changes what it counts.
-        note_compilation(run.compilation, self._graphs_before)
+        note_compilation(run.compilation, self._session.foreign_graphs)
 
     def name_new_optimizers(self) -> None:
         """Names what those hold that have stepped since the last time, while their parameters live."""

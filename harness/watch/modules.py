@@ -16,7 +16,13 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.record.observation import EvaluationObservation
-from harness.watch.compilation import count_frames, find_tracing, is_capturing, is_capturing_graph
+from harness.watch.compilation import (
+    count_frames,
+    count_graphs,
+    find_tracing,
+    is_capturing,
+    is_capturing_graph,
+)
 from harness.watch.data import BatchSize
 from harness.watch.members import list_parameters
 from harness.watch.naming import ModelNames
@@ -49,7 +55,7 @@ class ModuleHooks:
         self._outermost: nn.Module | None = None
         self._is_inside = False
         self._num_frames_before = 0
-        self.on_give_way: list[Callable[[], None]] = []
+        self.on_give_way: list[Callable[[str], None]] = []
         self.names = ModelNames(self.find_roots)
         self._trained: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._num_evaluations: dict[int, list[int]] = {}
@@ -61,6 +67,7 @@ class ModuleHooks:
         """Starts to look for outermost modules."""
         self._num_frames_before = count_frames()
         self._session.taps.on_function(torch.compile, self._around_compile)
+        self._session.taps.on_function(torch.export.export, self._around_export)
         self._listen_to_compiled()
         self.search()
 
@@ -330,13 +337,34 @@ class ModuleHooks:
         self._session.attempt("torch.compile", self._give_way_to_compiler)
         return compiled
 
+    def _around_export(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Leaves module calls alone while a model is exported: hooks are nothing that a strict export can follow."""
+        for listener in self.on_give_way:
+            self._session.attempt("torch.export", listener, "torch.export")
+        taps, was_searching = self._session.taps, bool(self._handles)
+        self.remove()
+        keys = {(type(root), "__call__") for root in self.find_roots()}
+        paused = [key for key in keys if taps.is_on(key)]
+        for key in paused:
+            taps.remove(key)
+        graphs_before, frames_before = count_graphs(), count_frames()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self._session.leave_out_graphs(graphs_before)
+            self._num_frames_before += count_frames() - frames_before
+            for owner, name in paused:
+                taps.wrap_method(owner, name, self._build_call)
+            if was_searching:
+                self.search()
+
     def _give_way_to_compiler(self) -> None:
         """Leaves module calls alone from here on, so that no hook ends up in a graph; keeps compiled models."""
         session = self._session
         session.run.compilation.is_used = True
         self.remove()
         for listener in self.on_give_way:
-            listener()
+            listener("torch.compile")
         for key in {(type(root), "__call__") for root in self.find_roots() if not _is_compiled(root)}:
             session.taps.remove(key)
         self._listen_to_compiled()

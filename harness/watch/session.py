@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from harness.record.observation import RunObservation
+from harness.watch.compilation import count_graphs
 from harness.watch.events import EventLog
 from harness.watch.options import Depth
 from harness.watch.provenance import find_folder
@@ -62,6 +63,8 @@ class Session:
         self.list_held: Callable[[], set[int]] = set
         self.called: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self.num_called = 0
+        self.foreign_graphs = (0, 0)
+        """Graphs and graph breaks that this process counts and that are not the training's."""
         self.evaluated: list[weakref.ref[nn.Module]] | None = [] if options.depth is Depth.DEEP else None
 
     @property
@@ -115,6 +118,12 @@ class Session:
         except Exception as error:  # noqa: BLE001  whatever it is, the program must go on
             self.note_failure(family, error)
             return None
+
+    def leave_out_graphs(self, before: tuple[int, int]) -> None:
+        """Has graphs and graph breaks since `before` not count as the training's."""
+        graphs, breaks = count_graphs()
+        left_out, breaks_left_out = self.foreign_graphs
+        self.foreign_graphs = left_out + graphs - before[0], breaks_left_out + breaks - before[1]
 
     def find_position(self, model: nn.Module) -> int:
         """The position of a model among all that were called, also of those that are gone."""

@@ -99,3 +99,46 @@ def test_program_compiled_before_it_is_watched() -> None:
             optimizer.step()
     assert len(observer.observation.losses) == 3
     assert observer.observation.compilation.is_used
+
+
+def export(model: torch.nn.Module) -> str:
+    return str(torch.export.export(model, (torch.ones(2, 8),), strict=True).graph)
+
+
+@pytest.mark.parametrize("after_step", [0, 4])
+def test_a_model_is_exported_between_steps_as_it_is_unwatched_and_seen_again_behind_it(
+    after_step: int,
+) -> None:
+    torch._dynamo.reset()
+    model = build_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    exported = []
+    with Observer(ObserverOptions(deep_steps=(0, 8))) as observer:
+        for step, (inputs, targets) in enumerate(build_batches(10)):
+            cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if step == after_step:
+                exported.append(export(model))
+    assert exported == [export(model)]
+    run = observer.observation
+    assert not run.compilation.is_used
+    assert [step.num_samples for step in run.steps] == [8] * 10
+    assert run.num_forwards == 10
+    assert [bool(deep.modules) for deep in run.deep_steps] == [True, True]
+    assert run.not_seen == []
+
+
+def test_an_export_within_a_deep_step_is_told() -> None:
+    torch._dynamo.reset()
+    model = build_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with Observer(ObserverOptions(deep_steps=(0,))) as observer:
+        export(model)
+        for inputs, targets in build_batches(3):
+            cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+    run = observer.observation
+    assert len(run.losses) == 3
+    (told,) = run.not_seen
+    assert "torch.export is used" in told
