@@ -63,4 +63,5 @@ def read_subject(
         parser.error(
             "--folder: a path means nothing in the records.\nNext: say what is there, --of owner/name@commit"
         )
-    return Subject(tuple(words), options.folder.resolve(), options.of)
+    folder = options.folder if options.folder == ROOT else options.folder.resolve()
+    return Subject(tuple(words), folder, options.of)
