@@ -6,13 +6,11 @@ of its own for each process. Records know it by `--of`, as a path means nothing 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.trial_records import ROOT
+from benchmarks.trial_records import ROOT, digest_value
 
 if TYPE_CHECKING:
     import argparse
@@ -39,8 +37,7 @@ class Subject:
 
     def tell(self) -> str:
         """A name that only these words of this program have."""
-        digest = hashlib.sha256(json.dumps(list(self.words)).encode()).hexdigest()[:10]
-        return f"{self.of} {digest}"
+        return f"{self.of} {digest_value(self.words)}"
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -88,9 +88,9 @@ class _LeaveOut(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-def name_setup(setup: dict[str, Any]) -> str:
-    """A short name that only this setup has."""
-    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()[:10]
+def digest_value(value: object) -> str:
+    """A short name that only this value has, such as a setup: what JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def find_revision(root: Path = ROOT) -> str:
@@ -108,14 +108,14 @@ def _ask_git(root: Path, *words: str) -> str:
 
 def read_trials(path: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
     """The file's trials of this setup."""
-    name = name_setup(setup)
+    name = digest_value(setup)
     return [row for row in read_lines(path)[0] if "name" not in row and row["setup"] == name]
 
 
 def tell_left_out(path: Path, setup: dict[str, Any]) -> str:
     """What else the file has, a line for each kind; empty where there is nothing."""
     rows, num_cut = read_lines(path)
-    name = name_setup(setup)
+    name = digest_value(setup)
     num_others = sum("name" not in row and row["setup"] != name for row in rows)
     told = {
         f"left out: {num_others} trials of other programs, looks or code\n": num_others,
@@ -128,7 +128,7 @@ def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, 
     """What is otherwise in each other setup of the file, and the trials of it."""
     rows, _ = read_lines(path)
     others = {row["name"]: row["setup"] for row in rows if "name" in row}
-    others.pop(name_setup(setup), None)
+    others.pop(digest_value(setup), None)
     return [
         (
             {key: other.get(key) for key in (setup | other) if other.get(key) != setup.get(key)},
@@ -140,7 +140,7 @@ def list_other_pools(path: Path, setup: dict[str, Any]) -> list[tuple[dict[str, 
 
 def append_trial(path: Path, setup: dict[str, Any], row: dict[str, Any]) -> None:
     """Adds a trial after what was there, whole or not, and what its setup is where the file does not say so yet."""
-    name = name_setup(setup)
+    name = digest_value(setup)
     is_known = any(row.get("name") == name for row in read_lines(path)[0])
     lines = [{"setup": name, **row}] if is_known else [{"name": name, "setup": setup}, {"setup": name, **row}]
     append_lines(path, lines)

@@ -339,22 +339,16 @@ class ModuleHooks:
 
     def _around_export(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leaves module calls alone while a model is exported: hooks are nothing that a strict export can follow."""
-        for listener in self.on_give_way:
-            self._session.attempt("torch.export", listener, "torch.export")
-        taps, was_searching = self._session.taps, bool(self._handles)
-        self.remove()
-        keys = {(type(root), "__call__") for root in self.find_roots()}
-        paused = [key for key in keys if taps.is_on(key)]
-        for key in paused:
-            taps.remove(key)
+        session, was_searching = self._session, bool(self._handles)
+        paused = session.attempt("torch.export", self._leave_calls_alone, "torch.export") or []
         graphs_before, frames_before = count_graphs(), count_frames()
         try:
             return call(*args, **kwargs)
         finally:
-            self._session.leave_out_graphs(graphs_before)
+            session.leave_out_graphs(graphs_before)
             self._num_frames_before += count_frames() - frames_before
-            for owner, name in paused:
-                taps.wrap_method(owner, name, self._build_call)
+            for owner in paused:
+                session.taps.wrap_method(owner, "__call__", self._build_call)
             if was_searching:
                 self.search()
 
@@ -362,13 +356,21 @@ class ModuleHooks:
         """Leaves module calls alone from here on, so that no hook ends up in a graph; keeps compiled models."""
         session = self._session
         session.run.compilation.is_used = True
-        self.remove()
-        for listener in self.on_give_way:
-            listener("torch.compile")
-        for key in {(type(root), "__call__") for root in self.find_roots() if not _is_compiled(root)}:
-            session.taps.remove(key)
+        self._leave_calls_alone("torch.compile")
         self._listen_to_compiled()
         session.sees_forward = any(_is_compiled(root) for root in self.find_roots())
+
+    def _leave_calls_alone(self, compiler: str) -> list[type[nn.Module]]:
+        """Takes the hooks off all module calls but those of compiled models; gives the classes that were heard."""
+        self.remove()
+        for listener in self.on_give_way:
+            listener(compiler)
+        taps = self._session.taps
+        kinds = {type(root) for root in self.find_roots() if not _is_compiled(root)}
+        heard = [kind for kind in kinds if taps.is_on((kind, "__call__"))]
+        for kind in heard:
+            taps.remove((kind, "__call__"))
+        return heard
 
     def _listen_to_compiled(self) -> None:
         frame = sys.modules.get("torch._dynamo.eval_frame")

@@ -12,10 +12,11 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from harness.record.optimizer_observation import OptimizerGroup, OptimizerObservation, ScalerObservation
+from harness.record.optimizer_observation import OptimizerObservation, ScalerObservation
 from harness.watch.device_clock import build_cuda_clock
 from harness.watch.gradients import list_parameters
 from harness.watch.loss import find_classes
+from harness.watch.optimizer_groups import describe_groups, describe_idle
 from harness.watch.options import Depth
 from harness.watch.timing import OPTIMIZER, OTHER
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from harness.watch.session import Session
     from harness.watch.steps import OpenStep
 
-PLAIN = (bool, int, float, str)
 MAX_PREDECESSORS = 8
 MAX_IDLE = 64
 
@@ -95,7 +95,7 @@ class OptimizerHooks:
             return
         # Those that are gone stay as they were last described.
         self._idle = [
-            (reference, _describe_idle(built, names) if (built := reference()) is not None else described)
+            (reference, describe_idle(built, names) if (built := reference()) is not None else described)
             for reference, described in self._idle
         ]
         described_ones = (described for _, described in self._idle)
@@ -114,11 +114,11 @@ class OptimizerHooks:
         for index, (reference, ids) in enumerate(self._seen):
             if reference() is optimizer:
                 if len(ids) != len(optimizer.param_groups):
-                    groups, ids[:] = _describe_groups(optimizer)
+                    groups, ids[:] = describe_groups(optimizer)
                     self._session.run.optimizers[index].groups = groups
                 return index
         self._idle = [entry for entry in self._idle if entry[0]() is not optimizer]
-        groups, ids = _describe_groups(optimizer)
+        groups, ids = describe_groups(optimizer)
         self._session.run.optimizers.append(OptimizerObservation(type(optimizer).__name__, groups))
         self._seen.append((weakref.ref(optimizer), ids))
         self._session.run.optimizers[-1].same_parameters_as = self._find_predecessor(optimizer, ids)
@@ -377,33 +377,3 @@ def _add_readings(row: OpenStep, norm: Reading, found_inf: Reading) -> None:
         row.measured_norms = [*row.measured_norms, norm]
     if found_inf is not None:
         row.found_inf = found_inf
-
-
-def _describe_idle(optimizer: Optimizer, names: dict[int, str]) -> OptimizerObservation:
-    groups, ids = _describe_groups(optimizer)
-    for group, members in zip(groups, ids, strict=True):
-        group.parameters = [names.get(member, "?") for member in members]
-    return OptimizerObservation(type(optimizer).__name__, groups)
-
-
-def _describe_groups(optimizer: Optimizer) -> tuple[list[OptimizerGroup], list[list[int]]]:
-    groups, ids = [], []
-    for group in optimizer.param_groups:
-        hyperparameters = {
-            name: found for name, value in group.items() if (found := _as_plain(value)) is not None
-        }
-        members = group["params"]
-        num_elements = sum(parameter.numel() for parameter in members)
-        groups.append(OptimizerGroup(hyperparameters, [], num_elements))
-        ids.append([id(member) for member in members])
-    return groups, ids
-
-
-def _as_plain(value: object) -> Any:
-    if isinstance(value, PLAIN):
-        return value
-    if isinstance(value, (list, tuple)) and all(isinstance(part, PLAIN) for part in value):
-        return list(value)
-    if isinstance(value, torch.Tensor) and value.numel() == 1 and value.device.type == "cpu":
-        return value.item()
-    return None

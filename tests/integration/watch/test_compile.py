@@ -142,3 +142,22 @@ def test_an_export_within_a_deep_step_is_told() -> None:
     assert len(run.losses) == 3
     (told,) = run.not_seen
     assert "torch.export is used" in told
+
+
+def test_behind_an_export_a_compiled_model_is_seen_as_before() -> None:
+    torch._dynamo.reset()
+    models = [build_model(), build_model()]
+    compiled: list[Any] = [torch.compile(model, backend="eager") for model in models]
+    optimizer = torch.optim.SGD([p for model in models for p in model.parameters()], lr=0.05)
+    with Observer() as observer:
+        for step, (inputs, targets) in enumerate(build_batches(6)):
+            # The second one is first called behind the export.
+            cross_entropy(compiled[step > 2](inputs), targets).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if step == 2:
+                export(build_model())
+    run = observer.observation
+    assert run.compilation.is_used
+    assert [step.num_samples for step in run.steps] == [8] * 6
+    assert len(run.trainable_parameters) == 2 * len(list(models[0].parameters()))
